@@ -1,0 +1,1 @@
+"""MEnet, the Metric Expression Network for robust salient object segmentation, in JAX and Flax."""
