@@ -1,0 +1,153 @@
+"""The losses (Section III-B): class-centre metric loss, cross entropy and their sum.
+
+Functions take one image, or any leading dimensions where they say so; batches go through `jax.vmap`. Labels are
+0 = background, 1 = salient. Losses are float32 whatever the network computes in.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Integer
+
+Labels = Integer[Array, "*shape"] | Bool[Array, "*shape"]
+
+
+def safe_norm(x: Float[Array, "*shape c"]) -> Float[Array, "*shape"]:
+    """Euclidean norm along the last axis, whose gradient at 0 is 0 instead of NaN."""
+    squared = jnp.sum(x * x, axis=-1)
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+
+
+def unit_features(features: Float[Array, "*shape c"]) -> Float[Array, "*shape c"]:
+    """`f̂ = f / ‖f‖₂`, where a zero vector stays zero (and has gradient zero)."""
+    # Scaling by the largest coordinate first keeps ‖f‖² from under- and overflowing.
+    largest = lax.stop_gradient(jnp.max(jnp.abs(features), axis=-1, keepdims=True))
+    scaled = features / jnp.where(largest > 0, largest, 1.0)
+    norm = safe_norm(scaled)[..., None]
+    return scaled / jnp.where(norm > 0, norm, 1.0)
+
+
+class Centres(NamedTuple):
+    """Mean unit feature of each class; zero for a class with no pixels."""
+
+    salient: Float[Array, " c"]
+    background: Float[Array, " c"]
+
+
+def masked_mean(features: Float[Array, "h w c"], mask: Bool[Array, "h w"]) -> Float[Array, " c"]:
+    """Mean of the features over the masked pixels; zero where the mask is empty."""
+    total = jnp.sum(jnp.where(mask[..., None], features, 0.0), axis=(0, 1))
+    return total / jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
+
+
+def class_centres(unit: Float[Array, "h w c"], labels: Labels) -> Centres:
+    """`c_s` and `c_b`: the means of f̂ over the salient and over the background pixels of one image."""
+    salient = labels.astype(bool)
+    return Centres(masked_mean(unit, salient), masked_mean(unit, ~salient))
+
+
+def class_centre_loss(
+    unit: Float[Array, "h w c"], labels: Labels, centres: Centres, *, squared: bool = True
+) -> Float[Array, "h w"]:
+    """Per-pixel class-centre metric loss (Eq. 3) of one image.
+
+    `ℓ_i = ‖f̂_i − c_same(i)‖² − ‖f̂_i − c_other(i)‖²`, in [−4, 4]; with `squared=False` the Euclidean distances that
+    the paper names, in [−2, 2]. (The authors' code squares.)
+
+    Args:
+        unit: unit features f̂.
+        labels: class of each pixel.
+        centres: the class centres; `class_centres(unit, labels)`, or that under `stop_gradient`.
+        squared: squared or plain Euclidean distance.
+    """
+    salient = labels.astype(bool)
+    to_salient, to_background = unit - centres.salient[None, None], unit - centres.background[None, None]
+    if squared:
+        near_salient = jnp.sum(to_salient * to_salient, axis=-1)
+        near_background = jnp.sum(to_background * to_background, axis=-1)
+    else:
+        near_salient, near_background = safe_norm(to_salient), safe_norm(to_background)
+    return jnp.where(salient, near_salient - near_background, near_background - near_salient)
+
+
+def hard_negatives(loss: Float[Array, "h w"], labels: Labels) -> Bool[Array, "h w"]:
+    """Which pixels of one image hard negative mining keeps (Section IV-B: ratio of kept classes 1).
+
+    With n = min(#salient, #background): every pixel of the smaller class and the n pixels of the larger one with
+    the highest loss. Ties go to the earlier pixel, so that exactly n are kept; none when a class is missing.
+    """
+    salient = labels.astype(bool)
+    n_salient = jnp.sum(salient)
+    n = jnp.minimum(n_salient, salient.size - n_salient)
+    larger = salient == (n_salient > salient.size - n_salient)
+    candidates = jnp.where(larger, loss, -jnp.inf)
+    threshold = jnp.sort(candidates, axis=None, descending=True)[jnp.maximum(n - 1, 0)]
+    above = candidates > threshold
+    tied = larger & (candidates == threshold)
+    rank_of_tie = jnp.cumsum(tied.ravel()).reshape(tied.shape)
+    kept = above | (tied & (rank_of_tie <= n - jnp.sum(above)))
+    return (kept | ~larger) & (n > 0)
+
+
+def metric_loss(
+    features: Float[Array, "h w c"],
+    labels: Labels,
+    *,
+    squared: bool = True,
+    mining: bool = True,
+    stop_centres: bool = True,
+) -> Float[Array, ""]:
+    """Class-centre metric loss (Eq. 3) of one image: the mean of ℓ over the pixels kept by mining.
+
+    0 for an image with one class missing. Follows Eq. 4 with honest autodiff: the authors' code instead passes
+    `(c_other − c_same) / (16·H·W)` straight through the normalisation, which weighs the metric loss against cross
+    entropy 16 times less, and by the share of kept pixels on top.
+
+    Args:
+        features: network features f, not normalised.
+        labels: class of each pixel.
+        squared: squared distances as in the code, or Euclidean ones as in the paper.
+        mining: hard negative mining; without it the mean goes over all pixels.
+        stop_centres: treat the class centres as constants in the gradient, as the code does.
+    """
+    unit = unit_features(features)
+    centres = class_centres(unit, labels)
+    if stop_centres:
+        centres = lax.stop_gradient(centres)
+    loss = class_centre_loss(unit, labels, centres, squared=squared)
+    n_salient = jnp.sum(labels.astype(bool))
+    both = (n_salient > 0) & (n_salient < labels.size)
+    kept = hard_negatives(lax.stop_gradient(loss), labels) if mining else jnp.broadcast_to(both, labels.shape)
+    total = jnp.sum(jnp.where(kept, loss, 0.0))
+    return total / jnp.maximum(jnp.sum(kept, dtype=jnp.float32), 1.0)
+
+
+def cross_entropy(logits: Float[Array, "h w 2"], labels: Labels) -> Float[Array, ""]:
+    """Cross entropy (Eq. 1) of one image: `−log softmax(logits)[label]`, mean over pixels, in [0, ∞)."""
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels.astype(jnp.int32)))
+
+
+def pairwise_metric_loss(
+    features: Float[Array, "h w c"], labels: Labels, *, squared: bool = False
+) -> Float[Array, "h w"]:
+    """Per-pixel pairwise metric loss (Eq. 2): mean distance to all pixels of the same class (oneself included)
+    minus mean distance to all of the other class.
+
+    A reference to test against, not to train with: time and memory grow with the number of pixels squared. With
+    squared distances it exceeds the class-centre loss by `v_same − v_other`, where `v` is the mean squared
+    distance of a class's unit features to their centre.
+    """
+    unit = unit_features(features).reshape(-1, features.shape[-1])
+    salient = labels.astype(bool).ravel()
+    difference = unit[:, None] - unit[None]
+    distance = jnp.sum(difference**2, axis=-1) if squared else safe_norm(difference)
+    same = (salient[:, None] == salient[None]).astype(jnp.float32)
+
+    def mean(weights: jax.Array) -> jax.Array:
+        return jnp.sum(distance * weights, axis=1) / jnp.maximum(jnp.sum(weights, axis=1), 1.0)
+
+    return (mean(same) - mean(1.0 - same)).reshape(labels.shape)

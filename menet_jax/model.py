@@ -1,0 +1,211 @@
+"""The network of the paper (Section III-A, Figures 2 and 3): an encoder-decoder read at 13 scales.
+
+"Pre" names a pre-activation layer, BatchNorm → ReLU → convolution. Every convolution has a bias, no transposed
+one has; padding is explicit and symmetric. Channels last throughout.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from menet_jax.upsampling import conv_transpose_2x2, conv_transpose_4x4, conv_transpose_7x7, enlarge
+
+FEATURES = 16  # dimensions of the metric space, C in Section III-B
+DEPTH = 5  # halvings between the image and the coarsest feature map
+SMALLEST_SIDE = 7 * 2**DEPTH  # the bottleneck's 7×7 kernel needs a map of at least 7×7
+
+ModuleDef = Callable[..., Any]
+
+# Caffe's "xavier": uniform in ±sqrt(3 / fan_in). Caffe takes a transposed kernel's fan-in over its outputs.
+_conv_init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+_transposed_init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform", in_axis=-1, out_axis=-2)
+
+
+class Outputs(NamedTuple):
+    """What the network says of every pixel; all float32.
+
+    Attributes:
+        features: point in the metric space, each coordinate in [−1, 1] (not of unit length).
+        logits: class scores; channel 0 = background, 1 = salient.
+        scales: the 13 scale maps in the order image, encoder 0…5, decoder 0…4, bottleneck; None without
+            `multi_scale`.
+    """
+
+    features: Float[Array, "b h w 16"]
+    logits: Float[Array, "b h w 2"]
+    scales: Float[Array, "b h w 13"] | None
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise ValueError unless both sides are at least 224 and divisible by 32, naming the nearest good size."""
+    step = 2**DEPTH
+    good = [max(SMALLEST_SIDE, (side + step // 2) // step * step) for side in (height, width)]
+    if good != [height, width]:
+        raise ValueError(
+            f"MENet takes images whose height and width are at least {SMALLEST_SIDE} and divisible by {step}; "
+            f"got {height}×{width}. The nearest good size is {good[0]}×{good[1]}."
+        )
+
+
+def _conv_or_product(x: jax.Array, kernel: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
+    """A convolution; where the kernel covers the whole map (the bottleneck at 224²), one matrix product."""
+    if x.shape[1:3] == kernel.shape[:2]:
+        return jnp.einsum("byxi,yxio->bo", x, kernel)[:, None, None]
+    return lax.conv_general_dilated(x, kernel, *args, **kwargs)
+
+
+class ConvTranspose(nn.Module):
+    """Transposed convolution without bias; `convolve` gives it its stride and padding."""
+
+    features: int
+    size: int
+    convolve: Callable[[jax.Array, jax.Array], jax.Array]
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", _transposed_init, (self.size, self.size, x.shape[-1], self.features))
+        return self.convolve(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class Pre(nn.Module):
+    """BatchNorm → ReLU → convolution."""
+
+    conv: ModuleDef
+    norm: ModuleDef
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.conv(name="conv")(nn.relu(self.norm(name="norm")(x)))
+
+
+class ResidualBlock(nn.Module):
+    """`h + Pre3×3(Pre3×3(h))`."""
+
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+
+    @nn.compact
+    def __call__(self, h: jax.Array) -> jax.Array:
+        conv = partial(self.conv, self.features, (3, 3), padding=1)
+        main = Pre(conv, self.norm, name="main1")(h)
+        return h + Pre(conv, self.norm, name="main2")(main)
+
+
+class DownBlock(nn.Module):
+    """`Pre1×1 stride 2 (h) + Pre3×3(Pre3×3 stride 2 (h))`: half the size."""
+
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+
+    @nn.compact
+    def __call__(self, h: jax.Array) -> jax.Array:
+        conv = partial(self.conv, self.features)
+        shortcut = Pre(partial(conv, (1, 1), 2, padding=0), self.norm, name="shortcut")(h)
+        main = Pre(partial(conv, (3, 3), 2, padding=1), self.norm, name="main1")(h)
+        return shortcut + Pre(partial(conv, (3, 3), padding=1), self.norm, name="main2")(main)
+
+
+class UpBlock(nn.Module):
+    """`Pre-transposed 2×2 stride 2 (h) + Pre3×3(Pre-transposed 4×4 stride 2 padding 1 (h))`: twice the size."""
+
+    features: int
+    conv: ModuleDef
+    transposed: ModuleDef
+    norm: ModuleDef
+
+    @nn.compact
+    def __call__(self, h: jax.Array) -> jax.Array:
+        transposed = partial(self.transposed, self.features)
+        shortcut = Pre(partial(transposed, 2, conv_transpose_2x2), self.norm, name="shortcut")(h)
+        main = Pre(partial(transposed, 4, conv_transpose_4x4), self.norm, name="main1")(h)
+        return shortcut + Pre(partial(self.conv, self.features, (3, 3), padding=1), self.norm, name="main2")(main)
+
+
+class MENet(nn.Module):
+    """Metric Expression Network.
+
+    Args:
+        width: channels at full resolution; 32 in the paper, which gives 184,959,166 parameters.
+        multi_scale: whether the heads read the 13 scale maps, or (False: "CE-plain" of Table IV) the last
+            decoder output directly.
+        dtype: what the convolutions compute in. Parameters, batch statistics and outputs are float32.
+        axis_name: the mapped axis over which batch statistics are synchronised, under `pmap` or `shard_map`.
+    """
+
+    width: int = 32
+    multi_scale: bool = True
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w 3"], train: bool = False) -> Outputs:
+        """Map images (range 0…255, not normalised) to outputs at their own size.
+
+        With `train`, batch statistics normalise and the running ones are updated: apply with
+        `mutable=["batch_stats"]`.
+
+        Raises:
+            ValueError: the height or width is below 224 or not divisible by 32.
+        """
+        height, width = images.shape[1:3]
+        check_size(height, width)
+
+        conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_conv_init)
+        transposed = partial(ConvTranspose, dtype=self.dtype)
+        norm = partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
+
+        h = conv(self.width, (3, 3), padding=1, name="stem_conv")(images)
+        h = nn.relu(norm(name="stem_norm")(h))
+        h = ResidualBlock(self.width, conv, norm, name="encoder0_residual1")(h)
+        encoder = [ResidualBlock(self.width, conv, norm, name="encoder0_residual2")(h)]
+        for k in range(1, DEPTH + 1):
+            h = DownBlock(self.width * 2**k, conv, norm, name=f"encoder{k}_down")(encoder[-1])
+            encoder.append(ResidualBlock(self.width * 2**k, conv, norm, name=f"encoder{k}_residual")(h))
+
+        deepest = self.width * 2**DEPTH
+        whole = partial(conv, deepest, (7, 7), padding=0, conv_general_dilated=_conv_or_product)
+        h = Pre(whole, norm, name="bottleneck_down")(encoder[-1])
+        h = Pre(partial(transposed, deepest, 7, conv_transpose_7x7), norm, name="bottleneck_up")(h)
+        bottleneck = h
+
+        decoder: dict[int, jax.Array] = {}
+        for k in reversed(range(DEPTH)):
+            h = jnp.concatenate([h, encoder[k + 1]], axis=-1)
+            h = UpBlock(self.width * 2**k, conv, transposed, norm, name=f"decoder{k}_up")(h)
+            h = decoder[k] = ResidualBlock(self.width * 2**k, conv, norm, name=f"decoder{k}_residual")(h)
+
+        scales = None
+        if self.multi_scale:
+            read = {"image": images}
+            read |= {f"encoder{k}": level for k, level in enumerate(encoder)}
+            read |= {f"decoder{k}": decoder[k] for k in range(DEPTH)}
+            read |= {"bottleneck": bottleneck}
+            one_channel = partial(conv, 1, (3, 3), padding=1)
+            maps = {name: Pre(one_channel, norm, name=f"scale_{name}")(level) for name, level in read.items()}
+            scales = jnp.concatenate([enlarge(m, height // m.shape[1]) for m in maps.values()], axis=-1)
+            h = scales
+
+        features = norm(name="features_norm")(conv(FEATURES, (3, 3), padding=1, name="features_conv")(h))
+        logits = norm(name="logits_norm")(conv(2, (3, 3), padding=1, name="logits_conv")(h))
+        return Outputs(
+            jnp.tanh(features).astype(jnp.float32),
+            logits.astype(jnp.float32),
+            None if scales is None else scales.astype(jnp.float32),
+        )
