@@ -1,0 +1,273 @@
+"""Images and masks of every common kind, read and resized with Pillow.
+
+Files come in many modes, and reading them carelessly gives no error but wrong values: palettes as indices,
+16-bit values modulo 256, 1-bit masks as 0/1. Everything here therefore ends in one of three forms: an RGB
+image `(H, W, 3)` uint8, a mask `(H, W)` bool with True = salient, or a map `(H, W)` float32 in [0, 1].
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32, Integer, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Source = str | Path | bytes
+
+Rgb = UInt8[np.ndarray, "h w 3"]
+Mask = Bool[np.ndarray, "h w"]
+
+ASPECT_TOLERANCE = 0.02  # how far the aspect ratio of a mask may be from that of its image
+BILINEAR = Image.Resampling.BILINEAR  # Pillow widens the filter when it shrinks: antialiased
+COLOURED = 32  # a palette entry whose channels differ by more is a colour, not a gray
+
+
+class UnreadableImageError(ValueError):
+    """A file that is not an image or mask we can use; says which file and why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+def read_image(source: Source, name: str | None = None) -> Rgb:
+    """Read an image as RGB, shape (H, W, 3), uint8.
+
+    1-bit, grayscale, palette, CMYK and other colour spaces are converted; 16-bit values are scaled by 1/257;
+    32-bit integers and floats by the range they use (see `_to_8_bit`). Transparency of any kind is composited
+    onto white, and the EXIF orientation is applied. Of several frames the first is taken.
+
+    Args:
+        source: a path, or the bytes of a file.
+        name: what to call it in an error; by default the path.
+
+    Raises:
+        UnreadableImageError: truncated, empty, too large (a decompression bomb), or not an image.
+    """
+    return np.asarray(_to_rgb(_open(source, name)))
+
+
+def read_mask(source: Source, name: str | None = None) -> Mask:
+    """Read a mask, shape (H, W), bool, True = salient.
+
+    What the values mean, by the kind of file:
+
+    - **1-bit**: white is salient.
+    - **Grayscale, colour (by its luminance), 16-bit, float**: more than half of the range is salient, which
+      also cleans up JPEG masks. A mask that holds only 0 and 1 is a label image: 1 is salient. A 16-bit file
+      whose values all fit 8 bits is taken as 8-bit, and a float one up to 1 as 0…1.
+    - **Palette**: by the luminance of its colours, more than half being salient. Label images are often
+      palette files whose palette means nothing or is dark (VOC's class 1 is a dark red), so one with two
+      colours, or with one besides the palette's first, takes the brighter as salient, and if they are equally
+      bright the one of the higher index.
+    - **Transparency**: transparent pixels are background (composited onto black); if the colour is the same
+      everywhere, the alpha channel is the mask.
+
+    Args:
+        source: a path, or the bytes of a file.
+        name: what to call it in an error; by default the path.
+
+    Raises:
+        UnreadableImageError: as for `read_image`; or the mask holds labels whose meaning is unknown: nothing
+            reaches half although it is not empty, or a palette of three or more colours that are not grays.
+    """
+    name = _name(source, name)
+    image = _open(source, name)
+    if image.mode == "1" and not image.has_transparency_data:
+        return np.asarray(image)
+    if image.mode == "P" and not image.has_transparency_data:
+        return _palette_mask(image, name)
+    return _value_mask(_mask_values(image), name)
+
+
+def is_plain(source: bytes) -> bool:
+    """Whether a file shows the same RGB image in every reader: JPEG or PNG, RGB, opaque, not rotated by EXIF.
+
+    Only the header is read: this does not say that the file is whole.
+    """
+    with Image.open(io.BytesIO(source)) as image:
+        upright = image.getexif().get(0x0112, 1) == 1
+        opaque_rgb = image.mode == "RGB" and not image.has_transparency_data
+        return image.format in {"JPEG", "PNG"} and opaque_rgb and upright
+
+
+def is_image(source: bytes) -> bool:
+    """Whether the bytes begin like an image; says nothing about the rest of them."""
+    try:
+        Image.open(io.BytesIO(source)).close()
+    except UnidentifiedImageError:
+        return False
+    except Exception:  # a damaged header raises nearly anything, and is the header of an image all the same
+        return True
+    return True
+
+
+def png(array: Rgb | UInt8[np.ndarray, "h w"] | Mask) -> bytes:
+    """Encode an RGB image, a grayscale one, or a mask (as 8-bit 0/255) as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(_as_255(array) if array.dtype == bool else array).save(file, "PNG", compress_level=3)
+    return file.getvalue()
+
+
+def fit_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Bring a mask to its image's size (height, width), as `resize_mask` does.
+
+    Raises:
+        ValueError: the aspect ratios differ by more than 2 %: the mask is of another image, or of a cropped
+            or rotated one.
+    """
+    if mask.shape == size:
+        return mask
+    (mask_height, mask_width), (height, width) = mask.shape, size
+    if abs((mask_width * height) / (mask_height * width) - 1) > ASPECT_TOLERANCE:
+        raise ValueError(
+            f"the mask is {mask_width} by {mask_height} and the image {width} by {height}; "
+            f"their aspect ratios differ by more than {ASPECT_TOLERANCE:.0%}"
+        )
+    return resize_mask(mask, size)
+
+
+def resize_image(rgb: Rgb, size: tuple[int, int]) -> Rgb:
+    """Resize to size = (height, width), bilinear and antialiased, as Pillow does."""
+    if rgb.shape[:2] == size:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize(size[::-1], BILINEAR))
+
+
+def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Resize to size = (height, width): bilinear and antialiased, then more than half is salient."""
+    if mask.shape == size:
+        return mask
+    return np.asarray(Image.fromarray(_as_255(mask)).resize(size[::-1], BILINEAR)) > 127
+
+
+def resize_map(saliency: Float32[np.ndarray, "h w"], size: tuple[int, int]) -> Float32[np.ndarray, "h2 w2"]:
+    """Resize a map in [0, 1] to size = (height, width), bilinear and antialiased; stays in [0, 1]."""
+    if saliency.shape == size:
+        return saliency
+    return np.clip(np.asarray(Image.fromarray(saliency).resize(size[::-1], BILINEAR)), 0.0, 1.0)
+
+
+def _name(source: Source, name: str | None) -> str:
+    return name or ("<bytes>" if isinstance(source, bytes) else str(source))
+
+
+def _open(source: Source, name: str | None) -> Image.Image:
+    """The first frame of an image file, decoded and upright."""
+    name = _name(source, name)
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        if not data:
+            raise UnreadableImageError(name, "the file is empty")
+        with Image.open(io.BytesIO(data)) as image:
+            # Above this size Pillow only warns, and warnings cannot be caught safely in threads.
+            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise UnreadableImageError(
+                    name, f"{image.width} by {image.height} pixels could be a decompression bomb"
+                )
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(name, "not an image of a known format") from error
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, and many more
+        raise UnreadableImageError(name, str(error) or type(error).__name__) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if _is_deep(image):
+        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image.convert("RGBA"))
+    return white.convert("RGB")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the values are more than 8 bits: Pillow's own conversion of these clips or wraps."""
+    return image.mode in {"I", "F"} or image.mode.startswith("I;16")
+
+
+def _to_8_bit(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
+    """Deep grayscale to 0…255.
+
+    16-bit files are divided by 257. 32-bit integers and floats do not state their range: the smallest of 1
+    (floats only), 255 and 65535 that holds all values is taken for white, else the largest value. Negative
+    values are black.
+    """
+    white = 65535.0 if values.dtype == np.uint16 else _white(values)
+    return np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8)
+
+
+def _white(values: np.ndarray) -> float:
+    largest = float(values.max())
+    if not np.isfinite(values).all():
+        raise ValueError("contains values that are not finite")
+    candidates = (255.0, 65535.0) if values.dtype.kind in "iu" else (1.0, 255.0, 65535.0)
+    return next((white for white in candidates if largest <= white), largest)
+
+
+def _mask_values(image: Image.Image) -> np.ndarray:
+    """One value a pixel, in the range of the file, with transparency resolved."""
+    if _is_deep(image):
+        return np.asarray(image)
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("L"))
+    colour, alpha = (np.asarray(channel) for channel in image.convert("LA").split())
+    if alpha.min() < 255 and colour.min() == colour.max():
+        return alpha
+    return np.where(alpha > 127, colour, 0)
+
+
+def _value_mask(values: np.ndarray, name: str) -> Mask:
+    try:
+        white = _white(values)
+    except ValueError as error:
+        raise UnreadableImageError(name, str(error)) from error
+    largest = values.max()
+    if largest <= 0:
+        return np.zeros(values.shape, bool)
+    if largest == 1 and np.isin(values, (0, 1)).all():
+        return values == 1
+    mask = values > white / 2
+    if not mask.any():
+        found = np.unique(values)
+        listed = ", ".join(f"{value:g}" for value in found[:8]) + (", …" if len(found) > 8 else "")
+        raise UnreadableImageError(
+            name, f"a mask of 0 and {white:g}, or of 0 and 1, is expected; this one has the values {listed}"
+        )
+    return mask
+
+
+def _palette_mask(image: Image.Image, name: str) -> Mask:
+    indices = np.asarray(image)
+    palette = np.zeros((256, 3), np.int32)  # colours that the file leaves out are black
+    colours = np.array(image.getpalette("RGB") or [], np.int32).reshape(-1, 3)
+    palette[: len(colours)] = colours
+    luminance = palette @ np.array([299, 587, 114]) // 1000
+
+    used = np.unique(indices)
+    if used.tolist() == [0]:
+        return np.full(indices.shape, bool(luminance[0] > 127))
+    pair = used if len(used) == 2 else np.union1d(used, [0])
+    if len(pair) == 2:
+        return indices == _brighter(luminance, pair)
+    spread = palette[used].max(axis=1) - palette[used].min(axis=1)
+    if (spread > COLOURED).any():
+        raise UnreadableImageError(
+            name, f"a palette of {len(used)} colours, not all gray: which labels are salient is not known"
+        )
+    return _value_mask(luminance[indices], name)
+
+
+def _brighter(luminance: Integer[np.ndarray, "256"], pair: Integer[np.ndarray, "2"]) -> int:
+    """The brighter of two palette indices; the higher one if they are equally bright."""
+    low, high = (int(index) for index in pair)
+    return low if luminance[low] > luminance[high] else high
+
+
+def _as_255(mask: Mask) -> UInt8[np.ndarray, "h w"]:
+    return mask.view(np.uint8) * np.uint8(255)
