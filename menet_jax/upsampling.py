@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
-def depth_to_space(x: Float[Array, "b h w 4*c"]) -> Float[Array, "b 2*h 2*w c"]:
+def depth_to_space(x: Float[Array, "b h w phases"]) -> Float[Array, "b 2*h 2*w phases//4"]:
     """Interleave four phases, stored as channels in the order (row parity, column parity, channel)."""
     b, h, w, channels = x.shape
     phases = x.reshape(b, h, w, 2, 2, channels // 4)
