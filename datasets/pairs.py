@@ -1,0 +1,314 @@
+"""What all builders share: pairs of an image and its mask, matched, checked and turned into examples.
+
+A builder finds its files (in a folder or an archive) and calls `match`; `PairsBuilder` does the rest. It
+checks every pair before anything is written, so that bad files stop the build with a list of all of them, and
+not one by one.
+"""
+
+import contextlib
+import io
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
+
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from menet_jax import images
+
+CHECK_THREADS = 4
+
+
+class File(Protocol):
+    """A file to read: a `pathlib.Path`, a `zipfile.Path`, or anything alike."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read_bytes(self) -> bytes: ...
+
+
+class Pair(NamedTuple):
+    """An image and its mask."""
+
+    image: File
+    mask: File
+
+    @property
+    def stem(self) -> str:
+        return stem(self.image)
+
+
+class Irregularity(NamedTuple):
+    """A file that cannot be used, and why."""
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a builder found on disk.
+
+    Attributes:
+        splits: the pairs of each split, in the order in which they are kept.
+        irregularities: what is wrong, as far as names tell.
+        splitting: how the pairs came into their splits, as a sentence for the user.
+    """
+
+    splits: Mapping[str, Sequence[Pair]]
+    irregularities: Sequence[Irregularity]
+    splitting: str
+
+
+class IrregularFilesError(ValueError):
+    """Files that cannot be used; the message lists every one of them by name."""
+
+    def __init__(self, where: str, irregularities: Sequence[Irregularity]) -> None:
+        listed = "\n".join(f"  {each}" for each in irregularities)
+        super().__init__(
+            f"{len(irregularities)} irregular files in {where}:\n{listed}\n"
+            "Mend or remove them, or set skip_bad to go on without them."
+        )
+        self.irregularities = tuple(irregularities)
+
+
+def stem(file: File) -> str:
+    """The file's name without its last suffix."""
+    return PurePosixPath(file.name).stem
+
+
+def is_stray(name: str) -> bool:
+    """Whether a file was left by an operating system and is no part of any dataset."""
+    return name.startswith(".") or name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
+
+
+def match(image_files: Iterable[File], mask_files: Iterable[File]) -> tuple[list[Pair], list[Irregularity]]:
+    """Pair images with masks of the same stem.
+
+    A stem must name one image and one mask. A file that is no image at all (notes beside the images) is
+    reported as that, and does not stand in the way of a pair of its stem. Contents are only looked at where
+    names do not match.
+
+    Returns:
+        the pairs, sorted by stem, and what could not be paired.
+    """
+    by_stem: dict[str, tuple[list[File], list[File]]] = defaultdict(lambda: ([], []))
+    for file in image_files:
+        by_stem[stem(file)][0].append(file)
+    for file in mask_files:
+        by_stem[stem(file)][1].append(file)
+
+    pairs: list[Pair] = []
+    irregular: list[Irregularity] = []
+    for _, (stem_images, stem_masks) in sorted(by_stem.items()):
+        if len(stem_images) == len(stem_masks) == 1:
+            pairs.append(Pair(stem_images[0], stem_masks[0]))
+            continue
+        stem_images, bad_images = _separate(stem_images)
+        stem_masks, bad_masks = _separate(stem_masks)
+        irregular += bad_images + bad_masks
+        if len(stem_images) == len(stem_masks) == 1:
+            pairs.append(Pair(stem_images[0], stem_masks[0]))
+        else:
+            irregular += _unpaired(stem_images, stem_masks)
+    return pairs, irregular
+
+
+def _separate(files: Sequence[File]) -> tuple[list[File], list[Irregularity]]:
+    """Image files, and what is wrong with the others."""
+    good: list[File] = []
+    bad: list[Irregularity] = []
+    for file in files:
+        data = file.read_bytes()
+        if images.is_image(data):
+            good.append(file)
+        else:
+            bad.append(
+                Irregularity(str(file), "not an image of a known format" if data else "the file is empty")
+            )
+    return good, bad
+
+
+def _unpaired(stem_images: Sequence[File], stem_masks: Sequence[File]) -> Iterator[Irregularity]:
+    for files, kind, other_files, other in (
+        (stem_images, "image", stem_masks, "mask"),
+        (stem_masks, "mask", stem_images, "image"),
+    ):
+        names = ", ".join(file.name for file in files)
+        for file in files:
+            if len(files) > 1:
+                yield Irregularity(str(file), f"one of {len(files)} {kind}s with the same stem ({names})")
+            elif not other_files:
+                yield Irregularity(str(file), f"{kind} without {'a' if other == 'mask' else 'an'} {other}")
+            else:
+                yield Irregularity(str(file), f"{kind} with {len(other_files)} {other}s of its stem")
+
+
+def read(pair: Pair) -> tuple[images.Rgb, images.Mask]:
+    """The image (H, W, 3) uint8 and the mask (H, W) bool of a pair.
+
+    Raises:
+        images.UnreadableImageError: a file cannot be read, or the mask does not fit the image.
+    """
+    image = images.read_image(pair.image.read_bytes(), str(pair.image))
+    mask = images.read_mask(pair.mask.read_bytes(), str(pair.mask))
+    try:
+        return image, images.fit_mask(mask, image.shape[:2])
+    except ValueError as error:
+        raise images.UnreadableImageError(str(pair.mask), str(error)) from error
+
+
+def example(pair: Pair) -> dict[str, Any]:
+    """The example of a pair: `image` and `mask` as files in bytes, and `file_name`.
+
+    The mask is a PNG of 0 and 255, of the image's size. The image file's own bytes are kept where every reader
+    sees the same RGB image in them; else they are replaced by a PNG of what `images.read_image` sees.
+
+    Raises:
+        images.UnreadableImageError: as for `read`.
+    """
+    data = pair.image.read_bytes()
+    image, mask = read(pair)
+    return {
+        "image": data if images.is_plain(data) else images.png(image),
+        "mask": images.png(mask),
+        "file_name": pair.image.name,
+    }
+
+
+def irregularity(pair: Pair) -> Irregularity | None:
+    """What is wrong with the contents of a pair, or None."""
+    try:
+        read(pair)
+        pair.image.name.encode()  # file names are stored as UTF-8
+    except images.UnreadableImageError as error:
+        return Irregularity(error.name, error.reason)
+    except UnicodeEncodeError:
+        return Irregularity(ascii(str(pair.image)), "the name is not valid UTF-8")
+    except OSError as error:
+        return Irregularity(str(pair.image), str(error))
+    return None
+
+
+def check(pairs: Sequence[Pair], description: str) -> list[Irregularity | None]:
+    """`irregularity` of every pair, in threads and with a progress bar."""
+    with ThreadPoolExecutor(CHECK_THREADS) as pool:
+        bar = tqdm(
+            pool.map(irregularity, pairs), total=len(pairs), desc=description, unit=" pairs", leave=False
+        )
+        return list(bar)
+
+
+class PairsBuilder(tfds.core.GeneratorBasedBuilder):
+    """A TFDS builder of pairs of an image and its mask. Subclasses say where the pairs are, in `_find`.
+
+    Features: `image` (H, W, 3) uint8, `mask` (H, W, 1) uint8 0/255 of its size, `file_name` of the image.
+    Examples keep the order of their pairs. Splits without pairs are left out, since TFDS refuses empty ones.
+
+    `info.metadata` holds `splitting` (how pairs were assigned to splits) and `irregularities`, a list of
+    [file, reason] of what was skipped.
+    """
+
+    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, skip_bad: bool = False, file_format: str | None = None, **kwargs: Any) -> None:
+        """Make the builder; nothing is read before `prepare`.
+
+        Args:
+            skip_bad: go on without irregular files, where there are any, and not stop.
+            file_format: array_record by default; TFDS's own default needs TensorFlow.
+            **kwargs: `data_dir`, `config`, `version` of TFDS.
+        """
+        self.skip_bad = skip_bad
+        super().__init__(file_format=file_format or "array_record", **kwargs)
+
+    @abstractmethod
+    def _find(self, dl_manager: tfds.download.DownloadManager) -> Found:
+        """Find the files and match them; reads as little of their contents as possible."""
+
+    def prepare(self) -> Self:
+        """Build the dataset unless it is cached; afterwards `as_data_source` works.
+
+        Raises:
+            IrregularFilesError: files that cannot be used, without `skip_bad`; nothing is then written.
+        """
+        # TFDS speaks of downloads and unknown sizes here; its progress bars go to stderr and stay.
+        with contextlib.redirect_stdout(io.StringIO()):
+            try:
+                self.download_and_prepare()
+            except OSError:
+                if not self.data_path.exists():
+                    raise
+                self.info.read_from_directory(self.data_dir)  # another process was faster
+        if self.irregularities and not self.skip_bad:  # cached by a run that skipped them
+            raise IrregularFilesError(self.where, self.irregularities)
+        return self
+
+    @property
+    def where(self) -> str:
+        """What to call the dataset's place in messages."""
+        return self.name
+
+    @property
+    def splitting(self) -> str:
+        """How pairs were assigned to splits. After `prepare`."""
+        return str(self._metadata["splitting"])
+
+    @property
+    def irregularities(self) -> list[Irregularity]:
+        """What was skipped. After `prepare`."""
+        return [Irregularity(file, reason) for file, reason in self._metadata["irregularities"]]
+
+    @property
+    def _metadata(self) -> dict[str, Any]:
+        metadata = self.info.metadata
+        if not isinstance(metadata, dict):
+            raise TypeError(f"the metadata of {self.name} is a {type(metadata).__name__}, not a dictionary")
+        return metadata
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(None, None, 3)),
+                "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+                "file_name": tfds.features.Text(),
+            }
+        )
+        return self.dataset_info_from_configs(
+            features=features, metadata=tfds.core.MetadataDict(), disable_shuffling=True
+        )
+
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+        found = self._find(dl_manager)
+        pairs = [pair for split in found.splits.values() for pair in split]
+        verdicts = dict(zip(pairs, check(pairs, f"Checking {self.where}"), strict=True))
+        irregular = [*found.irregularities, *(bad for bad in verdicts.values() if bad is not None)]
+        if irregular and not self.skip_bad:
+            raise IrregularFilesError(self.where, irregular)
+        good = {
+            name: [pair for pair in split if verdicts[pair] is None] for name, split in found.splits.items()
+        }
+        if not any(good.values()):
+            raise ValueError(f"{self.where} has no usable pair of an image and a mask")
+        self._metadata["splitting"] = found.splitting
+        self._metadata["irregularities"] = [list(each) for each in irregular]
+        return {name: self._generate_examples(split) for name, split in good.items() if split}
+
+    def _generate_examples(self, pairs: Sequence[Pair]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for pair in pairs:
+            yield pair.stem, example(pair)
+
+
+def as_paths(folder: Path) -> list[Path]:
+    """The files and folders in a folder, sorted, without what operating systems leave behind."""
+    return sorted(path for path in folder.iterdir() if not is_stray(path.name))

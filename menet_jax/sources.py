@@ -1,0 +1,114 @@
+"""From what a user types after `--data.train` to examples that can be read in any order."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, SupportsIndex
+
+import tensorflow_datasets as tfds
+
+from menet_jax import images
+from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder
+from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
+
+# Named datasets: what makes each one's builder, given where to keep it (None: TFDS's own place).
+NAMED: dict[str, Callable[[Path | None], tfds.core.DatasetBuilder]] = {
+    "synthetic": lambda data_dir: Synthetic(data_dir=data_dir),
+}
+
+
+class Example(NamedTuple):
+    """An image (H, W, 3) uint8, its mask (H, W) bool with True = salient, and the name of the image's file."""
+
+    image: images.Rgb
+    mask: images.Mask
+    file_name: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A split of a dataset: `len(source)` examples, read and decoded one by one with `source[i]`.
+
+    Reading is safe from several threads at once.
+
+    Attributes:
+        name: what the user called the dataset.
+        split: the split's name.
+        counts: the number of examples of every split of the dataset.
+        notes: what the user should know about it: how it was split, how many files were skipped.
+        records: the encoded examples.
+    """
+
+    name: str
+    split: str
+    counts: dict[str, int]
+    notes: tuple[str, ...]
+    records: Any = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: SupportsIndex) -> Example:
+        record = self.records[index]
+        name = record["file_name"].decode()
+        return Example(images.read_image(record["image"], name), images.read_mask(record["mask"], name), name)
+
+    def summary(self) -> str:
+        """One line for the user: name, counts, notes."""
+        counts = ", ".join(f"{split} {count:,}" for split, count in self.counts.items())
+        return "; ".join([f"{self.name}: {counts} images", *self.notes])
+
+
+def open_split(spec: str, split: str, cache_dir: Path | None = None, skip_bad: bool = False) -> Source:
+    """Open a split of a dataset, preparing the dataset on first use.
+
+    Args:
+        spec: the name of a dataset (a key of `NAMED`), or a folder that `SaliencyFolder` understands. Write
+            `./synthetic` for a folder with the name of a dataset.
+        split: train, validation or test.
+        cache_dir: where to keep prepared datasets; by default where TFDS keeps its own.
+        skip_bad: go on without files that cannot be used.
+
+    Raises:
+        ValueError: neither a dataset nor a folder; no such split, or nothing in it; irregular files.
+        FileNotFoundError: the folder has none of the layouts.
+    """
+    builder, notes = _prepare(spec, cache_dir, skip_bad)
+    counts = {name: info.num_examples for name, info in builder.info.splits.items()}
+    if not counts.get(split):
+        there = ", ".join(f"{name} ({count:,} images)" for name, count in counts.items())
+        raise ValueError(
+            f"{spec} has no images in its {split} split; it has {there}"
+            + "".join(f"; {note}" for note in notes)
+            + f". Add images, list some in {split}.txt, or name another dataset."
+        )
+    raw = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
+    return Source(spec, split, counts, notes, builder.as_data_source(split, decoders=raw))
+
+
+def _prepare(
+    spec: str, cache_dir: Path | None, skip_bad: bool
+) -> tuple[tfds.core.DatasetBuilder, tuple[str, ...]]:
+    if spec in NAMED:
+        builder = NAMED[spec](cache_dir)
+        builder.download_and_prepare()
+        return builder, ()
+    folder = Path(spec).expanduser()
+    if not folder.is_dir():
+        raise ValueError(_unknown(spec))
+    prepared = SaliencyFolder(folder, data_dir=cache_dir, skip_bad=skip_bad).prepare()
+    skipped = len(prepared.irregularities)
+    notes = [prepared.splitting] + ([f"{skipped} irregular files skipped"] if skipped else [])
+    return prepared, tuple(notes)
+
+
+def _unknown(spec: str) -> str:
+    parent = Path(spec).expanduser().parent
+    folders = [str(path) for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    close = difflib.get_close_matches(spec, [*NAMED, *folders], n=1)
+    suggestion = f" Did you mean {close[0]}?" if close else ""
+    return (
+        f"{spec} is neither a dataset nor a folder.{suggestion} The datasets are: {', '.join(NAMED)}; "
+        "a folder has images/ and masks/ in it."
+    )
