@@ -169,8 +169,8 @@ def read(pair: Pair) -> tuple[images.Rgb, images.Mask]:
 def example(pair: Pair) -> dict[str, Any]:
     """The example of a pair: `image` and `mask` as files in bytes, and `file_name`.
 
-    The mask is a PNG of 0 and 255, of the image's size. The image file's own bytes are kept where every reader
-    sees the same RGB image in them; else they are replaced by a PNG of what `images.read_image` sees.
+    The mask is a PNG of 0 and 255, of the image's size. The image file's own bytes are kept where every
+    reader sees the same RGB image in them; else a PNG of what `images.read_image` sees takes their place.
 
     Raises:
         images.UnreadableImageError: as for `read`.

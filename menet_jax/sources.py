@@ -19,7 +19,7 @@ NAMED: dict[str, Callable[[Path | None], tfds.core.DatasetBuilder]] = {
 
 
 class Example(NamedTuple):
-    """An image (H, W, 3) uint8, its mask (H, W) bool with True = salient, and the name of the image's file."""
+    """An image (H, W, 3) uint8, its mask (H, W) bool with True = salient, and the image file's name."""
 
     image: images.Rgb
     mask: images.Mask

@@ -147,7 +147,7 @@ def find_layout(folder: Path) -> tuple[Path, Path]:
         there = ", ".join(sorted(path.name + "/" for paths in children.values() for path in paths)) or "none"
         expected = ", ".join(f"{image_name}/ + {mask_name}/" for image_name, mask_name in LAYOUTS)
         raise FileNotFoundError(
-            f"{folder}: expected the folders {expected}, or Imgs/ with photographs as .jpg and masks as .png; "
+            f"{folder}: expected the folders {expected}, or Imgs/ with images as .jpg and masks as .png; "
             f"the folders there are: {there}"
         )
     if len(layouts) > 1:

@@ -1,0 +1,276 @@
+"""Batches of arrays on the host, for training and for evaluation; and a command to look at them.
+
+    python -m menet_jax.data show SPEC... --dest FILE.png
+
+Datasets are opened with `sources.open_split` and given to `training_batches` or `evaluation_batches`. Images
+stay uint8, 0…255: the network takes them as float32, but converting on the device quarters the transfer.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, SupportsIndex, TypedDict
+
+import grain
+import numpy as np
+import tyro
+from jaxtyping import Bool, UInt8
+
+from menet_jax import images, plots
+from menet_jax.sources import Example, open_split
+
+SMALLEST_RATIO = 0.90  # of a crop's sides to the image's; spec: one of 0.90, 0.91, … 1.00
+RATIO_STEP = 0.01
+RATIOS = 11
+AHEAD = 2  # batches prepared ahead, for each thread
+
+
+class Examples(Protocol):
+    """Examples that can be read in any order and from several threads; `sources.Source` is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: SupportsIndex, /) -> Example: ...
+
+
+class TrainingBatch(TypedDict):
+    """B augmented images, S by S, and their masks, True = salient."""
+
+    image: UInt8[np.ndarray, "b s s 3"]
+    mask: Bool[np.ndarray, "b s s"]
+
+
+class EvaluationBatch(TypedDict):
+    """B images in the order of their dataset; the last batch is filled up with black images.
+
+    Attributes:
+        image: resized to S by S.
+        valid: False for the images that only fill up.
+        masks: of the valid images, each (H, W) in its own full size.
+        file_names: of the valid images.
+    """
+
+    image: UInt8[np.ndarray, "b s s 3"]
+    valid: Bool[np.ndarray, " b"]
+    masks: list[images.Mask]
+    file_names: list[str]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A crop, in pixels of the image, and whether to flip it left to right."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    flip: bool
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, height: int, width: int) -> Self:
+        """Draw as the paper does: one ratio for both sides, a random position, a flip half the time."""
+        ratio = SMALLEST_RATIO + RATIO_STEP * int(rng.integers(RATIOS))
+        crop_height, crop_width = max(1, round(ratio * height)), max(1, round(ratio * width))
+        top = int(rng.integers(height - crop_height + 1))
+        left = int(rng.integers(width - crop_width + 1))
+        return cls(top, left, crop_height, crop_width, bool(rng.random() < 0.5))
+
+    def __call__(self, image: images.Rgb, mask: images.Mask, size: int) -> TrainingBatch:
+        """The crop of both, resized to size by size; a pixel more than half salient is salient.
+
+        Returns:
+            one element of a batch: `image` (S, S, 3) and `mask` (S, S).
+        """
+        window = np.s_[self.top : self.top + self.height, self.left : self.left + self.width]
+        image = images.resize_image(image[window], (size, size))
+        mask = images.resize_mask(mask[window], (size, size))
+        return (
+            {"image": image[:, ::-1], "mask": mask[:, ::-1]} if self.flip else {"image": image, "mask": mask}
+        )
+
+
+class TrainingBatches(Iterator[TrainingBatch]):
+    """An endless iterator of training batches whose position can be saved and set.
+
+    Batch k depends only on the seed, the datasets and the batch size, not on the number of threads or on what
+    was read before. So the position is the number of batches used, and who takes batches ahead of the training
+    step saves `get_state(used=step)`.
+    """
+
+    def __init__(self, batches: grain.MapDataset, threads: int, origin: Mapping[str, Any]) -> None:
+        """Use `training_batches` instead.
+
+        Args:
+            batches: an endless dataset of batches.
+            threads: how many batches to prepare at once.
+            origin: all that determines the order of the examples; part of the state.
+        """
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=AHEAD * threads)
+        self._iterator = iter(batches.to_iter_dataset(options))
+        self._origin = dict(origin)
+        self._used = 0
+
+    def __next__(self) -> TrainingBatch:
+        batch: TrainingBatch = next(self._iterator)
+        self._used += 1
+        return batch
+
+    def get_state(self, used: int | None = None) -> dict[str, Any]:
+        """The position after `used` batches of the whole run; by default, after the last one taken.
+
+        Returns:
+            a small dictionary for JSON: set with `set_state`, the next batch is the one after those used.
+        """
+        return {"batches": self._used if used is None else used, **self._origin}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go to a saved position.
+
+        Raises:
+            ValueError: the state is of other data, another batch size or another seed, where it says nothing.
+        """
+        for key, value in self._origin.items():
+            if state.get(key) != value:
+                raise ValueError(
+                    f"the saved position in the data is of a run with {key} {state.get(key)}; "
+                    f"this one has {key} {value}: resume with the same data, batch size and seed, or start a new run"
+                )
+        self._used = int(state["batches"])
+        self._iterator.set_state({"next_index": self._used})
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._iterator.close()
+
+
+def training_batches(
+    sources: Sequence[Examples],
+    *,
+    size: int = 224,
+    batch_size: int,
+    seed: int,
+    augment: bool = True,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = 2,
+    start: Mapping[str, Any] | None = None,
+) -> TrainingBatches:
+    """Endless augmented batches, shuffled anew in every epoch of all sources together.
+
+    Args:
+        sources: one or more datasets, joined.
+        size: side of the images, S.
+        batch_size: images of one batch over all processes. Each process gets B = batch_size / process_count
+            of them; the batches of all together are the same for any number of processes.
+        seed: of order and augmentation, 0 ≤ seed < 2³².
+        augment: whether to crop and flip; without, images are only resized.
+        process_index: which process this is, of `process_count`.
+        process_count: the number of processes that train together.
+        threads: batches prepared at once. Changes the speed only.
+        start: a state to go on from (`TrainingBatches.get_state`).
+
+    Raises:
+        ValueError: no images; a batch that does not divide by the processes; an impossible seed.
+    """
+    lengths = [len(source) for source in sources]
+    if not sum(lengths):
+        raise ValueError("there are no images to train on")
+    if batch_size < 1 or batch_size % process_count:
+        below = batch_size // process_count * process_count
+        nearest = f"{below} or {below + process_count}" if below else str(process_count)
+        raise ValueError(
+            f"a batch of {batch_size} images cannot be shared among {process_count} processes; try {nearest}"
+        )
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"the seed must be at least 0 and less than 2**32, not {seed}")
+
+    def element(example: Example, rng: np.random.Generator) -> TrainingBatch:
+        height, width = example.mask.shape
+        whole = Augmentation(0, 0, height, width, False)
+        return (Augmentation.draw(rng, height, width) if augment else whole)(
+            example.image, example.mask, size
+        )
+
+    joined = grain.MapDataset.concatenate([grain.MapDataset.source(source) for source in sources])
+    stream = joined.seed(seed).shuffle().repeat().random_map(element)
+    mine = stream[process_index::process_count]
+    origin = {"seed": seed, "batch_size": batch_size, "images": lengths}
+    batches = TrainingBatches(mine.batch(batch_size // process_count), threads, origin)
+    if start is not None:
+        batches.set_state(start)
+    return batches
+
+
+def evaluation_batches(
+    source: Examples,
+    *,
+    size: int = 224,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = 2,
+) -> Iterator[EvaluationBatch]:
+    """Every image once, in the order of the dataset, resized and in full batches; decoded ahead in threads.
+
+    Args:
+        source: the dataset.
+        size: side of the images, S.
+        batch_size: images of one batch of this process, B.
+        process_index: which process this is; it gets every `process_count`-th image.
+        process_count: the number of processes. All get equally many batches, the last of which may have no
+            valid image, so that computations over all of them stay in step.
+        threads: batches prepared at once.
+    """
+    mine = range(process_index, len(source), process_count)
+    count = -(-len(source) // process_count)  # of the process that has most
+    starts = range(0, count, batch_size)
+
+    def batch(start: int) -> EvaluationBatch:
+        examples = [source[index] for index in mine[start : start + batch_size]]
+        image = np.zeros((batch_size, size, size, 3), np.uint8)
+        for place, example in enumerate(examples):
+            image[place] = images.resize_image(example.image, (size, size))
+        return {
+            "image": image,
+            "valid": np.arange(batch_size) < len(examples),
+            "masks": [example.mask for example in examples],
+            "file_names": [example.file_name for example in examples],
+        }
+
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=AHEAD * threads)
+    return iter(grain.MapDataset.source(starts).map(batch).to_iter_dataset(options))
+
+
+def show(
+    specs: tyro.conf.Positional[tuple[str, ...]],
+    dest: Path,
+    split: str = "train",
+    images: int = 25,
+    seed: int = 0,
+    skip_bad: bool = False,
+) -> None:
+    """Write a picture of an augmented training batch, salient pixels in red.
+
+    Args:
+        specs: dataset names or folders.
+        dest: the PNG file to write.
+        split: which split to read.
+        images: how many images to show.
+        seed: of order and augmentation.
+        skip_bad: go on without files that cannot be used.
+    """
+    try:
+        sources = [open_split(spec, split, skip_bad=skip_bad) for spec in specs]
+        for source in sources:
+            print(source.summary())
+        batches = training_batches(sources, batch_size=images, seed=seed)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
+    batch = next(batches)
+    batches.close()
+    plots.batch_grid(batch["image"], batch["mask"], dest)
+    print(f"{images} images: {dest}")
+
+
+if __name__ == "__main__":
+    tyro.extras.subcommand_cli_from_dict({"show": show}, description="Look at what the network is fed.")
