@@ -41,7 +41,7 @@ class Draws:
         return options[self.integer(0, len(options) - 1)]
 
     def direction(self) -> tuple[float, float]:
-        """A unit vector (cos, sin), by the rational points of the circle: sin and cos differ between builds."""
+        """A unit vector (cos, sin), by the rational form of the circle (library sines vary a little)."""
         t = self.between(-1.0, 1.0)
         side = 1.0 if self.chance(0.5) else -1.0
         return side * (1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t)

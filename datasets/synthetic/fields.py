@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Int64
 from menet_jax.datasets.synthetic.draws import Draws
 
 Field = Float32[np.ndarray, "h w"]
-Axis = Float32[np.ndarray, "n"]
+Axis = Float32[np.ndarray, " n"]
 
 
 def pixel_grid(height: int, width: int) -> tuple[Field, Field]:
@@ -34,8 +34,8 @@ def distance(y: Field, x: Field) -> Field:
     return np.sqrt(y * y + x * x)
 
 
-def _lattice_position(length: int, cell: float) -> tuple[Int64[np.ndarray, "n"], Axis]:
-    """Lattice index of each pixel along one side, and its smoothstep weight 3t² − 2t³ towards the next."""
+def _lattice_position(length: int, cell: float) -> tuple[Int64[np.ndarray, " n"], Axis]:
+    """Lattice index of each pixel along one side, and its smoothstep weight 3t² - 2t³ towards the next."""
     position = np.arange(length, dtype=np.float32) / cell
     index = np.floor(position)
     t = position - index

@@ -33,7 +33,7 @@ def waves(draws: Draws, y: Field, x: Field) -> Field:
 
 
 def checks(draws: Draws, y: Field, x: Field) -> Field:
-    """A chessboard: the exclusive or of two sets of stripes, a + b − 2ab."""
+    """A chessboard: the exclusive or of two sets of stripes, a + b - 2ab."""
     period = 1.4 * _period(draws)
     a, b = _crisp(triangle_wave(y / period), period), _crisp(triangle_wave(x / period), period)
     return a + b - 2.0 * a * b

@@ -7,36 +7,48 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from menet_jax.datasets.synthetic.scenes import scene
+from menet_jax.datasets.synthetic.scenes import SEEDS, scene
 
-HEIGHT = 132  # of one row of the picture, in pixels
-GAP = 6
+GAP = 6  # pixels between neighbours
 
 
 def pair(seed: int, index: int) -> Image.Image:
-    """A scene and its mask, side by side, `HEIGHT` pixels high."""
+    """A scene and its mask, side by side."""
     image, mask = scene(seed, index)
     grey = np.repeat(mask[..., None].astype(np.uint8) * np.uint8(255), 3, axis=2)
-    both = Image.fromarray(np.concatenate([image, grey], axis=1))
-    return both.resize((both.width * HEIGHT // both.height, HEIGHT), Image.Resampling.LANCZOS)
+    return Image.fromarray(np.concatenate([image, grey], axis=1))
 
 
-def sheet(seed: int, rows: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Rows of pairs, each row filled from the left until the next pair would not fit."""
-    canvas = Image.new("RGB", (width, rows * (HEIGHT + GAP) - GAP), "white")
-    index = 0
+def strip(pairs: list[Image.Image], width: int) -> Image.Image:
+    """The pairs in one row, as high as makes the row `width` pixels wide."""
+    room = width - GAP * (len(pairs) - 1)
+    height = int(room / sum(each.width / each.height for each in pairs))
+    row = Image.new("RGB", (width, height), "white")
+    left = 0
+    for each in pairs:
+        tile = each.resize((each.width * height // each.height, height), Image.Resampling.LANCZOS)
+        row.paste(tile, (left, 0))
+        left += tile.width + GAP
+    return row
+
+
+def sheet(seed: int, rows: int, columns: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """The first scenes of a stream with their masks, row by row."""
+    strips = []
     for row in range(rows):
-        left = 0
-        while left + (tile := pair(seed, index)).width <= width:
-            canvas.paste(tile, (left, row * (HEIGHT + GAP)))
-            left += tile.width + GAP
-            index += 1
+        pairs = [pair(seed, row * columns + column) for column in range(columns)]
+        strips.append(strip(pairs, width))
+    canvas = Image.new("RGB", (width, sum(each.height + GAP for each in strips) - GAP), "white")
+    top = 0
+    for each in strips:
+        canvas.paste(each, (0, top))
+        top += each.height + GAP
     return np.asarray(canvas)
 
 
 def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "samples.png"
-    Image.fromarray(sheet(seed=3, rows=5, width=1000)).save(path, optimize=True)
+    Image.fromarray(sheet(SEEDS["test"], rows=4, columns=4, width=1080)).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ Picture = Float32[np.ndarray, "3 h w"]  # planes first: a third of the time of c
 Mask = Bool[np.ndarray, "h w"]
 Light = tuple[float, float]
 
+SEEDS = {"train": 1, "validation": 2, "test": 3}  # a stream of its own for each split
 SHADOW = 6  # pixels by which an object's shadow falls away from the light
 
 
@@ -44,15 +45,23 @@ class Palette:
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """RGB of a hue in turns, piecewise linear: value · (1 − saturation · clip(min(k, 4 − k), 0, 1))."""
-    k = (np.array([5.0, 3.0, 1.0], np.float32) + np.float32(hue * 6.0)) % np.float32(6.0)
+    """RGB of a hue in turns, piecewise linear: value · (1 - saturation · clip(min(k, 4 - k), 0, 1))."""
+    turns = np.array([5.0, 3.0, 1.0], np.float32) / 6.0 + hue
+    k = 6.0 * (turns - np.floor(turns))
     levels = value * (1.0 - saturation * np.minimum(np.maximum(np.minimum(k, 4.0 - k), 0.0), 1.0))
     return levels[:, None, None]
 
 
 def mix(start: Colour | Picture, end: Colour | Picture, weight: Field) -> Picture:
-    """start + (end − start) · weight, pixel by pixel."""
+    """start + (end - start) · weight, pixel by pixel."""
     return start + (end - start) * weight
+
+
+def paint(picture: Picture, colour: Colour, cover: Field) -> None:
+    """Lay a colour on the picture in place; quicker than `mix` where most of the cover is 0."""
+    spots = np.nonzero(cover)
+    under = picture[:, *spots]
+    picture[:, *spots] = under + (colour[:, 0] - under) * cover[spots]
 
 
 def draw_palette(draws: Draws) -> Palette:
@@ -79,7 +88,7 @@ def draw_ground(draws: Draws, palette: Palette, rows: Field, columns: Field) -> 
         blend = ramp((along + 120.0 * (clouds - 0.5)) / draws.between(4.0, 120.0) + 0.5)
     mottle = fractal(draws, height, width, draws.between(12.0, 30.0), 2)
     grain = draws.uniforms(height, width)
-    light = 1.0 + 0.22 * (mottle - 0.5) + draws.between(0.04, 0.14) * (grain - 0.5)
+    light = 1.0 + draws.between(0.15, 0.4) * (mottle - 0.5) + draws.between(0.02, 0.08) * (grain - 0.5)
     return mix(palette.first, palette.second, blend) * light
 
 
@@ -106,10 +115,12 @@ def draw_distractors(
         cover = ramp(depth / softness + 0.5) * draws.between(0.5, 0.9)
         tint = palette.accent * draws.between(0.5, 0.8)
         picture[:, *window] = mix(under, tint * (0.6 + under), cover)  # the ground's grain shows through
-    return draw_lines(draws, draw_specks(draws, picture, palette, rows, columns), palette, rows, columns)
+    draw_specks(draws, picture, palette, rows, columns)
+    draw_lines(draws, picture, palette, rows, columns)
+    return picture
 
 
-def draw_specks(draws: Draws, picture: Picture, palette: Palette, rows: Field, columns: Field) -> Picture:
+def draw_specks(draws: Draws, picture: Picture, palette: Palette, rows: Field, columns: Field) -> None:
     """Dots of 1 to 3 pixels' radius, at most one in each cell of a lattice."""
     height, width = rows.shape
     cell = draws.integer(28, 60)
@@ -120,10 +131,10 @@ def draw_specks(draws: Draws, picture: Picture, palette: Palette, rows: Field, c
     y, x, size, there = lattice[:, i][:, :, j]
     away = distance(rows - y * cell, columns - x * cell)
     cover = ramp(1.0 + 2.0 * size - away + 0.5) * (there < draws.between(0.0, 0.5))
-    return mix(picture, draws.choice((palette.accent, palette.first * 0.5, palette.second * 1.2)), cover)
+    paint(picture, draws.choice((palette.accent, palette.first * 0.5, palette.second * 1.2)), cover)
 
 
-def draw_lines(draws: Draws, picture: Picture, palette: Palette, rows: Field, columns: Field) -> Picture:
+def draw_lines(draws: Draws, picture: Picture, palette: Palette, rows: Field, columns: Field) -> None:
     """Up to four thin wavy lines across the picture."""
     height, width = rows.shape
     for _ in range(draws.integer(0, 4)):
@@ -132,10 +143,7 @@ def draw_lines(draws: Draws, picture: Picture, palette: Palette, rows: Field, co
         row, column = height * draws.between(0.1, 0.9), width * draws.between(0.1, 0.9)
         away = np.abs((rows - row) * cos - (columns - column) * sin + wave)
         cover = ramp(draws.between(0.8, 1.8) - away) * draws.between(0.4, 0.9)
-        picture = mix(
-            picture, draws.choice((palette.accent, palette.first * 0.5, palette.second * 1.2)), cover
-        )
-    return picture
+        paint(picture, draws.choice((palette.accent, palette.first * 0.5, palette.second * 1.2)), cover)
 
 
 def place_objects(draws: Draws, height: int, width: int) -> list[Pose]:
@@ -170,9 +178,10 @@ def place_objects(draws: Draws, height: int, width: int) -> list[Pose]:
 def draw_object(
     draws: Draws, under: Picture, palette: Palette, light: Light, pose: Pose, rows: Field, columns: Field
 ) -> tuple[Picture, Mask]:
-    """Lay one object on what is under it: its shadow, then its patterned surface in relief. Returns also its mask.
+    """Lay one object on what is under it: its shadow, then its surface, patterned and in relief.
 
     Surface: a raised edge of quarter-circle profile, lit by Lambert's law, n·l with unit normal n.
+    Returns the picture and the object's mask.
     """
     depth = draw_depth(draws, pose, rows, columns)
     mask = depth > 0.0
@@ -181,12 +190,16 @@ def draw_object(
     v, u = pose.local(rows, columns)
     pattern = draws.choice(PATTERNS)(draws, v * (pose.radius * pose.aspect), u * pose.radius)
     ground = palette.first + (palette.second - palette.first) * draws.between(0.0, 1.0)
-    base = ground + (palette.accent - ground) * draws.choice((0.0, 0.1, 0.3, 0.6))
-    surface = base * (1.0 + draws.between(0.2, 1.0) * (pattern - 0.5))
+    base = ground + (palette.accent - ground) * draws.choice((0.0, 0.1, 0.3, 0.7))
+    plain = draws.chance(0.3)  # its relief has to tell
+    contrast = draws.between(0.05, 0.2) if plain else draws.between(0.2, 0.9)
+    surface = base * (1.0 + contrast * (pattern - 0.5))
 
     edge = pose.radius * draws.between(0.2, 0.6)
     rise = ramp(depth / edge)
-    down, across = slopes(edge * np.sqrt(rise * (2.0 - rise)) + draws.between(0.0, 1.5) * pattern)
+    down, across = slopes(
+        edge * np.sqrt(rise * (2.0 - rise)) + (0.0 if plain else draws.between(0.0, 1.5)) * pattern
+    )
     steepness = np.sqrt(down * down + across * across + 1.0)
     lambert = (0.75 - 0.66 * (down * light[0] + across * light[1])) / steepness
     shine = ramp((lambert - 0.86) * 6.0) * draws.between(0.0, 0.35)

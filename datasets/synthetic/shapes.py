@@ -52,7 +52,7 @@ def rounded_square(draws: Draws, v: Field, u: Field) -> Field:
 
 
 def polygon(draws: Draws, v: Field, u: Field) -> Field:
-    """A triangle to hexagon: the common part of half-planes whose normals are evenly spread, then jittered."""
+    """A triangle to hexagon: the common part of half-planes, evenly turned and unevenly far out."""
     corners = {
         3: ((1.0, 0.0), (-0.5, 0.866), (-0.5, -0.866)),
         4: ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)),
@@ -101,7 +101,7 @@ def leaf(draws: Draws, v: Field, u: Field) -> Field:
 
 
 def blob(draws: Draws, v: Field, u: Field) -> Field:
-    """Three merging balls: 1 − (Σ rᵢ² / dᵢ²)^−½, which for a single ball is 1 − d / r."""
+    """Three merging balls: 1 - (Σ rᵢ² / dᵢ²)^-½, which for a single ball is 1 - d / r."""
     pull = np.zeros_like(v)
     for _ in range(3):
         y, x = draws.between(-0.3, 0.3), draws.between(-0.38, 0.38)

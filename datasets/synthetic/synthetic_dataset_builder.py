@@ -11,9 +11,7 @@ from etils import epath
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from menet_jax.datasets.synthetic.scenes import scene
-
-SEEDS = {"train": 1, "validation": 2, "test": 3}  # a stream of its own for each split
+from menet_jax.datasets.synthetic.scenes import SEEDS, scene
 
 
 @dataclass(kw_only=True)  # not frozen, because its base is not
