@@ -76,7 +76,6 @@ class CheckpointStore:
                     [checkpoint_managers.LatestN(2), _HighestScore(self._scores)]
                 ),
                 cleanup_tmp_directories=True,  # what a killed save left behind
-                lightweight_initialize=True,  # a damaged old checkpoint must not keep the run from starting
             ),
         )
 

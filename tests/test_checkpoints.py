@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -276,6 +277,20 @@ def test_a_flipped_bit_in_any_file_is_noticed_or_harmless(tmp_path: Path) -> Non
         assert file.name not in ("metadata", "_METADATA")
 
 
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate, empty, fill_with_garbage, delete])
+def test_damage_to_what_orbax_notes_for_itself_stops_nothing(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    saved = make_checkpoint(2, score=0.2)
+    save_all(tmp_path, make_checkpoint(1, score=0.1), saved)
+    for step in ("1", "2"):
+        damage(tmp_path / step / "_CHECKPOINT_METADATA")
+    with CheckpointStore(tmp_path, best="f") as store:
+        assert_same(store.restore(*templates(saved), report=no_report).variables, saved.variables)
+        assert store.save(make_checkpoint(3, score=0.3))
+    assert saved_steps(tmp_path) == [2, 3]
+
+
 def test_a_whole_folder_can_be_missing_or_foreign(tmp_path: Path) -> None:
     saved = make_checkpoint(1)
     save_all(tmp_path, saved)
@@ -409,6 +424,57 @@ def test_kill_in_mid_save_leaves_nothing_wrong(tmp_path: Path) -> None:
             assert store.save(dataclasses.replace(found, step=step))
     assert sorted(path.name for path in tmp_path.iterdir()) == [str(found.step + 1), str(found.step + 2)]
     assert_same(restore_step(tmp_path, found.step + 2, template, {}).variables, found.variables)
+
+
+TOGETHER = """if True:
+    import pathlib, sys
+    import jax
+    import numpy as np
+
+    address, index, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
+    jax.distributed.initialize(address, num_processes=2, process_id=index)
+    from jax.experimental import multihost_utils
+    from menet_jax.checkpoints import Checkpoint, CheckpointStore, saved_steps
+
+    variables = {"params": np.arange(3000.0)}
+    with CheckpointStore(folder, best="f") as store:
+        for step in (1, 2, 3):
+            assert store.save(Checkpoint(step, variables, {}, np.zeros(2, np.uint32), {}, {}))
+        store.wait()
+        multihost_utils.sync_global_devices("saved")
+        if index == 0:
+            (folder / "3" / "record" / "metadata").unlink()
+        multihost_utils.sync_global_devices("damaged")
+        reports = []
+        found = store.restore(variables, {}, report=reports.append)
+        assert found.step == 2 and len(reports) == 1
+        np.testing.assert_array_equal(found.variables["params"], variables["params"])
+        assert store.save(Checkpoint(3, variables, {}, found.rng, {}, {}))
+    assert saved_steps(folder) == [2, 3]
+"""
+
+
+def test_two_processes_save_and_fall_back_together(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, address, str(index), tmp_path],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=60)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
 
 
 def test_the_record_is_plain_json(tmp_path: Path) -> None:
