@@ -5,8 +5,6 @@ checks every pair before anything is written, so that bad files stop the build w
 not one by one.
 """
 
-import contextlib
-import io
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from menet_jax import images
+from menet_jax.datasets import preparing
 
 CHECK_THREADS = 4
 
@@ -240,14 +239,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
         Raises:
             IrregularFilesError: files that cannot be used, without `skip_bad`; nothing is then written.
         """
-        # TFDS speaks of downloads and unknown sizes here; its progress bars go to stderr and stay.
-        with contextlib.redirect_stdout(io.StringIO()):
-            try:
-                self.download_and_prepare()
-            except OSError:
-                if not self.data_path.exists():
-                    raise
-                self.info.read_from_directory(self.data_dir)  # another process was faster
+        preparing.prepare(self)
         if self.irregularities and not self.skip_bad:  # cached by a run that skipped them
             raise IrregularFilesError(self.where, self.irregularities)
         return self

@@ -75,26 +75,20 @@ class Augmentation:
         left = int(rng.integers(width - crop_width + 1))
         return cls(top, left, crop_height, crop_width, bool(rng.random() < 0.5))
 
-    def __call__(self, image: images.Rgb, mask: images.Mask, size: int) -> TrainingBatch:
-        """The crop of both, resized to size by size; a pixel more than half salient is salient.
-
-        Returns:
-            one element of a batch: `image` (S, S, 3) and `mask` (S, S).
-        """
+    def __call__(self, image: images.Rgb, mask: images.Mask, size: int) -> tuple[images.Rgb, images.Mask]:
+        """The crop of both, resized to size by size; a pixel more than half salient is salient."""
         window = np.s_[self.top : self.top + self.height, self.left : self.left + self.width]
         image = images.resize_image(image[window], (size, size))
         mask = images.resize_mask(mask[window], (size, size))
-        return (
-            {"image": image[:, ::-1], "mask": mask[:, ::-1]} if self.flip else {"image": image, "mask": mask}
-        )
+        return (image[:, ::-1], mask[:, ::-1]) if self.flip else (image, mask)
 
 
 class TrainingBatches(Iterator[TrainingBatch]):
     """An endless iterator of training batches whose position can be saved and set.
 
     Batch k depends only on the seed, the datasets and the batch size, not on the number of threads or on what
-    was read before. So the position is the number of batches used, and who takes batches ahead of the training
-    step saves `get_state(used=step)`.
+    was read before. So the position is the number of batches used, and who takes batches ahead of the step
+    saves `get_state(used=step)`.
     """
 
     def __init__(self, batches: grain.MapDataset, threads: int, origin: Mapping[str, Any]) -> None:
@@ -133,7 +127,8 @@ class TrainingBatches(Iterator[TrainingBatch]):
             if state.get(key) != value:
                 raise ValueError(
                     f"the saved position in the data is of a run with {key} {state.get(key)}; "
-                    f"this one has {key} {value}: resume with the same data, batch size and seed, or start a new run"
+                    f"this one has {key} {value}: resume with the same data, batch size and seed, "
+                    "or start a new run"
                 )
         self._used = int(state["batches"])
         self._iterator.set_state({"next_index": self._used})
@@ -184,12 +179,12 @@ def training_batches(
     if not 0 <= seed < 2**32:
         raise ValueError(f"the seed must be at least 0 and less than 2**32, not {seed}")
 
-    def element(example: Example, rng: np.random.Generator) -> TrainingBatch:
+    def element(example: Example, rng: np.random.Generator) -> dict[str, np.ndarray]:
         height, width = example.mask.shape
-        whole = Augmentation(0, 0, height, width, False)
-        return (Augmentation.draw(rng, height, width) if augment else whole)(
-            example.image, example.mask, size
-        )
+        whole = Augmentation(0, 0, height, width, flip=False)
+        augmentation = Augmentation.draw(rng, height, width) if augment else whole
+        image, mask = augmentation(example.image, example.mask, size)
+        return {"image": image, "mask": mask}
 
     joined = grain.MapDataset.concatenate([grain.MapDataset.source(source) for source in sources])
     stream = joined.seed(seed).shuffle().repeat().random_map(element)
@@ -245,7 +240,7 @@ def show(
     specs: tyro.conf.Positional[tuple[str, ...]],
     dest: Path,
     split: str = "train",
-    images: int = 25,
+    count: int = 25,
     seed: int = 0,
     skip_bad: bool = False,
 ) -> None:
@@ -255,7 +250,7 @@ def show(
         specs: dataset names or folders.
         dest: the PNG file to write.
         split: which split to read.
-        images: how many images to show.
+        count: how many images to show.
         seed: of order and augmentation.
         skip_bad: go on without files that cannot be used.
     """
@@ -263,13 +258,13 @@ def show(
         sources = [open_split(spec, split, skip_bad=skip_bad) for spec in specs]
         for source in sources:
             print(source.summary())
-        batches = training_batches(sources, batch_size=images, seed=seed)
+        batches = training_batches(sources, batch_size=count, seed=seed)
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
     batch = next(batches)
     batches.close()
     plots.batch_grid(batch["image"], batch["mask"], dest)
-    print(f"{images} images: {dest}")
+    print(f"{count} images: {dest}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, SupportsIndex
 import tensorflow_datasets as tfds
 
 from menet_jax import images
+from menet_jax.datasets import preparing
 from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
 
@@ -92,7 +93,7 @@ def _prepare(
 ) -> tuple[tfds.core.DatasetBuilder, tuple[str, ...]]:
     if spec in NAMED:
         builder = NAMED[spec](cache_dir)
-        builder.download_and_prepare()
+        preparing.prepare(builder)
         return builder, ()
     folder = Path(spec).expanduser()
     if not folder.is_dir():
