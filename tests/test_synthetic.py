@@ -35,10 +35,10 @@ def digest(drawn: Scene) -> str:
 @pytest.mark.parametrize(
     ("seed", "index", "expected"),
     [
-        (1, 0, "c972d979544b4c6c22418dd47f0ed09e6c8f166950e222c02b8960d85be81ed4"),
-        (1, 599, "13bfd0caac7fa8532d4b86179e3db20f735b3d4bd2a2bba929782261c9b22f06"),
-        (2, 7, "8e0d42ab3be5b8fce223ad43b2a24ffe369bd563321da54442385ff2fa297b37"),
-        (3, 42, "6243884fe710a874a49a183aeea0eeea17c2b807ff482088d0c5570197ebb489"),
+        (1, 0, "a361456d7a0fce6eb0af99cdb5d11b1c898c1d797a5356958232b9708eba6383"),
+        (1, 599, "e5fc8de92bd1ece59a3303435c140524597a23dbdcbaa553e81be85476c32132"),
+        (2, 7, "22b61b6d38c27fe9c58cbc4f05cdf57fabbec4597f346a749ddd7b4fb020f42a"),
+        (3, 42, "61d49020f35a372601e9c11a18e16987ff201cc2162102feb4b207ba0d778c6d"),
     ],
 )
 def test_pixels_are_the_same_everywhere(seed: int, index: int, expected: str) -> None:
@@ -138,13 +138,13 @@ def test_colour_distance_does_not_solve_it(held_out: list[Scene]) -> None:
     assert 0.2 < np.mean(plain) < 0.5
 
 
-@pytest.mark.parametrize("spread", [0.15, 0.25, 0.4])
+@pytest.mark.parametrize("spread", [0.12, 0.18, 0.25])
 def test_the_centre_does_not_solve_it(held_out: list[Scene], spread: float) -> None:
     scores = []
     for _, mask in held_out:
         y, x = (np.linspace(-0.5, 0.5, side) / spread for side in mask.shape)
         scores.append(adaptive_f(np.exp(-0.5 * (y[:, None] ** 2 + x**2)), mask))
-    assert np.mean(scores) < 0.5
+    assert 0.2 < np.mean(scores) < 0.5
 
 
 def test_builder_prepares_and_reads_back_without_tensorflow(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def sheet(seed: int, rows: int, columns: int, width: int) -> UInt8[np.ndarray, "
 
 
 def main() -> None:
+    """Write the picture, by default the one that the README shows."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "samples.png"
     Image.fromarray(sheet(SEEDS["test"], rows=4, columns=4, width=1080)).save(path, optimize=True)
 

@@ -59,12 +59,13 @@ def mix(start: Colour | Picture, end: Colour | Picture, weight: Field) -> Pictur
 
 def paint(picture: Picture, colour: Colour, cover: Field) -> None:
     """Lay a colour on the picture in place; quicker than `mix` where most of the cover is 0."""
-    spots = np.nonzero(cover)
-    under = picture[:, *spots]
-    picture[:, *spots] = under + (colour[:, 0] - under) * cover[spots]
+    i, j = np.nonzero(cover)
+    under = picture[:, i, j]
+    picture[:, i, j] = under + (colour[:, 0] - under) * cover[i, j]
 
 
 def draw_palette(draws: Draws) -> Palette:
+    """Two muted colours of neighbouring hues, and a strong one from the far side of the colour wheel."""
     hue = draws.between(0.0, 1.0)
     return Palette(
         first=hsv(hue, draws.between(0.15, 0.55), draws.between(0.35, 0.65)),
@@ -191,8 +192,8 @@ def draw_object(
     pattern = draws.choice(PATTERNS)(draws, v * (pose.radius * pose.aspect), u * pose.radius)
     ground = palette.first + (palette.second - palette.first) * draws.between(0.0, 1.0)
     base = ground + (palette.accent - ground) * draws.choice((0.0, 0.1, 0.3, 0.7))
-    plain = draws.chance(0.3)  # its relief has to tell
-    contrast = draws.between(0.05, 0.2) if plain else draws.between(0.2, 0.9)
+    plain = draws.chance(0.15)  # its relief has to tell
+    contrast = draws.between(0.05, 0.2) if plain else draws.between(0.3, 1.0)
     surface = base * (1.0 + contrast * (pattern - 0.5))
 
     edge = pose.radius * draws.between(0.2, 0.6)

@@ -42,6 +42,7 @@ class Pose:
 
 
 def ellipse(draws: Draws, v: Field, u: Field) -> Field:
+    """The unit disc, which the pose's aspect makes an ellipse."""
     return 1.0 - distance(v, u)
 
 
@@ -89,6 +90,7 @@ def crescent(draws: Draws, v: Field, u: Field) -> Field:
 
 
 def ring(draws: Draws, v: Field, u: Field) -> Field:
+    """A disc less a smaller one in its middle."""
     r = distance(v, u)
     return np.minimum(1.0 - r, r - draws.between(0.3, 0.5))
 
