@@ -27,9 +27,9 @@ def pipeline(
 ) -> None:
     """Images/s of the whole input pipeline against bare loops that only decode and resize.
 
-    The pipeline reads, decodes, checks, crops, resizes, flips, shuffles and batches. The bare loops decode and
-    resize files that are already in memory, in one thread and in as many as the pipeline has. All are timed
-    in turns, so that whatever else the machine does meets all of them; medians are reported.
+    The pipeline reads, decodes, checks, crops, resizes, flips, shuffles and batches. The bare loops decode
+    and resize files already in memory, in one thread and in as many as the pipeline has. All are timed in
+    turns, so that whatever else the machine does meets all of them; medians are reported.
 
     Args:
         data: dataset names or folders.
@@ -48,6 +48,9 @@ def pipeline(
     def whole() -> None:
         for _ in range(batches):
             next(loader)
+        loader.set_state(
+            loader.get_state()
+        )  # forgets what was read ahead: no round profits from another's time
 
     def bare() -> None:
         for index in order.integers(len(records), size=batches * batch_size):
@@ -58,7 +61,6 @@ def pipeline(
         list(pool.map(lambda record: _decode_and_resize(record, size), chosen))
 
     with ThreadPoolExecutor(threads) as pool:
-        whole()  # fills the buffer that is read ahead
         times = _in_turns([whole, bare, bare_in_threads], rounds)
     loader.close()
 
@@ -67,9 +69,8 @@ def pipeline(
     for name, count, speed, each in zip(names, [threads, 1, threads], speeds, times, strict=True):
         spread = " to ".join(f"{batches * batch_size / extreme:.0f}" for extreme in (max(each), min(each)))
         print(f"{name:<15} {count} thread{'s'[: count > 1]:<2} {speed:7.0f} images/s  (rounds: {spread})")
-    print(
-        f"pipeline / bare loop: {speeds[0] / speeds[1]:.2f} of one thread, {speeds[0] / speeds[2]:.2f} of {threads}"
-    )
+    one, same = speeds[0] / speeds[1], speeds[0] / speeds[2]
+    print(f"whole pipeline / bare loop: {one:.2f} (1 thread), {same:.2f} (as many threads)")
 
 
 def _decode_and_resize(record: dict[str, Any], size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -75,12 +75,14 @@ class Augmentation:
         left = int(rng.integers(width - crop_width + 1))
         return cls(top, left, crop_height, crop_width, bool(rng.random() < 0.5))
 
-    def __call__(self, image: images.Rgb, mask: images.Mask, size: int) -> tuple[images.Rgb, images.Mask]:
+    def __call__(
+        self, image: images.Rgb, mask: images.Mask, size: int
+    ) -> tuple[images.ResizedRgb, images.ResizedMask]:
         """The crop of both, resized to size by size; a pixel more than half salient is salient."""
         window = np.s_[self.top : self.top + self.height, self.left : self.left + self.width]
-        image = images.resize_image(image[window], (size, size))
-        mask = images.resize_mask(mask[window], (size, size))
-        return (image[:, ::-1], mask[:, ::-1]) if self.flip else (image, mask)
+        crop = images.resize_image(image[window], (size, size))
+        crop_mask = images.resize_mask(mask[window], (size, size))
+        return (crop[:, ::-1], crop_mask[:, ::-1]) if self.flip else (crop, crop_mask)
 
 
 class TrainingBatches(Iterator[TrainingBatch]):

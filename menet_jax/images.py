@@ -16,6 +16,8 @@ Source = str | Path | bytes
 
 Rgb = UInt8[np.ndarray, "h w 3"]
 Mask = Bool[np.ndarray, "h w"]
+ResizedRgb = UInt8[np.ndarray, "h2 w2 3"]
+ResizedMask = Bool[np.ndarray, "h2 w2"]
 
 ASPECT_TOLERANCE = 0.02  # how far the aspect ratio of a mask may be from that of its image
 BILINEAR = Image.Resampling.BILINEAR  # Pillow widens the filter when it shrinks: antialiased
@@ -105,11 +107,12 @@ def is_image(source: bytes) -> bool:
 def png(array: Rgb | UInt8[np.ndarray, "h w"] | Mask) -> bytes:
     """Encode an RGB image, a grayscale one, or a mask (as 8-bit 0/255) as a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(_as_255(array) if array.dtype == bool else array).save(file, "PNG", compress_level=3)
+    pixels = array.view(np.uint8) * np.uint8(255) if array.dtype == bool else array
+    Image.fromarray(pixels).save(file, "PNG", compress_level=3)
     return file.getvalue()
 
 
-def fit_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+def fit_mask(mask: Mask, size: tuple[int, int]) -> ResizedMask:
     """Bring a mask to its image's size (height, width), as `resize_mask` does.
 
     Raises:
@@ -127,7 +130,7 @@ def fit_mask(mask: Mask, size: tuple[int, int]) -> Mask:
     return resize_mask(mask, size)
 
 
-def resize_image(rgb: Rgb, size: tuple[int, int]) -> Rgb:
+def resize_image(rgb: Rgb, size: tuple[int, int]) -> ResizedRgb:
     """Resize to size = (height, width), bilinear and antialiased, as Pillow does."""
     if rgb.shape[:2] == size:
         return rgb
@@ -135,11 +138,12 @@ def resize_image(rgb: Rgb, size: tuple[int, int]) -> Rgb:
     return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).resize(size[::-1], BILINEAR))
 
 
-def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+def resize_mask(mask: Mask, size: tuple[int, int]) -> ResizedMask:
     """Resize to size = (height, width): bilinear and antialiased, then more than half is salient."""
     if mask.shape == size:
         return mask
-    return np.asarray(Image.fromarray(_as_255(mask)).resize(size[::-1], BILINEAR)) > 127
+    # With 254 for salient, half is a whole number: with 255 Pillow would round it up, and half would be more.
+    return np.asarray(Image.fromarray(mask.view(np.uint8) * np.uint8(254)).resize(size[::-1], BILINEAR)) > 127
 
 
 def resize_map(saliency: Float32[np.ndarray, "h w"], size: tuple[int, int]) -> Float32[np.ndarray, "h2 w2"]:
@@ -275,7 +279,3 @@ def _brighter(luminance: Integer[np.ndarray, "256"], pair: Integer[np.ndarray, "
     """The brighter of two palette indices; the higher one if they are equally bright."""
     low, high = (int(index) for index in pair)
     return low if luminance[low] > luminance[high] else high
-
-
-def _as_255(mask: Mask) -> UInt8[np.ndarray, "h w"]:
-    return mask.view(np.uint8) * np.uint8(255)

@@ -1,0 +1,364 @@
+"""Every kind of image and mask is read as what it shows, or refused by name."""
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from menet_jax import images
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+SHAPE = (6, 8)
+DISC = np.zeros(SHAPE, bool)
+DISC[1:4, 2:7] = True
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def constant(mode: str, colour: Any) -> Image.Image:
+    return Image.new(mode, SHAPE[::-1], colour)
+
+
+def labels(values: np.ndarray, palette: list[int]) -> Image.Image:
+    image = Image.fromarray(values.astype(np.uint8), "L").convert("L")
+    indexed = Image.new("P", image.size)
+    indexed.putdata(list(values.astype(np.uint8).ravel()))
+    indexed.putpalette(palette)
+    return indexed
+
+
+def png_16(values: np.ndarray) -> bytes:
+    """A 16-bit grayscale PNG, written by hand: independent of how Pillow understands such files."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    signature = b"\x89PNG\r\n\x1a\n"
+    return signature + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "tolerance"),
+    [
+        pytest.param(encode(constant("RGB", (10, 20, 30))), (10, 20, 30), 0, id="RGB"),
+        pytest.param(
+            encode(constant("RGB", (200, 40, 90)), "JPEG", quality=100), (200, 40, 90), 2, id="JPEG"
+        ),
+        pytest.param(encode(constant("1", 1)), (255, 255, 255), 0, id="1-bit white"),
+        pytest.param(encode(constant("1", 0)), (0, 0, 0), 0, id="1-bit black"),
+        pytest.param(encode(constant("L", 77)), (77, 77, 77), 0, id="gray"),
+        pytest.param(
+            encode(labels(np.full(SHAPE, 2), [0, 0, 0, 9, 9, 9, 12, 200, 34])), (12, 200, 34), 0, id="P"
+        ),
+        pytest.param(
+            encode(labels(np.ones(SHAPE), [0, 0, 0, 9, 9, 9]), transparency=1),
+            (255, 255, 255),
+            0,
+            id="P hole",
+        ),
+        pytest.param(
+            encode(labels(np.ones(SHAPE), [0, 0, 0, 100, 0, 50]), transparency=bytes([255, 51])),
+            # 51 / 255 is one fifth of (100, 0, 50) on four fifths of white
+            (224, 204, 214),
+            1,
+            id="P alpha",
+        ),
+        pytest.param(
+            png_16(np.full(SHAPE, 1000)), (4, 4, 4), 0, id="16-bit dark"
+        ),  # 1000 / 257 = 3.9, not 232
+        pytest.param(png_16(np.full(SHAPE, 50 * 257)), (50, 50, 50), 0, id="16-bit"),
+        pytest.param(png_16(np.full(SHAPE, 65535)), (255, 255, 255), 0, id="16-bit white"),
+        pytest.param(encode(constant("I;16", 257 * 90), "TIFF"), (90, 90, 90), 0, id="16-bit TIFF"),
+        pytest.param(encode(constant("RGBA", (10, 20, 30, 255))), (10, 20, 30), 0, id="RGBA opaque"),
+        pytest.param(encode(constant("RGBA", (10, 20, 30, 0))), (255, 255, 255), 0, id="RGBA clear"),
+        pytest.param(encode(constant("RGBA", (0, 100, 255, 51))), (204, 224, 255), 1, id="RGBA part"),
+        pytest.param(encode(constant("LA", (100, 51))), (224, 224, 224), 1, id="LA"),
+        pytest.param(
+            encode(constant("RGB", (1, 2, 3)), transparency=(1, 2, 3)), (255, 255, 255), 0, id="RGB key"
+        ),
+        pytest.param(encode(constant("L", 9), transparency=9), (255, 255, 255), 0, id="L key"),
+        # red = (255 - cyan)(255 - black) / 255, and so on
+        pytest.param(encode(constant("CMYK", (255, 0, 0, 0)), "TIFF"), (0, 255, 255), 0, id="CMYK TIFF"),
+        pytest.param(
+            encode(constant("CMYK", (51, 102, 0, 51)), "JPEG", quality=100),
+            (163, 122, 204),
+            3,
+            id="CMYK JPEG",
+        ),
+        pytest.param(encode(constant("F", 0.2), "TIFF"), (51, 51, 51), 0, id="float 0 to 1"),
+        pytest.param(encode(constant("F", 51.0), "TIFF"), (51, 51, 51), 0, id="float 0 to 255"),
+        pytest.param(encode(constant("F", -3.0), "TIFF"), (0, 0, 0), 0, id="float negative"),
+        pytest.param(encode(constant("I", 80), "TIFF"), (80, 80, 80), 0, id="integer, 8 bits of 32"),
+        pytest.param(encode(constant("I", 257 * 80), "TIFF"), (80, 80, 80), 0, id="integer, 16 bits of 32"),
+        pytest.param(encode(constant("I", 2**30), "TIFF"), (255, 255, 255), 0, id="integer, 30 bits of 32"),
+    ],
+)
+def test_images_of_every_mode_become_the_colour_they_show(
+    data: bytes, expected: tuple[int, int, int], tolerance: int
+) -> None:
+    image = images.read_image(data)
+    assert image.dtype == np.uint8
+    assert image.shape == (*SHAPE, 3)
+    np.testing.assert_allclose(
+        image.astype(int), np.broadcast_to(expected, image.shape), atol=tolerance, rtol=0
+    )
+
+
+def test_inverted_cmyk_of_adobe_is_not_a_negative() -> None:
+    data = encode(constant("CMYK", (0, 0, 0, 0)), "JPEG")  # no ink
+    assert b"Adobe" in data  # this marker is what says "inverted"
+    assert images.read_image(data).min() > 250
+
+
+ORIENTED = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 12
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, ORIENTED),
+        (2, ORIENTED[:, ::-1]),
+        (3, ORIENTED[::-1, ::-1]),
+        (4, ORIENTED[::-1]),
+        (5, ORIENTED.transpose(1, 0, 2)),
+        (6, np.rot90(ORIENTED, -1)),
+        (7, ORIENTED[::-1, ::-1].transpose(1, 0, 2)),
+        (8, np.rot90(ORIENTED, 1)),
+    ],
+)
+def test_exif_orientation_is_applied(orientation: int, upright: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.fromarray(ORIENTED), exif=exif)
+    np.testing.assert_array_equal(images.read_image(data), upright)
+    assert images.is_plain(data) == (orientation == 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "plain"),
+    [
+        (encode(constant("RGB", 0)), True),
+        (encode(constant("RGB", 0), "JPEG"), True),
+        (encode(constant("RGB", 0), "BMP"), False),
+        (encode(constant("L", 0)), False),
+        (encode(constant("CMYK", 0), "JPEG"), False),
+        (encode(constant("RGBA", 0)), False),
+        (encode(constant("RGB", 0), transparency=(0, 0, 0)), False),
+    ],
+)
+def test_only_plain_rgb_is_plain(data: bytes, plain: bool) -> None:
+    assert images.is_plain(data) == plain
+
+
+BLACK_WHITE = [0, 0, 0, 255, 255, 255]
+VOC = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
+
+
+def gray(low: int, high: int) -> Image.Image:
+    return Image.fromarray(np.where(DISC, high, low).astype(np.uint8))
+
+
+def with_alpha(colour: np.ndarray, alpha: np.ndarray, mode: str = "LA") -> Image.Image:
+    image = Image.fromarray(colour.astype(np.uint8))
+    image.putalpha(Image.fromarray(alpha.astype(np.uint8)))
+    return image.convert(mode)
+
+
+FLAT = np.full(SHAPE, 90)
+OPAQUE = np.full(SHAPE, 255)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(encode(Image.fromarray(DISC)), id="1-bit"),
+        pytest.param(encode(gray(0, 255)), id="0 and 255"),
+        pytest.param(encode(gray(0, 1)), id="0 and 1"),
+        pytest.param(encode(gray(127, 128)), id="around half"),
+        pytest.param(encode(gray(0, 254)), id="almost white"),
+        pytest.param(encode(gray(0, 255).resize((80, 60), 0), "JPEG"), id="JPEG"),
+        pytest.param(encode(gray(0, 255).convert("RGB")), id="RGB"),
+        pytest.param(encode(gray(0, 255).convert("RGB"), "BMP"), id="BMP"),
+        pytest.param(encode(gray(0, 255).convert("CMYK"), "TIFF"), id="CMYK"),
+        pytest.param(png_16(np.where(DISC, 65535, 0)), id="16-bit"),
+        pytest.param(png_16(np.where(DISC, 256 * 200, 100)), id="16-bit, not modulo"),
+        pytest.param(png_16(np.where(DISC, 255, 0)), id="16-bit, 8 used"),
+        pytest.param(png_16(np.where(DISC, 1, 0)), id="16-bit 0 and 1"),
+        pytest.param(
+            encode(Image.fromarray(np.where(DISC, 1.0, 0.0).astype(np.float32)), "TIFF"), id="float"
+        ),
+        pytest.param(
+            encode(Image.fromarray(np.where(DISC, 0.6, 0.4).astype(np.float32)), "TIFF"), id="float map"
+        ),
+        pytest.param(encode(Image.fromarray(np.where(DISC, 255, 0).astype(np.int32)), "TIFF"), id="integer"),
+        pytest.param(encode(labels(DISC, BLACK_WHITE)), id="palette"),
+        pytest.param(encode(labels(~DISC, BLACK_WHITE[::-1])), id="palette, white first"),
+        pytest.param(encode(labels(DISC, VOC)), id="palette, dark red"),
+        pytest.param(encode(labels(DISC * 3, VOC)), id="palette, one class of several"),
+        pytest.param(encode(labels(DISC, [0, 0, 0, 0, 0, 0])), id="palette, all black"),
+        pytest.param(encode(labels(DISC, [0, 0, 0, 1, 1, 1])), id="palette, ramp"),
+        pytest.param(encode(labels(DISC, [255, 255, 255] * 2)), id="palette, all white"),
+        pytest.param(
+            encode(labels(np.where(DISC, 3, DISC[::-1]), [0, 0, 0, 90, 90, 90, 0, 0, 0, 200, 200, 200])),
+            id="palette, grays",
+        ),
+        pytest.param(encode(with_alpha(DISC * 255, OPAQUE)), id="LA opaque"),
+        pytest.param(encode(with_alpha(DISC * 255, OPAQUE, "RGBA")), id="RGBA opaque"),
+        pytest.param(encode(with_alpha(OPAQUE, DISC * 255, "RGBA")), id="RGBA, white cut out"),
+        pytest.param(encode(with_alpha(FLAT * 0, DISC * 255, "RGBA")), id="RGBA, black cut out"),
+        pytest.param(encode(with_alpha(DISC * 255, np.where(DISC, 255, 0))), id="LA, colour and alpha agree"),
+    ],
+)
+def test_masks_of_every_mode_are_read_clean(data: bytes) -> None:
+    mask = images.read_mask(data)
+    assert mask.dtype == np.bool_
+    np.testing.assert_array_equal(images.resize_mask(mask, SHAPE), DISC)
+
+
+@pytest.mark.parametrize(
+    ("data", "salient"),
+    [
+        pytest.param(encode(constant("1", 0)), False, id="1-bit black"),
+        pytest.param(encode(constant("1", 1)), True, id="1-bit white"),
+        pytest.param(encode(constant("L", 0)), False, id="black"),
+        pytest.param(encode(constant("L", 255)), True, id="white"),
+        pytest.param(encode(constant("L", 1)), True, id="all 1"),
+        pytest.param(encode(labels(np.zeros(SHAPE), BLACK_WHITE)), False, id="palette black"),
+        pytest.param(encode(labels(np.ones(SHAPE), BLACK_WHITE)), True, id="palette white"),
+        pytest.param(encode(labels(np.zeros(SHAPE), BLACK_WHITE[::-1])), True, id="palette white first"),
+        pytest.param(encode(labels(np.ones(SHAPE), BLACK_WHITE[::-1])), False, id="palette black second"),
+        pytest.param(encode(labels(np.ones(SHAPE), VOC)), True, id="palette dark red"),
+        pytest.param(encode(constant("RGBA", (0, 0, 0, 0))), False, id="all clear"),
+    ],
+)
+def test_masks_of_one_value(data: bytes, salient: bool) -> None:
+    np.testing.assert_array_equal(images.read_mask(data), np.full(SHAPE, salient))
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (gray(0, 100), "values 0, 100"),
+        (gray(1, 2), "values 1, 2"),
+        (labels(np.where(DISC, 3, DISC[::-1]), VOC), "palette of 3 colours"),
+    ],
+)
+def test_labels_without_a_meaning_are_refused(image: Image.Image, reason: str) -> None:
+    with pytest.raises(images.UnreadableImageError, match=rf"labels\.png: .*{reason}"):
+        images.read_mask(encode(image), "labels.png")
+
+
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
+def test_masks_survive_png(mask: np.ndarray) -> None:
+    np.testing.assert_array_equal(images.read_mask(images.png(mask)), mask)
+
+
+@given(hnp.arrays(np.uint8, (5, 7, 3)))
+def test_images_survive_png(image: np.ndarray) -> None:
+    np.testing.assert_array_equal(images.read_image(images.png(image)), image)
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+
+
+@pytest.mark.parametrize("read", [images.read_image, images.read_mask])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        pytest.param(b"", "empty", id="empty"),
+        pytest.param(b"hello", "not an image", id="text"),
+        pytest.param(encode(Image.fromarray(NOISE), "JPEG")[:-500], "truncated", id="JPEG"),
+        pytest.param(encode(Image.fromarray(NOISE))[:-500], "truncated", id="PNG"),
+        pytest.param(encode(Image.fromarray(NOISE), "BMP")[:-500], "truncated", id="BMP"),
+        pytest.param(encode(Image.fromarray(NOISE))[:30], ".", id="PNG header"),
+    ],
+)
+def test_unreadable_files_are_named(read: Any, data: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.png"
+    path.write_bytes(data)
+    with pytest.raises(images.UnreadableImageError, match=rf"broken\.png: .*{reason}"):
+        read(path)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(images.UnreadableImageError, match=r"nowhere\.png"):
+        images.read_image(tmp_path / "nowhere.png")
+
+
+@pytest.mark.parametrize("excess", [1, 3])  # where Pillow warns, and where it raises an error
+def test_decompression_bombs_are_errors(excess: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SHAPE[0] * SHAPE[1] // excess - 1)
+    with pytest.raises(images.UnreadableImageError, match=r"bomb\.png: .*decompression bomb"):
+        images.read_image(encode(constant("L", 0)), "bomb.png")
+
+
+def test_decompression_bombs_are_errors_where_warnings_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SHAPE[0] * SHAPE[1] - 1)
+    with (
+        warnings.catch_warnings(action="ignore"),
+        pytest.raises(images.UnreadableImageError, match=r"bomb\.png: 8 by 6 pixels"),
+    ):
+        images.read_image(encode(constant("L", 0)), "bomb.png")
+
+
+def test_fit_mask_accepts_the_same_aspect_only() -> None:
+    mask = np.zeros((100, 150), bool)
+    mask[:, :75] = True
+    assert images.fit_mask(mask, (100, 150)) is mask
+    fitted = images.fit_mask(mask, (200, 305))  # 1.7 % wider
+    assert fitted.shape == (200, 305)
+    assert fitted[:, :151].all()
+    assert not fitted[:, 154:].any()
+    with pytest.raises(ValueError, match=r"150 by 100 .* 310 by 200"):  # 3.3 % wider
+        images.fit_mask(mask, (200, 310))
+    with pytest.raises(ValueError, match="150 by 100"):  # rotated
+        images.fit_mask(mask, (150, 100))
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.booleans())
+def test_resizing_keeps_constants(height: int, width: int, salient: bool) -> None:
+    size = (height, width)
+    np.testing.assert_array_equal(images.resize_mask(np.full(SHAPE, salient), size), np.full(size, salient))
+    np.testing.assert_array_equal(images.resize_image(np.full((*SHAPE, 3), 91, np.uint8), size), 91)
+    resized = images.resize_map(np.full(SHAPE, 0.3, np.float32), size)
+    assert resized.dtype == np.float32
+    np.testing.assert_allclose(resized, np.full(size, 0.3), rtol=1e-6)
+
+
+def test_resizing_averages() -> None:
+    checks = (np.indices((4, 8)).sum(axis=0) % 2).astype(np.float32)
+    np.testing.assert_allclose(images.resize_map(checks, (1, 1)), 0.5, atol=1e-6)
+    # Exactly half is not more than half.
+    assert not images.resize_mask(np.array([[True, False]]), (1, 1)).any()
+    assert images.resize_mask(np.array([[True, True, False]]), (1, 1)).all()
+
+
+@given(hnp.arrays(np.float32, (3, 4), elements=st.floats(0, 1, width=32)))
+def test_resized_maps_stay_in_range(saliency: np.ndarray) -> None:
+    resized = images.resize_map(saliency, (7, 5))
+    assert resized.min() >= 0
+    assert resized.max() <= 1
+
+
+def test_the_same_file_by_path_and_by_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(Image.fromarray(NOISE)))
+    np.testing.assert_array_equal(images.read_image(path), images.read_image(path.read_bytes()))
+    np.testing.assert_array_equal(images.read_image(str(path)), NOISE)
