@@ -138,6 +138,18 @@ def test_colour_distance_does_not_solve_it(held_out: list[Scene]) -> None:
     assert 0.2 < np.mean(plain) < 0.5
 
 
+def busyness(image: UInt8[np.ndarray, "h w 3"]) -> Map:
+    """Blurred magnitude of the Laplacian of the grey image: how busy its texture is."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    edges = cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1.5), cv2.CV_64F)
+    return cv2.GaussianBlur(np.abs(edges), (0, 0), 6.0)
+
+
+def test_texture_tells_most_but_not_all(held_out: list[Scene]) -> None:
+    """There is a cue to be learnt, or training would be slow, and one filter is not the whole of it."""
+    assert 0.75 < np.mean([adaptive_f(busyness(image), mask) for image, mask in held_out]) < 0.88
+
+
 @pytest.mark.parametrize("spread", [0.12, 0.18, 0.25])
 def test_the_centre_does_not_solve_it(held_out: list[Scene], spread: float) -> None:
     scores = []
