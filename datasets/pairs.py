@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
@@ -22,6 +22,7 @@ from menet_jax.datasets import preparing
 CHECK_THREADS = 4
 
 
+@runtime_checkable
 class File(Protocol):
     """A file to read: a `pathlib.Path`, a `zipfile.Path`, or anything alike."""
 
@@ -233,7 +234,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
     def _find(self, dl_manager: tfds.download.DownloadManager) -> Found:
         """Find the files and match them; reads as little of their contents as possible."""
 
-    def prepare(self) -> Self:
+    def prepare(self) -> None:
         """Build the dataset unless it is cached; afterwards `as_data_source` works.
 
         Raises:
@@ -242,7 +243,6 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
         preparing.prepare(self)
         if self.irregularities and not self.skip_bad:  # cached by a run that skipped them
             raise IrregularFilesError(self.where, self.irregularities)
-        return self
 
     @property
     def where(self) -> str:

@@ -9,7 +9,7 @@ stay uint8, 0…255: the network takes them as float32, but converting on the de
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, SupportsIndex, TypedDict
+from typing import Any, Protocol, SupportsIndex, TypedDict, runtime_checkable
 
 import grain
 import numpy as np
@@ -25,6 +25,7 @@ RATIOS = 11
 AHEAD = 2  # batches prepared ahead, for each thread
 
 
+@runtime_checkable
 class Examples(Protocol):
     """Examples that can be read in any order and from several threads; `sources.Source` is one."""
 
@@ -67,7 +68,7 @@ class Augmentation:
     flip: bool
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, height: int, width: int) -> Self:
+    def draw(cls, rng: np.random.Generator, height: int, width: int) -> "Augmentation":
         """Draw as the paper does: one ratio for both sides, a random position, a flip half the time."""
         ratio = SMALLEST_RATIO + RATIO_STEP * int(rng.integers(RATIOS))
         crop_height, crop_width = max(1, round(ratio * height)), max(1, round(ratio * width))

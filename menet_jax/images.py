@@ -77,7 +77,8 @@ def read_mask(source: Source, name: str | None = None) -> Mask:
     name = _name(source, name)
     image = _open(source, name)
     if image.mode == "1" and not image.has_transparency_data:
-        return np.asarray(image)
+        # Not asarray of the image itself: that gives bools whose bytes are 255, which other views of them show.
+        return np.asarray(image.convert("L")) > 127
     if image.mode == "P" and not image.has_transparency_data:
         return _palette_mask(image, name)
     return _value_mask(_mask_values(image), name)
@@ -107,7 +108,7 @@ def is_image(source: bytes) -> bool:
 def png(array: Rgb | UInt8[np.ndarray, "h w"] | Mask) -> bytes:
     """Encode an RGB image, a grayscale one, or a mask (as 8-bit 0/255) as a PNG file."""
     file = io.BytesIO()
-    pixels = array.view(np.uint8) * np.uint8(255) if array.dtype == bool else array
+    pixels = np.where(array, np.uint8(255), np.uint8(0)) if array.dtype == bool else array
     Image.fromarray(pixels).save(file, "PNG", compress_level=3)
     return file.getvalue()
 
@@ -143,7 +144,8 @@ def resize_mask(mask: Mask, size: tuple[int, int]) -> ResizedMask:
     if mask.shape == size:
         return mask
     # With 254 for salient, half is a whole number: with 255 Pillow would round it up, and half would be more.
-    return np.asarray(Image.fromarray(mask.view(np.uint8) * np.uint8(254)).resize(size[::-1], BILINEAR)) > 127
+    pixels = np.where(mask, np.uint8(254), np.uint8(0))
+    return np.asarray(Image.fromarray(pixels).resize(size[::-1], BILINEAR)) > 127
 
 
 def resize_map(saliency: Float32[np.ndarray, "h w"], size: tuple[int, int]) -> Float32[np.ndarray, "h2 w2"]:

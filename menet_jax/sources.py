@@ -98,7 +98,8 @@ def _prepare(
     folder = Path(spec).expanduser()
     if not folder.is_dir():
         raise ValueError(_unknown(spec))
-    prepared = SaliencyFolder(folder, data_dir=cache_dir, skip_bad=skip_bad).prepare()
+    prepared = SaliencyFolder(folder, data_dir=cache_dir, skip_bad=skip_bad)
+    prepared.prepare()
     skipped = len(prepared.irregularities)
     notes = [prepared.splitting] + ([f"{skipped} irregular files skipped"] if skipped else [])
     return prepared, tuple(notes)

@@ -229,6 +229,7 @@ OPAQUE = np.full(SHAPE, 255)
 def test_masks_of_every_mode_are_read_clean(data: bytes) -> None:
     mask = images.read_mask(data)
     assert mask.dtype == np.bool_
+    assert mask.view(np.uint8).max() == 1  # Pillow's 1-bit images come as bool arrays of 0 and 255
     np.testing.assert_array_equal(images.resize_mask(mask, SHAPE), DISC)
 
 

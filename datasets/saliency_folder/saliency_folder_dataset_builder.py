@@ -76,12 +76,11 @@ class SaliencyFolder(pairs.PairsBuilder):
     def where(self) -> str:
         return str(self.folder)
 
-    def prepare(self) -> "SaliencyFolder":
+    def prepare(self) -> None:
         super().prepare()
         for cache in self._cache.parent.glob(self._key + "*"):
             if cache != self._cache:
                 shutil.rmtree(cache)
-        return self
 
     def _files(self) -> list[Path]:
         files = [path for folder in {self.image_folder, self.mask_folder} for path in pairs.as_paths(folder)]

@@ -1,0 +1,349 @@
+"""Batches: the same crop for image and mask, the same order whatever the threads, every image once."""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from menet_jax import benchmark, data, images, plots
+from menet_jax.data import Augmentation, evaluation_batches, training_batches
+from menet_jax.sources import NAMED, Example, open_split
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+SIZE = 16
+
+
+class Numbered:
+    """Images of one colour each, which says their number; of different sizes, the masks salient on the left."""
+
+    def __init__(self, count: int, first: int = 0) -> None:
+        self.count = count
+        self.first = first
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: SupportsIndex) -> Example:
+        number = index.__index__()
+        if not 0 <= number < self.count:
+            raise IndexError(number)
+        number += self.first
+        height, width = 20 + number % 3, 24 + number % 5
+        mask = np.zeros((height, width), bool)
+        mask[:, : width // 2] = True
+        return Example(np.full((height, width, 3), number, np.uint8), mask, f"{number}.png")
+
+
+class Textured(Numbered):
+    """Images in which every crop looks different."""
+
+    def __getitem__(self, index: SupportsIndex) -> Example:
+        example = super().__getitem__(index)
+        rng = np.random.default_rng(index.__index__())
+        return example._replace(image=rng.integers(0, 256, example.image.shape, np.uint8))
+
+
+def take(batches: data.TrainingBatches, count: int) -> list[data.TrainingBatch]:
+    return list(itertools.islice(batches, count))
+
+
+def numbers(batches: Sequence[data.TrainingBatch]) -> list[int]:
+    return [int(number) for batch in batches for number in batch["image"][:, 0, 0, 0]]
+
+
+def assert_same(some: Sequence[data.TrainingBatch], others: Sequence[data.TrainingBatch]) -> None:
+    assert len(some) == len(others)
+    for one, other in zip(some, others, strict=True):
+        np.testing.assert_array_equal(one["image"], other["image"])
+        np.testing.assert_array_equal(one["mask"], other["mask"])
+
+
+def start(sources: Sequence[Any], batch_size: int = 4, seed: int = 0, **options: Any) -> data.TrainingBatches:
+    return training_batches(sources, size=SIZE, batch_size=batch_size, seed=seed, **options)
+
+
+def test_what_a_batch_is() -> None:
+    (batch,) = take(start([Numbered(5)]), 1)
+    assert set(batch) == {"image", "mask"}
+    assert (batch["image"].shape, batch["image"].dtype) == ((4, SIZE, SIZE, 3), np.uint8)
+    assert (batch["mask"].shape, batch["mask"].dtype) == ((4, SIZE, SIZE), np.bool_)
+
+
+def test_every_image_once_an_epoch_and_each_epoch_in_another_order() -> None:
+    seen = numbers(take(start([Numbered(12)], batch_size=4), 9))
+    epochs = [seen[:12], seen[12:24], seen[24:]]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(12))
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert list(range(12)) not in epochs
+
+
+def test_several_sources_are_mixed() -> None:
+    seen = numbers(take(start([Numbered(6), Numbered(6, first=100)], batch_size=4), 3))
+    assert sorted(seen) == [*range(6), *range(100, 106)]
+    assert not all(number < 100 for number in seen[:6])
+
+
+def test_a_batch_may_be_larger_than_the_dataset() -> None:
+    seen = numbers(take(start([Numbered(3)], batch_size=8), 3))
+    assert Counter(seen) == {0: 8, 1: 8, 2: 8}
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_threads_change_nothing(threads: int) -> None:
+    assert_same(take(start([Textured(10)], threads=1), 8), take(start([Textured(10)], threads=threads), 8))
+
+
+def test_seeds_change_the_order_and_the_crops() -> None:
+    first, again, other = (take(start([Textured(10)], seed=seed), 5) for seed in (3, 3, 4))
+    assert_same(first, again)
+    assert any((one["image"] != two["image"]).any() for one, two in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("used", [0, 1, 4, 5])  # epochs end within batches 3, 5, 8
+def test_resuming_in_mid_epoch_with_batches_read_ahead(used: int) -> None:
+    whole = take(start([Textured(10)]), 12)
+    interrupted = start([Textured(10)])
+    take(interrupted, used)
+    state = json.loads(json.dumps(interrupted.get_state()))
+    assert_same(take(start([Textured(10)], start=state), 12 - used), whole[used:])
+    take(interrupted, 3)  # what was read later does not matter
+    interrupted.set_state(state)
+    assert_same(take(interrupted, 12 - used), whole[used:])
+
+
+def test_the_state_of_the_last_batch_used() -> None:
+    whole = take(start([Textured(10)]), 10)
+    ahead = start([Textured(10)])
+    take(ahead, 7)  # 4 were used, 3 are on their way to the device
+    assert_same(take(start([Textured(10)], start=ahead.get_state(used=4)), 6), whole[4:])
+    assert ahead.get_state() == ahead.get_state(used=7)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"seed": 1}, "seed"), ({"batch_size": 8}, "batch_size"), ({"sources": [Numbered(11)]}, "images")],
+)
+def test_a_state_of_another_run_is_refused(change: Mapping[str, Any], field: str) -> None:
+    state = start([Numbered(10)]).get_state()
+    with pytest.raises(ValueError, match=f"run with {field} "):
+        start(**{"sources": [Numbered(10)], "start": state, **change})
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_the_batches_of_one(processes: int) -> None:
+    whole = take(start([Textured(10)], batch_size=8), 6)
+    shares = [
+        take(start([Textured(10)], batch_size=8, process_index=index, process_count=processes), 6)
+        for index in range(processes)
+    ]
+    for step, batch in enumerate(whole):
+        for index, share in enumerate(shares):
+            np.testing.assert_array_equal(share[step]["image"], batch["image"][index::processes])
+            np.testing.assert_array_equal(share[step]["mask"], batch["mask"][index::processes])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sources": [Numbered(0)]}, "no images"),
+        ({"sources": []}, "no images"),
+        ({"batch_size": 0}, "batch of 0"),
+        ({"batch_size": 6, "process_count": 4}, "6 images cannot be shared among 4 processes; try 4 or 8"),
+        ({"batch_size": 3, "process_count": 4}, "try 4"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**32}, "seed"),
+    ],
+)
+def test_impossible_requests_are_explained(options: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        start(**{"sources": [Numbered(5)], **options})
+
+
+def test_without_augmentation_images_are_only_resized() -> None:
+    source = Textured(4)
+    (batch,) = take(start([source], augment=False), 1)
+    expected = {
+        images.resize_image(example.image, (SIZE, SIZE)).tobytes()
+        for example in map(source.__getitem__, range(4))
+    }
+    assert {image.tobytes() for image in batch["image"]} == expected
+    np.testing.assert_array_equal(batch["mask"][:, :, : SIZE // 2 - 1], True)
+    np.testing.assert_array_equal(batch["mask"][:, :, SIZE // 2 + 1 :], False)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 60))
+def test_crops_lie_in_the_image_and_have_its_proportions(seed: int, height: int, width: int) -> None:
+    crop = Augmentation.draw(np.random.default_rng(seed), height, width)
+    assert 0 <= crop.top <= height - crop.height
+    assert 0 <= crop.left <= width - crop.width
+    ratios = [ratio / 100 for ratio in range(90, 101)]
+    assert any(
+        abs(crop.height - ratio * height) <= 0.5 + 1e-9 and abs(crop.width - ratio * width) <= 0.5 + 1e-9
+        for ratio in ratios
+    )
+
+
+def test_crops_are_drawn_as_the_paper_says() -> None:
+    crops = [Augmentation.draw(np.random.default_rng(seed), 1000, 2000) for seed in range(3000)]
+    ratios = Counter(crop.height for crop in crops)
+    assert sorted(ratios) == list(range(900, 1001, 10))  # 0.90, 0.91, … 1.00
+    assert all(abs(count / 3000 - 1 / 11) < 0.025 for count in ratios.values())
+    assert all(crop.width == 2 * crop.height for crop in crops)
+    assert abs(sum(crop.flip for crop in crops) / 3000 - 0.5) < 0.03
+    small = [crop for crop in crops if crop.height == 900]
+    assert min(crop.top for crop in small) < 10
+    assert max(crop.top for crop in small) > 90
+    assert max(crop.left for crop in small) > 180
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1))
+def test_image_and_mask_are_cropped_alike(seed: int) -> None:
+    rows, columns = np.indices((60, 80))
+    mask = (rows - 25) ** 2 + (columns - 50) ** 2 < 18**2
+    image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=-1)
+    crop, crop_mask = Augmentation.draw(np.random.default_rng(seed), 60, 80)(image, mask, 32)
+    np.testing.assert_array_equal(crop[..., 0] > 128, crop_mask)
+
+
+def test_a_crop_and_a_flip_by_hand() -> None:
+    image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    mask = np.arange(24).reshape(4, 6) % 5 == 0
+    for flip in (False, True):
+        crop, crop_mask = Augmentation(1, 2, 3, 3, flip)(image, mask, 3)
+        step = -1 if flip else 1
+        np.testing.assert_array_equal(crop, image[1:4, 2:5][:, ::step])
+        np.testing.assert_array_equal(crop_mask, mask[1:4, 2:5][:, ::step])
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "processes"), [(10, 4, 1), (8, 4, 1), (3, 8, 1), (9, 2, 4), (2, 2, 3)]
+)
+def test_evaluation_gives_every_image_once(count: int, batch_size: int, processes: int) -> None:
+    source = Numbered(count)
+    shares = [
+        list(
+            evaluation_batches(
+                source, size=SIZE, batch_size=batch_size, process_index=index, process_count=processes
+            )
+        )
+        for index in range(processes)
+    ]
+    assert len({len(share) for share in shares}) == 1
+    for index, share in enumerate(shares):
+        names = [name for batch in share for name in batch["file_names"]]
+        assert names == [f"{number}.png" for number in range(index, count, processes)]
+        for batch in share:
+            valid = batch["valid"]
+            assert batch["image"].shape == (batch_size, SIZE, SIZE, 3)
+            assert valid.sum() == len(batch["masks"]) == len(batch["file_names"])
+            assert valid[: valid.sum()].all()
+            assert not batch["image"][~valid].any()
+            for image, mask, name in zip(batch["image"], batch["masks"], batch["file_names"], strict=False):
+                number = int(name.removesuffix(".png"))
+                np.testing.assert_array_equal(image, number)
+                np.testing.assert_array_equal(mask, source[number].mask)
+
+
+def make_folder(folder: Path, count: int) -> Path:
+    for index in range(count):
+        example = Textured(count)[index]
+        for kind, array in (("images", example.image), ("masks", example.mask)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(folder / kind / f"{index}.png")
+    return folder
+
+
+def test_a_folder_from_files_to_batches(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "photos", 20)
+    sources = {split: open_split(str(folder), split, tmp_path / "cache") for split in ("train", "test")}
+    train = sources["train"]
+    assert train.counts["train"] == len(train)
+    assert sum(train.counts.values()) == 20
+    assert train.summary().startswith(f"{folder}: train {len(train)}, ")
+    assert "hash" in train.summary()
+    for source in sources.values():
+        for index in range(len(source)):
+            image, mask, name = source[index]
+            expected = Textured(20)[int(Path(name).stem)]
+            np.testing.assert_array_equal(image, expected.image)
+            np.testing.assert_array_equal(mask, expected.mask)
+    assert len(take(start([train], threads=2), 5)) == 5
+
+
+def test_skipped_files_are_counted(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "photos", 20)
+    (folder / "images" / "0.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"0\.png: the file is empty"):
+        open_split(str(folder), "train", tmp_path / "cache")
+    source = open_split(str(folder), "train", tmp_path / "cache", skip_bad=True)
+    assert source.summary().endswith("1 irregular files skipped")
+    assert sum(source.counts.values()) == 19
+
+
+def test_an_empty_split_is_explained(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "photos", 2)
+    (folder / "train.txt").write_text("0\n1\n")
+    with pytest.raises(
+        ValueError, match=r"no images in its test split; it has train \(2 images\).*test\.txt"
+    ):
+        open_split(str(folder), "test", tmp_path / "cache")
+
+
+def test_an_unknown_dataset_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Did you mean synthetic\?"):
+        open_split("sinthetic", "train", tmp_path)
+    (tmp_path / "horses").mkdir()
+    with pytest.raises(ValueError, match=rf"Did you mean {tmp_path}/horses\?"):
+        open_split(str(tmp_path / "horse"), "train", tmp_path)
+    with pytest.raises(ValueError, match=rf"neither a dataset nor a folder.*{', '.join(NAMED)}"):
+        open_split("qqqqqqqq", "train", tmp_path)
+
+
+def test_show_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(
+        data, "open_split", lambda *_, **__: open_split(str(folder), "train", tmp_path / "cache")
+    )
+    folder = make_folder(tmp_path / "photos", 5)
+    data.show((str(folder),), tmp_path / "new" / "grid.png", count=5)
+    with Image.open(tmp_path / "new" / "grid.png") as picture:
+        assert picture.size == (3 * 224 + 2 * plots.GAP, 2 * 224 + plots.GAP)
+    assert "5 images" in capsys.readouterr().out
+
+
+def test_show_names_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="error: .*neither a dataset nor a folder"):
+        data.show((str(tmp_path / "nowhere"),), tmp_path / "grid.png")
+    with pytest.raises(SystemExit, match="no images"):
+        data.show((), tmp_path / "grid.png")
+
+
+def test_overlay_and_grid(tmp_path: Path) -> None:
+    black = np.zeros((2, 2, 3), np.uint8)
+    tinted = plots.overlay(black, np.array([[True, False], [False, False]]))
+    assert tinted[0, 0].tolist() == [127, 0, 0]
+    assert not tinted.reshape(4, 3)[1:].any()
+    canvas = plots.grid(np.stack([black, black, black]), columns=2)
+    assert canvas.shape == (4 + plots.GAP, 4 + plots.GAP, 3)
+    assert (canvas == 0).all(axis=-1).sum() == 12
+    assert (canvas[-2:, -2:] == 255).all()  # the place of the fourth
+
+
+def test_the_pipeline_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_folder(tmp_path / "photos", 6)
+    benchmark.pipeline((str(folder),), size=SIZE, batch_size=2, batches=2, rounds=2, cache=tmp_path / "cache")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert sum("images/s" in line for line in lines) == 3
+    assert lines[-1].startswith("whole pipeline / bare loop: ")
