@@ -246,6 +246,7 @@ def show(
     count: int = 25,
     seed: int = 0,
     skip_bad: bool = False,
+    cache: Path | None = None,
 ) -> None:
     """Write a picture of an augmented training batch, salient pixels in red.
 
@@ -256,9 +257,10 @@ def show(
         count: how many images to show.
         seed: of order and augmentation.
         skip_bad: go on without files that cannot be used.
+        cache: where prepared datasets are kept; by default where TFDS keeps them.
     """
     try:
-        sources = [open_split(spec, split, skip_bad=skip_bad) for spec in specs]
+        sources = [open_split(spec, split, cache, skip_bad) for spec in specs]
         for source in sources:
             print(source.summary())
         batches = training_batches(sources, batch_size=count, seed=seed)

@@ -77,7 +77,7 @@ def read_mask(source: Source, name: str | None = None) -> Mask:
     name = _name(source, name)
     image = _open(source, name)
     if image.mode == "1" and not image.has_transparency_data:
-        # Not asarray of the image itself: that gives bools whose bytes are 255, which other views of them show.
+        # Not asarray of the image itself: that gives bools whose bytes are 255 instead of 1.
         return np.asarray(image.convert("L")) > 127
     if image.mode == "P" and not image.has_transparency_data:
         return _palette_mask(image, name)

@@ -23,7 +23,7 @@ SIZE = 16
 
 
 class Numbered:
-    """Images of one colour each, which says their number; of different sizes, the masks salient on the left."""
+    """Images of one colour each, their number; of different sizes, with masks salient on the left."""
 
     def __init__(self, count: int, first: int = 0) -> None:
         self.count = count
@@ -211,9 +211,9 @@ def test_crops_are_drawn_as_the_paper_says() -> None:
 def test_image_and_mask_are_cropped_alike(seed: int) -> None:
     rows, columns = np.indices((60, 80))
     mask = (rows - 25) ** 2 + (columns - 50) ** 2 < 18**2
-    image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=-1)
+    image = np.repeat(np.where(mask, 254, 0).astype(np.uint8)[..., None], 3, axis=-1)
     crop, crop_mask = Augmentation.draw(np.random.default_rng(seed), 60, 80)(image, mask, 32)
-    np.testing.assert_array_equal(crop[..., 0] > 128, crop_mask)
+    np.testing.assert_array_equal(crop[..., 0] > 127, crop_mask)
 
 
 def test_a_crop_and_a_flip_by_hand() -> None:
@@ -316,14 +316,14 @@ def test_show_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str
         data, "open_split", lambda *_, **__: open_split(str(folder), "train", tmp_path / "cache")
     )
     folder = make_folder(tmp_path / "photos", 5)
-    data.show((str(folder),), tmp_path / "new" / "grid.png", count=5)
+    data.show((str(folder),), tmp_path / "new" / "grid.png", count=5, cache=tmp_path / "cache")
     with Image.open(tmp_path / "new" / "grid.png") as picture:
         assert picture.size == (3 * 224 + 2 * plots.GAP, 2 * 224 + plots.GAP)
     assert "5 images" in capsys.readouterr().out
 
 
 def test_show_names_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="error: .*neither a dataset nor a folder"):
+    with pytest.raises(SystemExit, match=r"error: .*neither a dataset nor a folder"):
         data.show((str(tmp_path / "nowhere"),), tmp_path / "grid.png")
     with pytest.raises(SystemExit, match="no images"):
         data.show((), tmp_path / "grid.png")
