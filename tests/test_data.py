@@ -310,11 +310,7 @@ def test_an_unknown_dataset_is_explained(tmp_path: Path) -> None:
         open_split("qqqqqqqq", "train", tmp_path)
 
 
-def test_show_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(
-        data, "open_split", lambda *_, **__: open_split(str(folder), "train", tmp_path / "cache")
-    )
+def test_show_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_folder(tmp_path / "photos", 5)
     data.show((str(folder),), tmp_path / "new" / "grid.png", count=5, cache=tmp_path / "cache")
     with Image.open(tmp_path / "new" / "grid.png") as picture:

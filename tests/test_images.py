@@ -34,11 +34,9 @@ def constant(mode: str, colour: Any) -> Image.Image:
 
 
 def labels(values: np.ndarray, palette: list[int]) -> Image.Image:
-    image = Image.fromarray(values.astype(np.uint8), "L").convert("L")
-    indexed = Image.new("P", image.size)
-    indexed.putdata(list(values.astype(np.uint8).ravel()))
-    indexed.putpalette(palette)
-    return indexed
+    image = Image.fromarray(values.astype(np.uint8))
+    image.putpalette(palette)  # makes it a palette image
+    return image
 
 
 def png_16(values: np.ndarray) -> bytes:

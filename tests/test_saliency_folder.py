@@ -6,6 +6,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,7 +118,7 @@ def test_bytes_are_kept_only_where_they_are_right(tmp_path: Path, build: Build) 
     folder = tmp_path / "data"
     exif = Image.Exif()
     exif[0x0112] = 6
-    pictures = {
+    pictures: dict[str, tuple[Image.Image, dict[str, Any]]] = {
         "plain.jpg": (Image.fromarray(pixels(0)), {}),
         "rotated.jpg": (Image.fromarray(pixels(1)), {"exif": exif}),
         "gray.jpg": (Image.fromarray(pixels(2)[..., 0]), {}),
