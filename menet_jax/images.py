@@ -108,8 +108,7 @@ def is_image(source: bytes) -> bool:
 def png(array: Rgb | UInt8[np.ndarray, "h w"] | Mask) -> bytes:
     """Encode an RGB image, a grayscale one, or a mask (as 8-bit 0/255) as a PNG file."""
     file = io.BytesIO()
-    pixels = np.where(array, np.uint8(255), np.uint8(0)) if array.dtype == bool else array
-    Image.fromarray(pixels).save(file, "PNG", compress_level=3)
+    Image.fromarray(_gray(array, 255) if array.dtype == bool else array).save(file, "PNG", compress_level=3)
     return file.getvalue()
 
 
@@ -144,8 +143,7 @@ def resize_mask(mask: Mask, size: tuple[int, int]) -> ResizedMask:
     if mask.shape == size:
         return mask
     # With 254 for salient, half is a whole number: with 255 Pillow would round it up, and half would be more.
-    pixels = np.where(mask, np.uint8(254), np.uint8(0))
-    return np.asarray(Image.fromarray(pixels).resize(size[::-1], BILINEAR)) > 127
+    return np.asarray(Image.fromarray(_gray(mask, 254)).resize(size[::-1], BILINEAR)) > 127
 
 
 def resize_map(saliency: Float32[np.ndarray, "h w"], size: tuple[int, int]) -> Float32[np.ndarray, "h2 w2"]:
@@ -153,6 +151,11 @@ def resize_map(saliency: Float32[np.ndarray, "h w"], size: tuple[int, int]) -> F
     if saliency.shape == size:
         return saliency
     return np.clip(np.asarray(Image.fromarray(saliency).resize(size[::-1], BILINEAR)), 0.0, 1.0)
+
+
+def _gray(mask: Mask, white: int) -> UInt8[np.ndarray, "h w"]:
+    """0 and `white`. A bool array from elsewhere may have other bytes than 0 and 1, hence the comparison."""
+    return (mask.view(np.uint8) != 0).view(np.uint8) * np.uint8(white)
 
 
 def _name(source: Source, name: str | None) -> str:

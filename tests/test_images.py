@@ -317,6 +317,12 @@ def test_decompression_bombs_are_errors_where_warnings_are_not(monkeypatch: pyte
         images.read_image(encode(constant("L", 0)), "bomb.png")
 
 
+def test_masks_straight_from_pillow_are_resized_too() -> None:
+    mask = np.asarray(Image.fromarray(DISC))  # bool, with bytes of 0 and 255
+    np.testing.assert_array_equal(images.resize_mask(mask, (12, 16)), images.resize_mask(DISC, (12, 16)))
+    np.testing.assert_array_equal(images.read_mask(images.png(mask)), DISC)
+
+
 def test_fit_mask_accepts_the_same_aspect_only() -> None:
     mask = np.zeros((100, 150), bool)
     mask[:, :75] = True
