@@ -81,6 +81,7 @@ def png_16(values: np.ndarray) -> bytes:
         pytest.param(
             png_16(np.full(SHAPE, 1000)), (4, 4, 4), 0, id="16-bit dark"
         ),  # 1000 / 257 = 3.9, not 232
+        pytest.param(png_16(np.full(SHAPE, 200)), (1, 1, 1), 0, id="16-bit almost black"),
         pytest.param(png_16(np.full(SHAPE, 50 * 257)), (50, 50, 50), 0, id="16-bit"),
         pytest.param(png_16(np.full(SHAPE, 65535)), (255, 255, 255), 0, id="16-bit white"),
         pytest.param(encode(constant("I;16", 257 * 90), "TIFF"), (90, 90, 90), 0, id="16-bit TIFF"),
