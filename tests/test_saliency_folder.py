@@ -279,11 +279,12 @@ def test_split_by_lists(tmp_path: Path, build: Build) -> None:
 
 def test_wrong_lines_in_lists_are_all_named(tmp_path: Path, build: Build) -> None:
     folder = make_folder(tmp_path / "data", 3)
-    (folder / "train.txt").write_text("000\n001\nghost\n")
+    (folder / "train.txt").write_text("000\n001\nghost\n002.v2\n")
     (folder / "test.txt").write_text("001\n999.png\n")
-    with pytest.raises(ValueError, match="3 wrong lines") as caught:
+    with pytest.raises(ValueError, match="4 wrong lines") as caught:
         build(folder)
     assert "train.txt line 3: no image and mask are called ghost" in str(caught.value)
+    assert "train.txt line 4: no image and mask are called 002.v2" in str(caught.value)
     assert "test.txt line 1: 001 is already in train.txt line 2" in str(caught.value)
     assert "test.txt line 2: no image and mask are called 999.png" in str(caught.value)
 

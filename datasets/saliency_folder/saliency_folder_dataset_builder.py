@@ -102,7 +102,7 @@ class SaliencyFolder(pairs.PairsBuilder):
         irregular += unmatched
         if not lists:
             return Found(split_by_hash(matched), irregular, "split by a hash of each file's stem, 80/10/10")
-        known = {pairs.stem(file) for file in (*image_files, *mask_files)}
+        known = {name for file in (*image_files, *mask_files) for name in (file.name, file.stem)}
         splits, unlisted = split_by_lists(matched, lists, known)
         splitting = f"split by {', '.join(path.name for path in lists.values())}"
         return Found(
@@ -196,7 +196,7 @@ def split_by_lists(
     Args:
         matched: all pairs.
         lists: the list file of each split.
-        known: the stems of all files, those that made no pair too: their irregularity is reported elsewhere.
+        known: names and stems of all files, those that made no pair too: they are reported as irregular.
 
     Returns:
         the splits, and how many pairs no list names.
@@ -216,7 +216,7 @@ def split_by_lists(
             place = f"{path.name} line {number}"
             pair = by_name.get(name)
             if pair is None:
-                if name and name not in known and Path(name).stem not in known:
+                if name and name not in known:
                     problems.append(f"{place}: no image and mask are called {name}")
             elif pair in first_seen:
                 problems.append(f"{place}: {name} is already in {first_seen[pair]}")
