@@ -12,7 +12,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Integer
 
-Labels = Integer[Array, "*shape"] | Bool[Array, "*shape"]
+Labels = Integer[Array, "h w"] | Bool[Array, "h w"]
 
 
 def safe_norm(x: Float[Array, "*shape c"]) -> Float[Array, "*shape"]:
@@ -41,7 +41,7 @@ class Centres(NamedTuple):
 def masked_mean(features: Float[Array, "h w c"], mask: Bool[Array, "h w"]) -> Float[Array, " c"]:
     """Mean of the features over the masked pixels; zero where the mask is empty."""
     total = jnp.sum(jnp.where(mask[..., None], features, 0.0), axis=(0, 1))
-    return total / jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
+    return total / jnp.maximum(jnp.sum(mask, dtype=total.dtype), 1.0)
 
 
 def class_centres(unit: Float[Array, "h w c"], labels: Labels) -> Centres:
@@ -123,7 +123,7 @@ def metric_loss(
     both = (n_salient > 0) & (n_salient < labels.size)
     kept = hard_negatives(lax.stop_gradient(loss), labels) if mining else jnp.broadcast_to(both, labels.shape)
     total = jnp.sum(jnp.where(kept, loss, 0.0))
-    return total / jnp.maximum(jnp.sum(kept, dtype=jnp.float32), 1.0)
+    return total / jnp.maximum(jnp.sum(kept, dtype=total.dtype), 1.0)
 
 
 def cross_entropy(logits: Float[Array, "h w 2"], labels: Labels) -> Float[Array, ""]:
@@ -145,7 +145,7 @@ def pairwise_metric_loss(
     salient = labels.astype(bool).ravel()
     difference = unit[:, None] - unit[None]
     distance = jnp.sum(difference**2, axis=-1) if squared else safe_norm(difference)
-    same = (salient[:, None] == salient[None]).astype(jnp.float32)
+    same = (salient[:, None] == salient[None]).astype(distance.dtype)
 
     def mean(weights: jax.Array) -> jax.Array:
         return jnp.sum(distance * weights, axis=1) / jnp.maximum(jnp.sum(weights, axis=1), 1.0)

@@ -24,12 +24,8 @@ Function = Callable[[jax.Array, jax.Array], jax.Array]
 
 # function, kernel size, stride, padding as PyTorch and Caffe count it
 CASES = [(conv_transpose_2x2, 2, 2, 0), (conv_transpose_4x4, 4, 2, 1), (conv_transpose_7x7, 7, 1, 0)]
-each_case = pytest.mark.parametrize(
-    ("function", "size", "stride", "padding"), CASES, ids=["2x2", "4x4", "7x7"]
-)
-shapes = st.tuples(
-    st.integers(1, 2), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)
-)
+each_case = pytest.mark.parametrize(("function", "size", "stride", "padding"), CASES, ids=["2x2", "4x4", "7x7"])
+shapes = st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
 
 
 def draw(shape: tuple[int, int, int, int, int], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,9 +35,7 @@ def draw(shape: tuple[int, int, int, int, int], size: int) -> tuple[np.ndarray, 
     return x, generator.standard_normal((size, size, i, o), np.float32)
 
 
-def with_gradients(
-    function: Function, x: jax.Array, kernel: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def with_gradients(function: Function, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The output, and the gradients of a sum of it with distinct weights."""
 
     def weighted(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -82,7 +76,7 @@ def dilates(function: Function, x: jax.Array, kernel: jax.Array) -> bool:
 
 
 @each_case
-@settings(deadline=None, max_examples=6, derandomize=True)
+@settings(deadline=None, max_examples=5, derandomize=True)
 @given(shape=shapes)
 def test_equals_lax_conv_transpose_in_values_and_gradients(
     function: Function, size: int, stride: int, padding: int, shape: tuple[int, int, int, int, int]
@@ -93,19 +87,15 @@ def test_equals_lax_conv_transpose_in_values_and_gradients(
     def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return lax.conv_transpose(x, kernel, (stride, stride), [(edge, edge), (edge, edge)])
 
-    for ours, theirs in zip(
-        with_gradients(function, x, kernel), with_gradients(reference, x, kernel), strict=True
-    ):
+    for ours, theirs in zip(with_gradients(function, x, kernel), with_gradients(reference, x, kernel), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @each_case
 def test_equals_flax_conv_transpose(function: Function, size: int, stride: int, padding: int) -> None:
     x, kernel = map(jnp.asarray, draw((2, 3, 4, 3, 2), size))
-    layer = nn.ConvTranspose(
-        2, (size, size), (stride, stride), "SAME" if padding else "VALID", use_bias=False
-    )
-    theirs = layer.apply({"params": {"kernel": kernel}}, x)
+    layer = nn.ConvTranspose(2, (size, size), (stride, stride), "SAME" if padding else "VALID", use_bias=False)
+    theirs = jnp.asarray(layer.apply({"params": {"kernel": kernel}}, x))
     np.testing.assert_allclose(function(x, kernel), theirs, rtol=1e-4, atol=1e-5)
 
 
@@ -120,9 +110,7 @@ def test_equals_a_plain_loop(function: Function, size: int, stride: int, padding
         for q in range(x.shape[2]):
             for a in range(size):
                 for b in range(size):
-                    expected[0, p * stride + a, q * stride + b] += (
-                        x[0, p, q] @ kernel[size - 1 - a, size - 1 - b]
-                    )
+                    expected[0, p * stride + a, q * stride + b] += x[0, p, q] @ kernel[size - 1 - a, size - 1 - b]
     expected = expected[:, padding : height - padding, padding : width - padding]
     np.testing.assert_allclose(function(jnp.asarray(x), jnp.asarray(kernel)), expected, rtol=1e-4, atol=1e-5)
 
@@ -152,7 +140,7 @@ def test_the_detectors_detect() -> None:
     assert gathers_or_scatters(jax.jit(lambda x: x[:, jnp.array([0, 0, 1])]), x)
 
 
-@settings(deadline=None, max_examples=12, derandomize=True)
+@settings(deadline=None, max_examples=8, derandomize=True)
 @given(shape=shapes, factor=st.integers(1, 5))
 def test_enlarge_repeats(shape: tuple[int, int, int, int, int], factor: int) -> None:
     x = draw(shape, 1)[0]
