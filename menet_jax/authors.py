@@ -110,9 +110,7 @@ def from_state_dict(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
         ValueError: a tensor is missing, unknown or misshapen; each is named.
     """
     tensors = {
-        name: np.asarray(tensor)
-        for name, tensor in state_dict.items()
-        if not name.endswith(".num_batches_tracked")
+        name: np.asarray(tensor) for name, tensor in state_dict.items() if not name.endswith(".num_batches_tracked")
     }
     names = dict(_names())
     problems = [f"missing: {name}" for name in names if name not in tensors]

@@ -128,7 +128,8 @@ def metric_loss(
 
 def cross_entropy(logits: Float[Array, "h w 2"], labels: Labels) -> Float[Array, ""]:
     """Cross entropy (Eq. 1) of one image: `−log softmax(logits)[label]`, mean over pixels, in [0, ∞)."""
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels.astype(jnp.int32)))
+    # Against one-hot labels, because picking the label's logit has a scatter as its gradient.
+    return jnp.mean(optax.softmax_cross_entropy(logits, jax.nn.one_hot(labels.astype(jnp.int32), 2)))
 
 
 def pairwise_metric_loss(

@@ -167,6 +167,7 @@ class MENet(nn.Module):
             use_running_average=not train,
             momentum=0.9,
             epsilon=1e-5,
+            use_fast_variance=False,  # E[x²] − E[x]² loses digits where a channel varies little around a large mean
             dtype=self.dtype,
             axis_name=self.axis_name,
         )

@@ -1,0 +1,192 @@
+"""Train MEnet:  python -m menet_jax.train [quickstart|paper] [--flags]"""
+
+import dataclasses
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import jax
+import tyro
+from jax.experimental import multihost_utils
+from tqdm import tqdm
+
+from menet_jax import config as configuration
+from menet_jax import devices
+from menet_jax.checkpoints import (
+    CheckpointStore,
+    DamagedCheckpointError,
+    MismatchedCheckpointError,
+    saved_steps,
+)
+from menet_jax.config import Config
+from menet_jax.data import training_batches
+from menet_jax.loop import NonFiniteLossError, Report, fit, restore
+from menet_jax.recording import Recorder
+from menet_jax.sources import Source, open_split
+from menet_jax.training import TrainState, check_batch, create_state, map_over_devices
+from menet_jax.validation import best_score
+
+CONFIG_FILE = "config.json"
+CHECKPOINTS = "checkpoints"
+
+
+def parse(arguments: Sequence[str]) -> Config:
+    """The configuration that a command line asks for.
+
+    A resumed run's defaults are those that it was started with.
+
+    Raises:
+        ValueError: no such preset; nothing to resume; a resumed run is to train otherwise than it was.
+    """
+    named = bool(arguments) and not arguments[0].startswith("-")
+    name, flags = (arguments[0], arguments[1:]) if named else ("quickstart", arguments)
+    default = configuration.preset(name).config
+    description = (
+        "Train MEnet. The first argument names a preset, quickstart if there is none; flags change it.\n\n"
+        + configuration.describe_presets()
+    )
+
+    def read(default: Config) -> Config:
+        return tyro.cli(Config, default=default, args=flags, prog="python -m menet_jax.train", description=description)
+
+    config = read(default)
+    if not config.resume:
+        return config
+    if not (config.run / CONFIG_FILE).exists():
+        raise ValueError(f"--resume: there is no run in {config.run}; name one with --run")
+    saved = configuration.read(config.run / CONFIG_FILE)
+    config = read(dataclasses.replace(saved, run=config.run, resume=True, overwrite=False))
+    configuration.check_resumable(saved, config)
+    return config
+
+
+def start_processes(config: Config) -> None:
+    """Join the other processes of a run over several hosts."""
+    if config.distributed.coordinator == "auto":
+        jax.distributed.initialize()
+    elif config.distributed.coordinator is not None:
+        jax.distributed.initialize(
+            config.distributed.coordinator, config.distributed.processes, config.distributed.process_id
+        )
+
+
+def check_run(config: Config) -> None:
+    """Raise ValueError if the run directory holds a run and neither `--resume` nor `--overwrite` is given, or holds
+    something else.
+    """
+    run = config.run
+    if run.exists() and not run.is_dir():
+        raise ValueError(f"--run {run}: is a file")
+    occupied = run.is_dir() and any(run.iterdir())
+    if occupied and not (run / CONFIG_FILE).exists():
+        raise ValueError(f"--run {run}: holds files, but no run; name another directory")
+    if occupied and not (config.resume or config.overwrite):
+        raise ValueError(
+            f"--run {run}: holds a run already. Go on with it: --resume. Delete it and start anew: --overwrite. "
+            "Or name another directory: --run DIRECTORY."
+        )
+
+
+def open_run(config: Config) -> None:
+    """Make the run directory, empty unless the run is resumed, and write the configuration into it."""
+    if jax.process_index() == 0:
+        if config.overwrite and config.run.exists():
+            shutil.rmtree(config.run)
+        config.run.mkdir(parents=True, exist_ok=True)
+        configuration.write(dataclasses.replace(config, resume=False, overwrite=False), config.run / CONFIG_FILE)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("the run directory is open")
+
+
+def open_data(config: Config) -> tuple[list[Source], list[Source]]:
+    """The training and the validation splits, prepared on first use."""
+    data = config.data
+    training = [open_split(spec, "train", data.cache, data.skip_bad) for spec in data.train]
+    names = data.validation or data.train
+    return training, [open_split(spec, "validation", data.cache, data.skip_bad) for spec in names]
+
+
+def describe(
+    config: Config,
+    used: Sequence[jax.Device],
+    training: Sequence[Source],
+    validation: Sequence[Source],
+    state: TrainState,
+) -> str:
+    """What a run says of itself at its start."""
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    lines = [
+        f"devices      {jax.device_count()} × {used[0].device_kind} ({used[0].platform}){processes}",
+        f"precision    {config.model.precision} (parameters and losses float32)",
+        *(f"{'training' if not i else '':12} {source.summary()}" for i, source in enumerate(training)),
+        *(f"{'validation' if not i else '':12} {len(s):,} images of {s.name}" for i, s in enumerate(validation)),
+        f"network      width {config.model.width}, {parameters:,} parameters",
+        f"run          {config.run}",
+    ]
+    return "\n".join(lines)
+
+
+def train(
+    config: Config, used: Sequence[jax.Device], training: Sequence[Source], validation: Sequence[Source]
+) -> signal.Signals | None:
+    """Train in an open run directory; the signal that stopped it, or None at its end."""
+    first = jax.process_index() == 0
+    say: Report = tqdm.write if first else lambda _: None
+    state = create_state(config)
+    say(describe(config, used, training, validation, state))
+    with ExitStack() as stack:
+        store = stack.enter_context(CheckpointStore(config.run / CHECKPOINTS, best_score(config)))
+        batches = training_batches(
+            training,
+            size=config.data.size,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            augment=config.data.augment,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            threads=config.data.threads,
+        )
+        stack.callback(batches.close)
+        if config.resume and saved_steps(config.run / CHECKPOINTS):
+            state = restore(store, state, batches, say)
+            say(f"resumed at step {int(state.step):,} of {config.steps:,}")
+        elif config.resume:
+            say("there is no checkpoint yet: starting at step 0")
+        recorder = stack.enter_context(Recorder(config.run, int(state.step))) if first else None
+        mapped = map_over_devices(config, used)
+        stopped_by = fit(config, mapped, state, batches, validation, store, recorder, say)
+    if stopped_by is None:
+        say(
+            f"finished {config.steps:,} steps in {config.run}. Predict with: python -m menet_jax.predict "
+            f"--checkpoint {config.run} --source IMAGES --dest MAPS"
+        )
+    return stopped_by
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; its exit status: 0, 2 for bad input, 1 for a failed run, 128 + n after signal n."""
+    try:
+        config = parse(arguments)
+        start_processes(config)
+        used = devices.select(config.device)
+        devices.enable_compilation_cache()
+        check_batch(config.batch_size, jax.device_count())
+        check_run(config)
+        training, validation = open_data(config)
+        open_run(config)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        stopped_by = train(config, used, training, validation)
+    except (NonFiniteLossError, MismatchedCheckpointError, DamagedCheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0 if stopped_by is None else 128 + stopped_by
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
