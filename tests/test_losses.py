@@ -453,5 +453,6 @@ def test_centres_of_a_missing_class_are_zero() -> None:
     assert jnp.max(jnp.abs(centres.salient)) > 0
 
 
-def test_gradient_of_the_metric_loss_scatters_nothing() -> None:
-    assert "scatter" not in str(jax.make_jaxpr(jax.grad(metric_loss))(*random_image(11)))
+@pytest.mark.parametrize("loss", [metric_loss, lambda f, y: cross_entropy(f[..., :2], y)])
+def test_gradients_scatter_nothing(loss: Callable[[jax.Array, jax.Array], jax.Array]) -> None:
+    assert "scatter" not in str(jax.make_jaxpr(jax.grad(loss))(*random_image(11)))
