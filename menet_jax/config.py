@@ -258,12 +258,12 @@ PRESETS = {
         Expected: adaptive F of the metric map at least 0.80 on held-out synthetic images.""",
         config=Config(
             run=Path("runs/quickstart"),
-            steps=240,
+            steps=150,
             batch_size=5,
-            save_every=80,
+            save_every=50,
             log_every=5,
             model=ModelConfig(width=4),
-            optimizer=OptimizerConfig(drops=(160, 220)),
+            optimizer=OptimizerConfig(drops=(100, 135)),
         ),
     ),
     "paper": Preset(
