@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
@@ -131,9 +131,7 @@ def _separate(files: Sequence[File]) -> tuple[list[File], list[Irregularity]]:
         if images.is_image(data):
             good.append(file)
         else:
-            bad.append(
-                Irregularity(str(file), "not an image of a known format" if data else "the file is empty")
-            )
+            bad.append(Irregularity(str(file), "not an image of a known format" if data else "the file is empty"))
     return good, bad
 
 
@@ -201,9 +199,7 @@ def irregularity(pair: Pair) -> Irregularity | None:
 def check(pairs: Sequence[Pair], description: str) -> list[Irregularity | None]:
     """`irregularity` of every pair, in threads and with a progress bar."""
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
-        bar = tqdm(
-            pool.map(irregularity, pairs), total=len(pairs), desc=description, unit=" pairs", leave=False
-        )
+        bar = tqdm(pool.map(irregularity, pairs), total=len(pairs), desc=description, unit=" pairs", leave=False)
         return list(bar)
 
 
@@ -217,7 +213,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
     [file, reason] of what was skipped.
     """
 
-    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.0.0")
 
     def __init__(self, *, skip_bad: bool = False, file_format: str | None = None, **kwargs: Any) -> None:
         """Make the builder; nothing is read before `prepare`.
@@ -287,9 +283,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
         irregular = [*found.irregularities, *(bad for bad in verdicts.values() if bad is not None)]
         if irregular and not self.skip_bad:
             raise IrregularFilesError(self.where, irregular)
-        good = {
-            name: [pair for pair in split if verdicts[pair] is None] for name, split in found.splits.items()
-        }
+        good = {name: [pair for pair in split if verdicts[pair] is None] for name, split in found.splits.items()}
         if not any(good.values()):
             raise ValueError(f"{self.where} has no usable pair of an image and a mask")
         self._metadata["splitting"] = found.splitting

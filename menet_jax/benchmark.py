@@ -48,9 +48,7 @@ def pipeline(
     def whole() -> None:
         for _ in range(batches):
             next(loader)
-        loader.set_state(
-            loader.get_state()
-        )  # forgets what was read ahead: no round profits from another's time
+        loader.set_state(loader.get_state())  # forgets what was read ahead: no round profits from another's time
 
     def bare() -> None:
         for index in order.integers(len(records), size=batches * batch_size):
@@ -92,6 +90,4 @@ def _in_turns(functions: list[Callable[[], None]], rounds: int) -> list[list[flo
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict(
-        {"pipeline": pipeline}, description="Measure how fast things are here."
-    )
+    tyro.extras.subcommand_cli_from_dict({"pipeline": pipeline}, description="Measure how fast things are here.")

@@ -25,6 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 Tree = Any
 """A pytree of arrays."""
@@ -141,15 +142,13 @@ def read_variables(folder: Path) -> TrainedVariables:
     record = read_record(folder)
     with _damage_is_one_error():
         variables = _read_arrays(folder, "variables", record)
-        return TrainedVariables(
-            record["step"], variables, record["config"], record["scores"], record["versions"]
-        )
+        return TrainedVariables(record["step"], variables, record["config"], record["scores"], record["versions"])
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The record alone, which takes no time."""
     with _damage_is_one_error():
-        sealed = ocp.JsonCheckpointHandler().restore(folder / "record")
+        sealed = ocp.JsonCheckpointHandler().restore(epath.Path(folder / "record"))
         if sealed["sha256"] != _seal(sealed["content"])["sha256"]:
             raise DamagedCheckpointError("its record is not what was saved")
         if sealed["content"]["step"] != int(folder.name):
@@ -160,7 +159,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 def _read_arrays(folder: Path, item: str, record: Mapping[str, Any]) -> Tree:
     handler = ocp.PyTreeCheckpointHandler()
     try:
-        tree = handler.restore(folder.resolve() / item)
+        tree = handler.restore(epath.Path(folder.resolve() / item))
     finally:
         handler.close()
     found, saved = _describe(tree), record["arrays"][item]

@@ -66,8 +66,7 @@ class CheckpointStore:
         self.folder = folder.resolve()
         self._best = best
         self._scores = {
-            step: _read_score(self.folder / str(step), best, unreadable=-math.inf)
-            for step in saved_steps(self.folder)
+            step: _read_score(self.folder / str(step), best, unreadable=-math.inf) for step in saved_steps(self.folder)
         }
         self._manager = ocp.CheckpointManager(
             self.folder,
@@ -96,9 +95,7 @@ class CheckpointStore:
         if step in self._manager.all_steps():
             return False
         if scores is not None and self._best not in scores:
-            raise ValueError(
-                f"the best checkpoint is chosen by {self._best!r}, which is not among {sorted(scores)}"
-            )
+            raise ValueError(f"the best checkpoint is chosen by {self._best!r}, which is not among {sorted(scores)}")
         items = to_items(checkpoint)
         self._scores[step] = _ranking(scores, self._best)
         return self._manager.save(step, args=items, force=True)  # when to save is the caller's decision

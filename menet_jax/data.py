@@ -76,9 +76,7 @@ class Augmentation:
         left = int(rng.integers(width - crop_width + 1))
         return cls(top, left, crop_height, crop_width, bool(rng.random() < 0.5))
 
-    def __call__(
-        self, image: images.Rgb, mask: images.Mask, size: int
-    ) -> tuple[images.ResizedRgb, images.ResizedMask]:
+    def __call__(self, image: images.Rgb, mask: images.Mask, size: int) -> tuple[images.ResizedRgb, images.ResizedMask]:
         """The crop of both, resized to size by size; a pixel more than half salient is salient."""
         window = np.s_[self.top : self.top + self.height, self.left : self.left + self.width]
         crop = images.resize_image(image[window], (size, size))

@@ -172,9 +172,7 @@ def _open(source: Source, name: str | None) -> Image.Image:
         image = Image.open(io.BytesIO(data))
         # Above this size Pillow only warns, and warnings cannot be caught safely in threads.
         if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-            raise UnreadableImageError(
-                name, f"{image.width} by {image.height} pixels could be a decompression bomb"
-            )
+            raise UnreadableImageError(name, f"{image.width} by {image.height} pixels could be a decompression bomb")
         image.load()
         return image if _upright(image) else ImageOps.exif_transpose(image)
     except UnreadableImageError:
@@ -247,9 +245,7 @@ def _value_mask(values: np.ndarray, name: str) -> Mask:
         return np.zeros(values.shape, bool)
     if largest == 1 and np.isin(values, (0, 1)).all():
         return values == 1
-    mask = values > (
-        white / 2 if values.dtype.kind == "f" else int(white) // 2
-    )  # whole numbers compare faster
+    mask = values > (white / 2 if values.dtype.kind == "f" else int(white) // 2)  # whole numbers compare faster
     if not mask.any():
         found = np.unique(values)
         listed = ", ".join(f"{value:g}" for value in found[:8]) + (", …" if len(found) > 8 else "")

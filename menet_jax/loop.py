@@ -22,6 +22,7 @@ from menet_jax.training import (
     Batch,
     Mapped,
     Metrics,
+    Params,
     TrainState,
     first_replica,
     learning_rate,
@@ -147,7 +148,7 @@ def fit(
                 assert measured is not None
                 values = {name: float(value) for name, value in measured._asdict().items()}
                 values |= {
-                    "learning_rate": float(rate(step - 1)),
+                    "learning_rate": np.asarray(rate(step - 1)).item(),
                     "images_per_second": window.rate(step) * config.batch_size,
                 }
                 bar.set_postfix_str(_one_line(values))
@@ -188,7 +189,7 @@ class _Window:
         return rate
 
 
-def _variables(state: TrainState) -> dict[str, object]:
+def _variables(state: TrainState) -> dict[str, Params]:
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 

@@ -26,19 +26,19 @@ Params = dict[str, Any]
 class TrainState(struct.PyTreeNode):
     """Everything that a training step reads and writes."""
 
-    step: jax.Array
+    step: jax.Array | np.ndarray
     params: Params
     batch_stats: Params
     opt_state: optax.OptState
-    rng: jax.Array
+    rng: jax.Array | np.ndarray
     """Key data of the run's random stream; carried for stochastic layers or losses, which the paper has none of."""
 
 
 class Batch(NamedTuple):
     """Images and labels as they come from the host."""
 
-    images: UInt8[Array, "*b h w 3"]
-    labels: Bool[Array, "*b h w"]
+    images: UInt8[Array | np.ndarray, "*b h w 3"]
+    labels: Bool[Array | np.ndarray, "*b h w"]
 
 
 class Metrics(NamedTuple):
@@ -53,8 +53,8 @@ class Metrics(NamedTuple):
 class Maps(NamedTuple):
     """Saliency maps in [0, 1] (Section III-C)."""
 
-    metric: Float[Array, "*b h w"]
-    probability: Float[Array, "*b h w"]
+    metric: Float[Array | np.ndarray, "*b h w"]
+    probability: Float[Array | np.ndarray, "*b h w"]
 
 
 def network(config: Config, axis_name: str | None = None) -> MENet:
@@ -70,7 +70,7 @@ def learning_rate(config: OptimizerConfig) -> optax.Schedule:
     return lambda step: steps(step) * jnp.minimum((step + 1) / config.warmup, 1.0)
 
 
-def _where(kind: Callable[[tuple[str, ...]], bool]) -> Callable[[Params], Params]:
+def _where(kind: Callable[[Any], bool]) -> Callable[[Params], Any]:
     """Params → a tree of booleans, true where `kind` holds of the path."""
     return lambda params: flax.traverse_util.path_aware_map(lambda path, _: kind(path), params)
 
@@ -124,9 +124,10 @@ def total_loss(
         train=True,
         mutable=["batch_stats"],
     )
+    labels = jnp.asarray(batch.labels)
     of_image = partial(metric_loss, squared=config.squared, mining=config.mining, stop_centres=config.stop_centres)
-    metric = jnp.mean(jax.vmap(of_image)(outputs.features, batch.labels))
-    entropy = jnp.mean(jax.vmap(cross_entropy)(outputs.logits, batch.labels))
+    metric = jnp.mean(jax.vmap(of_image)(outputs.features, labels))
+    entropy = jnp.mean(jax.vmap(cross_entropy)(outputs.logits, labels))
     loss = config.metric * metric + config.cross_entropy * entropy
     return loss, (updates["batch_stats"], metric, entropy)
 
@@ -153,7 +154,7 @@ def train_step(
 
 def eval_step(net: MENet, variables: Mapping[str, Params], images: UInt8[Array, "b h w 3"]) -> Maps:
     """Both saliency maps of every image."""
-    outputs = net.apply(variables, images.astype(jnp.float32))
+    outputs: Any = net.apply(variables, images.astype(jnp.float32))
     return Maps(jax.vmap(metric_map)(outputs.features, outputs.logits), probability_map(outputs.logits))
 
 

@@ -58,7 +58,7 @@ def validate(
         processes; and this process's first samples.
     """
     totals = {f"{name}_{score}": 0.0 for name in Maps._fields for score in ("adaptive_f", "mae")}
-    count, samples = 0, []
+    count, samples = 0, list[Sample]()
     images = sum(-(-len(source) // jax.process_count()) for source in sources)
     hidden = True if jax.process_index() else None  # None: only on a terminal
     with tqdm(total=images, desc="validating", unit="image", leave=False, disable=hidden) as bar:

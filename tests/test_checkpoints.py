@@ -39,9 +39,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 OPTIMIZER = optax.chain(
     optax.clip_by_global_norm(1.0),
-    optax.masked(
-        optax.add_decayed_weights(1e-4), lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-    ),
+    optax.masked(optax.add_decayed_weights(1e-4), lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)),
     optax.sgd(optax.cosine_decay_schedule(0.1, 100), momentum=0.9, accumulator_dtype=jnp.bfloat16),
 )
 
@@ -114,13 +112,9 @@ def test_an_optimizer_without_state_round_trips(tmp_path: Path) -> None:
 
 
 def test_newest_two_and_best_are_kept_also_by_a_later_run(tmp_path: Path) -> None:
-    save_all(
-        tmp_path, *[make_checkpoint(step, score=score) for step, score in [(1, 0.5), (2, 0.9), (3, 0.4)]]
-    )
+    save_all(tmp_path, *[make_checkpoint(step, score=score) for step, score in [(1, 0.5), (2, 0.9), (3, 0.4)]])
     assert saved_steps(tmp_path) == [2, 3]
-    save_all(
-        tmp_path, make_checkpoint(4), make_checkpoint(5, score=float("nan")), make_checkpoint(6, score=0.1)
-    )
+    save_all(tmp_path, make_checkpoint(4), make_checkpoint(5, score=float("nan")), make_checkpoint(6, score=0.1))
     assert saved_steps(tmp_path) == [2, 5, 6]
     assert load_best_variables(tmp_path, "f", report=no_report).step == 2
     assert load_newest_variables(tmp_path, report=no_report).step == 6
@@ -172,9 +166,7 @@ def test_other_devices_can_read_it(tmp_path: Path) -> None:
         print(load_newest_variables(pathlib.Path(sys.argv[1]), report=print).variables)
     """
     environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path], env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], env=environment, capture_output=True, text=True)
     assert "[0., 1., 2., 3., 4., 5., 6., 7.]" in done.stdout, done.stderr
 
 
@@ -204,9 +196,7 @@ def delete(file: Path) -> None:
 
 
 def largest(folder: Path, item: str) -> Path:
-    return max(
-        (path for path in (folder / item).rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
-    )
+    return max((path for path in (folder / item).rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
 
 
 def record_of(folder: Path) -> Path:
@@ -250,9 +240,7 @@ def test_damage_is_reported_and_the_step_before_used(
         assert found.step == 1
         assert_same(found.variables, older.variables)
         assert len(reports) == 1
-        assert all(
-            part in reports[0] for part in ("step 2", str(tmp_path / "2"), "damaged (", "step 1 is used")
-        )
+        assert all(part in reports[0] for part in ("step 2", str(tmp_path / "2"), "damaged (", "step 1 is used"))
         assert (tmp_path / "damaged" / "2").is_dir()
         assert store.save(newer)
         assert_same(store.restore(variables, optimizer, report=no_report).variables, newer.variables)
@@ -278,9 +266,7 @@ def test_a_flipped_bit_in_any_file_is_noticed_or_harmless(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("damage", [flip_a_bit, truncate, empty, fill_with_garbage, delete])
-def test_damage_to_what_orbax_notes_for_itself_stops_nothing(
-    tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
+def test_damage_to_what_orbax_notes_for_itself_stops_nothing(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     saved = make_checkpoint(2, score=0.2)
     save_all(tmp_path, make_checkpoint(1, score=0.1), saved)
     for step in ("1", "2"):
@@ -371,9 +357,7 @@ def test_donated_and_overwritten_arrays_are_saved_as_they_were(tmp_path: Path) -
     empty_checkpoint = make_checkpoint(0)
     with CheckpointStore(tmp_path, best="f") as store:
         for number in range(3):
-            store.save(
-                dataclasses.replace(empty_checkpoint, step=number, variables=variables, optimizer=on_host)
-            )
+            store.save(dataclasses.replace(empty_checkpoint, step=number, variables=variables, optimizer=on_host))
             variables = step(variables)
             on_host["count"] += 1
     for number in (1, 2):
@@ -404,9 +388,7 @@ KILLED = """if True:
 
 
 def test_kill_in_mid_save_leaves_nothing_wrong(tmp_path: Path) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", KILLED, tmp_path], env={**os.environ, "JAX_PLATFORMS": "cpu"}
-    )
+    child = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], env={**os.environ, "JAX_PLATFORMS": "cpu"})
     unfinished: list[str] = []
     deadline = time.monotonic() + 60
     while not unfinished and time.monotonic() < deadline and child.poll() is None:

@@ -173,8 +173,7 @@ def test_without_augmentation_images_are_only_resized() -> None:
     source = Textured(4)
     (batch,) = take(start([source], augment=False), 1)
     expected = {
-        images.resize_image(example.image, (SIZE, SIZE)).tobytes()
-        for example in map(source.__getitem__, range(4))
+        images.resize_image(example.image, (SIZE, SIZE)).tobytes() for example in map(source.__getitem__, range(4))
     }
     assert {image.tobytes() for image in batch["image"]} == expected
     np.testing.assert_array_equal(batch["mask"][:, :, : SIZE // 2 - 1], True)
@@ -226,17 +225,11 @@ def test_a_crop_and_a_flip_by_hand() -> None:
         np.testing.assert_array_equal(crop_mask, mask[1:4, 2:5][:, ::step])
 
 
-@pytest.mark.parametrize(
-    ("count", "batch_size", "processes"), [(10, 4, 1), (8, 4, 1), (3, 8, 1), (9, 2, 4), (2, 2, 3)]
-)
+@pytest.mark.parametrize(("count", "batch_size", "processes"), [(10, 4, 1), (8, 4, 1), (3, 8, 1), (9, 2, 4), (2, 2, 3)])
 def test_evaluation_gives_every_image_once(count: int, batch_size: int, processes: int) -> None:
     source = Numbered(count)
     shares = [
-        list(
-            evaluation_batches(
-                source, size=SIZE, batch_size=batch_size, process_index=index, process_count=processes
-            )
-        )
+        list(evaluation_batches(source, size=SIZE, batch_size=batch_size, process_index=index, process_count=processes))
         for index in range(processes)
     ]
     assert len({len(share) for share in shares}) == 1
@@ -294,9 +287,7 @@ def test_skipped_files_are_counted(tmp_path: Path) -> None:
 def test_an_empty_split_is_explained(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "photos", 2)
     (folder / "train.txt").write_text("0\n1\n")
-    with pytest.raises(
-        ValueError, match=r"no images in its test split; it has train \(2 images\).*test\.txt"
-    ):
+    with pytest.raises(ValueError, match=r"no images in its test split; it has train \(2 images\).*test\.txt"):
         open_split(str(folder), "test", tmp_path / "cache")
 
 

@@ -56,15 +56,11 @@ def png_16(values: np.ndarray) -> bytes:
     ("data", "expected", "tolerance"),
     [
         pytest.param(encode(constant("RGB", (10, 20, 30))), (10, 20, 30), 0, id="RGB"),
-        pytest.param(
-            encode(constant("RGB", (200, 40, 90)), "JPEG", quality=100), (200, 40, 90), 2, id="JPEG"
-        ),
+        pytest.param(encode(constant("RGB", (200, 40, 90)), "JPEG", quality=100), (200, 40, 90), 2, id="JPEG"),
         pytest.param(encode(constant("1", 1)), (255, 255, 255), 0, id="1-bit white"),
         pytest.param(encode(constant("1", 0)), (0, 0, 0), 0, id="1-bit black"),
         pytest.param(encode(constant("L", 77)), (77, 77, 77), 0, id="gray"),
-        pytest.param(
-            encode(labels(np.full(SHAPE, 2), [0, 0, 0, 9, 9, 9, 12, 200, 34])), (12, 200, 34), 0, id="P"
-        ),
+        pytest.param(encode(labels(np.full(SHAPE, 2), [0, 0, 0, 9, 9, 9, 12, 200, 34])), (12, 200, 34), 0, id="P"),
         pytest.param(
             encode(labels(np.ones(SHAPE), [0, 0, 0, 9, 9, 9]), transparency=1),
             (255, 255, 255),
@@ -78,9 +74,7 @@ def png_16(values: np.ndarray) -> bytes:
             1,
             id="P alpha",
         ),
-        pytest.param(
-            png_16(np.full(SHAPE, 1000)), (4, 4, 4), 0, id="16-bit dark"
-        ),  # 1000 / 257 = 3.9, not 232
+        pytest.param(png_16(np.full(SHAPE, 1000)), (4, 4, 4), 0, id="16-bit dark"),  # 1000 / 257 = 3.9, not 232
         pytest.param(png_16(np.full(SHAPE, 200)), (1, 1, 1), 0, id="16-bit almost black"),
         pytest.param(png_16(np.full(SHAPE, 50 * 257)), (50, 50, 50), 0, id="16-bit"),
         pytest.param(png_16(np.full(SHAPE, 65535)), (255, 255, 255), 0, id="16-bit white"),
@@ -89,9 +83,7 @@ def png_16(values: np.ndarray) -> bytes:
         pytest.param(encode(constant("RGBA", (10, 20, 30, 0))), (255, 255, 255), 0, id="RGBA clear"),
         pytest.param(encode(constant("RGBA", (0, 100, 255, 51))), (204, 224, 255), 1, id="RGBA part"),
         pytest.param(encode(constant("LA", (100, 51))), (224, 224, 224), 1, id="LA"),
-        pytest.param(
-            encode(constant("RGB", (1, 2, 3)), transparency=(1, 2, 3)), (255, 255, 255), 0, id="RGB key"
-        ),
+        pytest.param(encode(constant("RGB", (1, 2, 3)), transparency=(1, 2, 3)), (255, 255, 255), 0, id="RGB key"),
         pytest.param(encode(constant("L", 9), transparency=9), (255, 255, 255), 0, id="L key"),
         # red = (255 - cyan)(255 - black) / 255, and so on
         pytest.param(encode(constant("CMYK", (255, 0, 0, 0)), "TIFF"), (0, 255, 255), 0, id="CMYK TIFF"),
@@ -115,9 +107,7 @@ def test_images_of_every_mode_become_the_colour_they_show(
     image = images.read_image(data)
     assert image.dtype == np.uint8
     assert image.shape == (*SHAPE, 3)
-    np.testing.assert_allclose(
-        image.astype(int), np.broadcast_to(expected, image.shape), atol=tolerance, rtol=0
-    )
+    np.testing.assert_allclose(image.astype(int), np.broadcast_to(expected, image.shape), atol=tolerance, rtol=0)
 
 
 def test_inverted_cmyk_of_adobe_is_not_a_negative() -> None:
@@ -200,12 +190,8 @@ OPAQUE = np.full(SHAPE, 255)
         pytest.param(png_16(np.where(DISC, 256 * 200, 100)), id="16-bit, not modulo"),
         pytest.param(png_16(np.where(DISC, 255, 0)), id="16-bit, 8 used"),
         pytest.param(png_16(np.where(DISC, 1, 0)), id="16-bit 0 and 1"),
-        pytest.param(
-            encode(Image.fromarray(np.where(DISC, 1.0, 0.0).astype(np.float32)), "TIFF"), id="float"
-        ),
-        pytest.param(
-            encode(Image.fromarray(np.where(DISC, 0.6, 0.4).astype(np.float32)), "TIFF"), id="float map"
-        ),
+        pytest.param(encode(Image.fromarray(np.where(DISC, 1.0, 0.0).astype(np.float32)), "TIFF"), id="float"),
+        pytest.param(encode(Image.fromarray(np.where(DISC, 0.6, 0.4).astype(np.float32)), "TIFF"), id="float map"),
         pytest.param(encode(Image.fromarray(np.where(DISC, 255, 0).astype(np.int32)), "TIFF"), id="integer"),
         pytest.param(encode(labels(DISC, BLACK_WHITE)), id="palette"),
         pytest.param(encode(labels(~DISC, BLACK_WHITE[::-1])), id="palette, white first"),

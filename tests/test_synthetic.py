@@ -181,7 +181,7 @@ def test_builder_prepares_and_reads_back_without_tensorflow(tmp_path: Path) -> N
 
 def test_builder_describes_itself(tmp_path: Path) -> None:
     builder = Synthetic(data_dir=tmp_path)
-    assert builder.builder_config.name == "standard"
+    assert builder.builder_config is not None and builder.builder_config.name == "standard"
     assert builder.info.description.startswith("# Synthetic scenes")
     assert builder.info.features["image"].shape == (None, None, 3)
     assert builder.info.features["mask"].shape == (None, None, 1)

@@ -27,7 +27,7 @@ class SaliencyFolder(pairs.PairsBuilder):
     cache; the one before it is then removed.
     """
 
-    VERSION: ClassVar[tfds.core.Version] = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     # In an editable install TFDS would look for its metadata files beside the package, not here.
     pkg_dir_path = epath.Path(__file__).parent
@@ -105,9 +105,7 @@ class SaliencyFolder(pairs.PairsBuilder):
         known = {name for file in (*image_files, *mask_files) for name in (file.name, file.stem)}
         splits, unlisted = split_by_lists(matched, lists, known)
         splitting = f"split by {', '.join(path.name for path in lists.values())}"
-        return Found(
-            splits, irregular, splitting + (f"; {unlisted} pairs are in no list" if unlisted else "")
-        )
+        return Found(splits, irregular, splitting + (f"; {unlisted} pairs are in no list" if unlisted else ""))
 
     def _image_and_mask_files(self) -> tuple[list[Path], list[Path], list[Irregularity]]:
         entries = {folder: pairs.as_paths(folder) for folder in {self.image_folder, self.mask_folder}}
@@ -118,8 +116,7 @@ class SaliencyFolder(pairs.PairsBuilder):
             if path.is_dir()
         ]
         image_files, mask_files = (
-            [path for path in entries[folder] if not path.is_dir()]
-            for folder in (self.image_folder, self.mask_folder)
+            [path for path in entries[folder] if not path.is_dir()] for folder in (self.image_folder, self.mask_folder)
         )
         if self.image_folder == self.mask_folder:
             image_files = [path for path in image_files if path.suffix.lower() in JPEG]
@@ -150,19 +147,14 @@ def find_layout(folder: Path) -> tuple[Path, Path]:
             f"the folders there are: {there}"
         )
     if len(layouts) > 1:
-        names = "; ".join(
-            f"{image_folder.name}/ + {mask_folder.name}/" for image_folder, mask_folder in layouts
-        )
+        names = "; ".join(f"{image_folder.name}/ + {mask_folder.name}/" for image_folder, mask_folder in layouts)
         raise ValueError(f"{folder}: which folders to read is ambiguous: {names}. Leave only one of these.")
     return layouts[0]
 
 
 def find_lists(folder: Path) -> dict[str, Path]:
     """The list file of each split that has one."""
-    found = {
-        split: [folder / name for name in names if (folder / name).is_file()]
-        for split, names in LISTS.items()
-    }
+    found = {split: [folder / name for name in names if (folder / name).is_file()] for split, names in LISTS.items()}
     for split, paths in found.items():
         if len(paths) > 1:
             names = " and ".join(path.name for path in paths)
@@ -172,9 +164,7 @@ def find_lists(folder: Path) -> dict[str, Path]:
 
 def split_of(stem: str) -> str:
     """The split of a stem: where its SHA-256 falls among the shares. Other files do not matter."""
-    position = (
-        int.from_bytes(hashlib.sha256(stem.encode(errors="surrogateescape")).digest()[:8], "big") / 2**64
-    )
+    position = int.from_bytes(hashlib.sha256(stem.encode(errors="surrogateescape")).digest()[:8], "big") / 2**64
     if position < SHARES["train"]:
         return "train"
     return "validation" if position < SHARES["train"] + SHARES["validation"] else "test"

@@ -93,9 +93,7 @@ def draw_ground(draws: Draws, palette: Palette, rows: Field, columns: Field) -> 
     return mix(palette.first, palette.second, blend) * light
 
 
-def draw_distractors(
-    draws: Draws, picture: Picture, palette: Palette, rows: Field, columns: Field
-) -> Picture:
+def draw_distractors(draws: Draws, picture: Picture, palette: Palette, rows: Field, columns: Field) -> Picture:
     """Flat patches of strong colour, specks and thin lines, all without relief or pattern."""
     height, width = rows.shape
     short = min(height, width)
@@ -198,9 +196,7 @@ def draw_object(
 
     edge = pose.radius * draws.between(0.2, 0.6)
     rise = ramp(depth / edge)
-    down, across = slopes(
-        edge * np.sqrt(rise * (2.0 - rise)) + (0.0 if plain else draws.between(0.0, 1.5)) * pattern
-    )
+    down, across = slopes(edge * np.sqrt(rise * (2.0 - rise)) + (0.0 if plain else draws.between(0.0, 1.5)) * pattern)
     steepness = np.sqrt(down * down + across * across + 1.0)
     lambert = (0.75 - 0.66 * (down * light[0] + across * light[1])) / steepness
     shine = ramp((lambert - 0.86) * 6.0) * draws.between(0.0, 0.35)

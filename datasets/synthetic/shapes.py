@@ -117,9 +117,7 @@ def figure(draws: Draws, v: Field, u: Field) -> Field:
     """A body with a head and a foot: three discs in a row, each overlapping the next."""
     head, foot = draws.between(0.3, 0.36), draws.between(0.3, 0.44)
     body = 0.46 - distance(v, u)
-    return np.maximum(
-        body, np.maximum(head - distance(v, u - 0.98 + head), foot - distance(v, u + 0.98 - foot))
-    )
+    return np.maximum(body, np.maximum(head - distance(v, u - 0.98 + head), foot - distance(v, u + 0.98 - foot)))
 
 
 SHAPES: tuple[Shape, ...] = (

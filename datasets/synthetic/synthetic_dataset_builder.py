@@ -35,15 +35,18 @@ def grey(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     return mask.astype(np.uint8) * np.uint8(255)
 
 
+CONFIGS = [
+    SyntheticConfig(name="standard", train=600, validation=60, test=100, description="For training."),
+    SyntheticConfig(name="tiny", train=20, validation=5, test=10, description="For a first look."),
+]
+
+
 class Synthetic(tfds.core.GeneratorBasedBuilder):
     """Little scenes with one to three salient objects, drawn from a seed."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
-    BUILDER_CONFIGS: ClassVar[list[SyntheticConfig]] = [
-        SyntheticConfig(name="standard", train=600, validation=60, test=100, description="For training."),
-        SyntheticConfig(name="tiny", train=20, validation=5, test=10, description="For a first look."),
-    ]
+    BUILDER_CONFIGS = CONFIGS
     # Where TFDS finds README.md and the like; by itself it looks in the wrong place in an editable install.
     pkg_dir_path = epath.Path(__file__).parent
     code_path = epath.Path(__file__)

@@ -1,0 +1,123 @@
+"""Predict saliency maps:  python -m menet_jax.predict --checkpoint RUN --source FILE_OR_FOLDER --dest FOLDER"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jax
+import tyro
+from tqdm import tqdm
+
+from menet_jax import devices
+from menet_jax.batch_prediction import Job, Kind, plan, predict_files
+from menet_jax.prediction import Predictor
+from menet_jax.runs import TrainedRun, load_run
+
+
+@dataclass(frozen=True)
+class Options:
+    """Predict saliency maps of images with a trained network.
+
+    Writes DEST/<stem>.png of every image: 8-bit gray, at the image's own size. Exit status: 0; 1 if an image could
+    not be read or a map not be written, the rest being done; 2 for bad input, nothing being done.
+    """
+
+    checkpoint: Path
+    """Run directory, as training wrote it."""
+    source: Path
+    """Image file, or folder of images."""
+    dest: Path
+    """Folder to write to; made if there is none."""
+    probability: bool = False
+    """Write the probability map (cross-entropy branch) instead of the metric map."""
+    overlay: bool = False
+    """Write <stem>_overlay.png too: the map in red over the image."""
+    cutout: bool = False
+    """Write <stem>_cutout.png too: the image with the map as its transparency."""
+    newest: bool = False
+    """Use the newest checkpoint of the run, not the best."""
+    batch_size: int = 8
+    """Images computed at once; rounded up to a multiple of the devices."""
+    threads: int = 2
+    """Threads that decode images and write maps."""
+    device: Literal["cpu", "gpu", "tpu"] | None = None
+    """Fail unless JAX computes there; none given: wherever JAX does by default."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+
+    @property
+    def kind(self) -> Kind:
+        """Which map to write."""
+        return "probability" if self.probability else "metric"
+
+
+def describe(options: Options, used: Sequence[jax.Device], run: TrainedRun, images: int, others: list[str]) -> str:
+    """What the command says before it starts."""
+    name, value = run.score
+    score = f"{name} {value:.3f}" if value is not None else "not validated"
+    passed_over = f"; {len(others)} files not named like images passed over" if others else ""
+    weight = run.config.loss.cross_entropy if options.probability else run.config.loss.metric
+    untrained = "" if weight else f" (the run gave the loss of this map weight 0: {name} tells the one it trained)"
+    lines = [
+        f"devices  {len(used)} × {used[0].device_kind} ({used[0].platform})",
+        f"run      {options.checkpoint}, step {run.step:,}, {score}",
+        f"images   {images:,} from {options.source}{passed_over}",
+        f"maps     {options.kind}{untrained}",
+    ]
+    return "\n".join(lines)
+
+
+def predict(options: Options, jobs: Sequence[Job], predictor: Predictor) -> int:
+    """Do the jobs and report; the number of images that could not be read."""
+    problems = []
+    start = time.monotonic()
+    outcomes = predict_files(predictor, jobs, options.kind, threads=options.threads)
+    with tqdm(total=len(jobs), unit="image", dynamic_ncols=True) as bar:
+        for problem in outcomes:
+            if problem is not None:
+                problems.append(problem)
+                tqdm.write(f"error: {problem}", file=sys.stderr)
+            bar.update()
+    seconds = time.monotonic() - start
+    written = len(jobs) - len(problems)
+    print(
+        f"wrote {written:,} maps to {options.dest} in {seconds:.1f} s: {written / seconds:.1f} images/s, "
+        "compilation included"
+    )
+    return len(problems)
+
+
+def warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; its exit status, see `Options`."""
+    try:
+        options = tyro.cli(Options, args=arguments, prog="python -m menet_jax.predict")
+        jobs, others = plan(options.source, options.dest, overlay=options.overlay, cutout=options.cutout)
+        used = devices.select(options.device)
+        devices.enable_compilation_cache()
+        run = load_run(options.checkpoint, newest=options.newest, report=warn)
+        options.dest.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(describe(options, used, run, len(jobs), others))
+    predictor = Predictor(run.config, run.variables, used, min(options.batch_size, len(jobs)))
+    try:
+        failed = predict(options, jobs, predictor)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
