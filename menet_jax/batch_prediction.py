@@ -17,10 +17,11 @@ from menet_jax.images import Rgb, UnreadableImageError, read_image, resize_image
 from menet_jax.plots import TINT
 from menet_jax.prediction import Predictor, full_size
 
-IMAGE_SUFFIXES = frozenset(
-    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
-)
-"""Of names taken for images in a folder, in lower case. Those that Pillow cannot read are reported, not ignored."""
+IMAGE_SUFFIXES = frozenset((
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+))  # fmt: skip
+"""A folder's files with these are taken for images, also where Pillow cannot read them: those are reported."""
 
 Kind = Literal["metric", "probability"]
 T = TypeVar("T")

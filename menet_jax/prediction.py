@@ -72,13 +72,13 @@ class Predictor:
             UnreadableImageError: the file is not an image, or a damaged one.
             ValueError: the array is not an RGB image.
         """
-        return self.maps(image).metric
+        return np.asarray(self.maps(image).metric)
 
     def maps(self, image: str | Path | Image.Image | np.ndarray) -> Maps:
         """Both maps of one image, `metric` and `probability`, as `__call__` gives the first."""
         rgb = _to_rgb(image)
         [small] = self.evaluate([resize_image(rgb, (self.size, self.size))])
-        return Maps(*(resize_map(saliency, rgb.shape[:2]) for saliency in small))
+        return Maps(*(resize_map(np.asarray(saliency), rgb.shape[:2]) for saliency in small))
 
     def evaluate(self, squares: Sequence[Rgb]) -> list[Maps]:
         """Both maps of at most `batch_size` images of the network's size, at that size.
