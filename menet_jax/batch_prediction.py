@@ -67,7 +67,7 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
     named = [path for path in files if path == source or _has_image_name(path)]
     passed_over = [path.name for path in files if path not in named]
     if not named:
-        others = f", only {_listed(passed_over)}" if passed_over else ""
+        others = f", only {listed(passed_over)}" if passed_over else ""
         raise ValueError(f"--source {source}: holds no images{others}")
     jobs = [
         Job(
@@ -112,6 +112,11 @@ def tinted(image: Rgb, saliency: UInt8[np.ndarray, "h w"]) -> Rgb:
     return np.rint(image * (1 - share) + TINT * share).astype(np.uint8)
 
 
+def listed(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
 @dataclass(frozen=True)
 class _Reading:
     """An image as the network sees it; `image` is kept only where it is needed to write."""
@@ -132,17 +137,13 @@ def _has_image_name(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
 def _refuse_collisions(jobs: list[Job]) -> None:
     counts = Counter(output for job in jobs for output in job.outputs)
     sources = [job.source.name for job in jobs if any(counts[output] > 1 for output in job.outputs)]
     if sources:
         doubled = sorted(output.name for output, count in counts.items() if count > 1)
         raise ValueError(
-            f"{_listed(sources)} would overwrite each other's {_listed(doubled)}: "
+            f"{listed(sources)} would overwrite each other's {listed(doubled)}: "
             "rename them, or predict them from separate folders"
         )
 

@@ -1,5 +1,6 @@
 """Predict saliency maps:  python -m menet_jax.predict --checkpoint RUN --source FILE_OR_FOLDER --dest FOLDER"""
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ import tyro
 from tqdm import tqdm
 
 from menet_jax import devices
-from menet_jax.batch_prediction import Job, Kind, plan, predict_files
+from menet_jax.batch_prediction import Job, Kind, listed, plan, predict_files
+from menet_jax.images import UnreadableImageError
 from menet_jax.prediction import Predictor
 from menet_jax.runs import TrainedRun, load_run
 
@@ -60,37 +62,40 @@ class Options:
 def describe(options: Options, used: Sequence[jax.Device], run: TrainedRun, images: int, others: list[str]) -> str:
     """What the command says before it starts."""
     name, value = run.score
-    score = f"{name} {value:.3f}" if value is not None else "not validated"
-    passed_over = f"; {len(others)} files not named like images passed over" if others else ""
+    score = "not validated" if value is None else f"{name} {value:.3f}"
+    passed_over = f"; {len(others)} not named like images passed over: {listed(others)}" if others else ""
     weight = run.config.loss.cross_entropy if options.probability else run.config.loss.metric
-    untrained = "" if weight else f" (the run gave the loss of this map weight 0: {name} tells the one it trained)"
     lines = [
         f"devices  {len(used)} × {used[0].device_kind} ({used[0].platform})",
         f"run      {options.checkpoint}, step {run.step:,}, {score}",
         f"images   {images:,} from {options.source}{passed_over}",
-        f"maps     {options.kind}{untrained}",
+        f"maps     {options.kind}{'' if weight else ', which the run did not train: its loss had weight 0'}",
     ]
     return "\n".join(lines)
 
 
-def predict(options: Options, jobs: Sequence[Job], predictor: Predictor) -> int:
-    """Do the jobs and report; the number of images that could not be read."""
-    problems = []
+def predict(options: Options, jobs: Sequence[Job], predictor: Predictor) -> list[UnreadableImageError]:
+    """Do the jobs and report; what is wrong with the images that could not be read."""
     start = time.monotonic()
     outcomes = predict_files(predictor, jobs, options.kind, threads=options.threads)
+    problems, first = [], start
     with tqdm(total=len(jobs), unit="image", dynamic_ncols=True) as bar:
-        for problem in outcomes:
-            if problem is not None:
-                problems.append(problem)
-                tqdm.write(f"error: {problem}", file=sys.stderr)
+        for done, problem in enumerate(outcomes):
+            first = first if done else time.monotonic()
+            problems += [problem] if problem else []
             bar.update()
-    seconds = time.monotonic() - start
-    written = len(jobs) - len(problems)
+    end = time.monotonic()
+    # The first batch waits for the compiler, which would drown the speed of all but large folders.
+    rest = len(jobs) - predictor.batch_size
+    speed = rest / (end - first) if rest > 0 else len(jobs) / (end - start)
     print(
-        f"wrote {written:,} maps to {options.dest} in {seconds:.1f} s: {written / seconds:.1f} images/s, "
-        "compilation included"
+        f"wrote {len(jobs) - len(problems):,} maps to {options.dest} in {end - start:.1f} s; {speed:.1f} images/s "
+        f"{'after the first batch' if rest > 0 else 'with compilation'}"
     )
-    return len(problems)
+    if problems:
+        print(f"error: {len(problems):,} of {len(jobs):,} images could not be read:", file=sys.stderr)
+        print(*(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
+    return problems
 
 
 def warn(message: str) -> None:
@@ -112,11 +117,13 @@ def main(arguments: Sequence[str]) -> int:
     print(describe(options, used, run, len(jobs), others))
     predictor = Predictor(run.config, run.variables, used, min(options.batch_size, len(jobs)))
     try:
-        failed = predict(options, jobs, predictor)
+        return 1 if predict(options, jobs, predictor) else 0
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 1 if failed else 0
+    except KeyboardInterrupt:
+        print("stopped; the maps written so far are whole", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

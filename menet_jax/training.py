@@ -63,11 +63,15 @@ def network(config: Config, axis_name: str | None = None) -> MENet:
 
 
 def learning_rate(config: OptimizerConfig) -> optax.Schedule:
-    """Step → learning rate: linear warm-up, then a tenth after every drop (Section IV-B)."""
-    steps = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(config.drops, 0.1))
-    if not config.warmup:
-        return steps
-    return lambda step: steps(step) * jnp.minimum((step + 1) / config.warmup, 1.0)
+    """Step (from 0) → learning rate: a linear warm-up, and a tenth from every drop on (Section IV-B)."""
+
+    def rate(step: jax.typing.ArrayLike) -> jax.Array:
+        now = jnp.asarray(step, jnp.float32)
+        passed = jnp.sum(now >= jnp.array(config.drops, jnp.float32), dtype=jnp.float32)
+        warm = jnp.minimum((now + 1.0) / config.warmup, 1.0) if config.warmup else 1.0
+        return config.learning_rate * warm * 0.1**passed
+
+    return rate
 
 
 def _where(kind: Callable[[Any], bool]) -> Callable[[Params], Any]:
@@ -99,14 +103,18 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def create_state(config: Config) -> TrainState:
-    """A fresh state on the default device; the same for the same seed, width and network."""
-    init_key, key = jax.random.split(jax.random.key(config.seed))
-    image = jnp.zeros((1, config.data.size, config.data.size, 3))
+    """A fresh state on the default device.
+
+    The same for the same seed and network, on the same kind of device: parameters are drawn by XLA's own generator
+    ("rbg"), because JAX's portable one takes half a minute to compile for so many tensors.
+    """
+    init_key, key = jax.random.split(jax.random.key(config.seed, impl="rbg"))
+    image = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 3), jnp.float32)
     net, optimizer = network(config), make_optimizer(config.optimizer)
 
     @jax.jit
     def create() -> TrainState:
-        variables = net.init(init_key, image)
+        variables = net.lazy_init(init_key, image)
         params, batch_stats = variables["params"], variables["batch_stats"]
         step = jnp.zeros((), jnp.int32)
         return TrainState(step, params, batch_stats, optimizer.init(params), jax.random.key_data(key))
