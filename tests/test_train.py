@@ -1,0 +1,240 @@
+"""The training command: refusals, the run directory, and interruptions of every kind that leave no trace."""
+
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from menet_jax import config as configuration
+from menet_jax.checkpoint_format import read_record
+from menet_jax.checkpoints import saved_steps
+from menet_jax.datasets.synthetic.scenes import scene
+from menet_jax.train import main, parse
+
+SMALL = ["--model.width", "1", "--batch-size", "2", "--save-every", "2", "--log-every", "1"]
+STEPS = 8
+ONE_DEVICE = {**os.environ, "XLA_FLAGS": "", "PYTHONWARNINGS": "error::DeprecationWarning:menet_jax"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve scenes in a folder with list files: 8 to train on, 3 to validate on, 1 to test on."""
+    root = tmp_path_factory.mktemp("scenes")
+    (root / "images").mkdir()
+    (root / "masks").mkdir()
+    for index in range(12):
+        image, mask = scene(7, index)
+        Image.fromarray(image).save(root / "images" / f"{index}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{index}.png")
+    for split, names in {"train": range(8), "validation": range(8, 11), "test": [11]}.items():
+        (root / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    return root
+
+
+def command(folder: Path, run: Path, *flags: str) -> list[str]:
+    data = ["--data.train", str(folder), "--data.cache", str(folder.parent / "cache")]
+    return [sys.executable, "-m", "menet_jax.train", "--run", str(run), *SMALL, "--steps", str(STEPS), *data, *flags]
+
+
+def start(folder: Path, run: Path, *flags: str) -> subprocess.Popen[str]:
+    arguments = command(folder, run, *flags)
+    return subprocess.Popen(arguments, env=ONE_DEVICE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output = process.communicate(timeout=400)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def logged(run: Path) -> list[dict[str, float]]:
+    log = run / "logs" / "log.jsonl"
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def interrupt(process: subprocess.Popen[str], run: Path, step: int, number: signal.Signals) -> str:
+    """Send the signal once the step is logged."""
+    deadline = time.monotonic() + 400
+    while not any(record["step"] >= step for record in logged(run)):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.02)
+    process.send_signal(number)
+    return process.communicate(timeout=400)[0]
+
+
+def flip_a_byte(checkpoint: Path) -> None:
+    largest = max((path for path in checkpoint.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+
+
+def test_interruptions_leave_no_trace(folder: Path, tmp_path: Path) -> None:
+    """kill -9 at three random steps, SIGTERM, a damaged checkpoint: the end is bit-identical all the same."""
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    output = finish(start(folder, straight))
+    assert "1 × cpu (cpu)" in output and "width 1" in output and "8, validation 3, test 1" in output
+
+    steps = sorted(random.sample(range(1, STEPS), 3))
+    flags: list[str] = []
+    for step in steps:
+        interrupt(start(folder, broken, *flags), broken, step, signal.SIGKILL)
+        flags = ["--resume"]
+    process = start(folder, broken, *flags)
+    output = interrupt(process, broken, steps[-1] + 1, signal.SIGTERM)
+    if process.returncode != 0:  # it may have reached its end first
+        assert process.returncode == 128 + signal.SIGTERM
+        assert "stopped by SIGTERM" in output and "go on with --resume" in output
+    damaged = saved_steps(broken / "checkpoints")[-1]
+    flip_a_byte(broken / "checkpoints" / str(damaged))
+    output = finish(start(folder, broken, "--resume"))
+    assert f"checkpoint of step {damaged}" in output and "is damaged" in output
+
+    records = [read_record(run / "checkpoints" / str(STEPS)) for run in (straight, broken)]
+    assert records[0]["arrays"] == records[1]["arrays"], f"killed at {steps}"
+    assert records[0]["scores"] == records[1]["scores"]
+    trained = [
+        [{k: v for k, v in r.items() if k != "images_per_second"} for r in logged(run)] for run in (straight, broken)
+    ]
+    assert trained[0] == trained[1]
+
+    assert {path.name for path in straight.iterdir()} == {"config.json", "checkpoints", "logs", "samples"}
+    assert [path.name for path in sorted((straight / "samples").iterdir())] == [
+        f"step_{step:06d}.png" for step in range(2, STEPS + 1, 2)
+    ]
+    assert any(path.name.startswith("events.out.tfevents") for path in (straight / "logs").iterdir())
+    assert configuration.read(straight / "config.json").data.train == (str(folder),)
+
+    again = finish(start(folder, broken, "--resume"))
+    assert f"resumed at step {STEPS} of {STEPS}" in again
+
+
+def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:
+    """The same losses as one process on the same batches, and one set of records."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    both = [
+        ["--distributed.coordinator", f"127.0.0.1:{port}", "--distributed.processes", "2"]
+        + ["--distributed.process-id", str(index), "--steps", "1", "--save-every", "1"]
+        for index in range(2)
+    ]
+    processes = [start(folder, tmp_path / "two", *flags) for flags in both]
+    outputs = [finish(process) for process in processes]
+    assert "2 processes" in outputs[0]
+    finish(start(folder, tmp_path / "one", "--steps", "1", "--save-every", "1"))
+    [(two, two_scores), (one, one_scores)] = (logged(tmp_path / name) for name in ("two", "one"))
+    for name in ("loss", "metric_loss", "cross_entropy"):
+        assert two[name] == pytest.approx(one[name], rel=1e-4)
+    assert two_scores["probability_mae"] == pytest.approx(one_scores["probability_mae"], rel=0.02)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(folder: Path, tmp_path: Path) -> None:
+    process = start(folder, tmp_path / "run", "--optimizer.learning-rate", "1e30")
+    output = process.communicate(timeout=400)[0]
+    assert process.returncode == 1
+    assert re.search(r"error: step \d+ is not finite \(loss", output) and "--optimizer.learning-rate" in output
+    assert "Traceback" not in output
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(arguments) == 2
+    return capsys.readouterr().err
+
+
+def test_unknown_preset_suggests_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean quickstart?" in refused(capsys, "quikstart")
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        (["--modle.width", "4"], "--model.width"),
+        (["--data.size", "230"], "try 224"),
+        (["--batch-size", "0"], "at least 1"),
+        (["--optimizer.momentum", "1"], "[0, 1)"),
+        (["--steps", "many"], "many"),
+    ],
+)
+def test_bad_flags_are_refused_with_a_hint(flags: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(flags)
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert hint in captured.out + captured.err
+
+
+def test_help_describes_presets_and_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for expected in ("quickstart", "paper", "--data.train", "Expected", "Hardware and time"):
+        assert expected in text
+
+
+def occupied(path: Path) -> Path:
+    path.mkdir()
+    configuration.write(configuration.PRESETS["quickstart"].config, path / "config.json")
+    return path
+
+
+def test_a_run_is_neither_mixed_nor_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = occupied(tmp_path / "run")
+    message = refused(capsys, "--run", str(run), "--batch-size", "4")
+    assert "--resume" in message and "--overwrite" in message
+    assert (run / "config.json").exists()
+
+
+def test_a_directory_of_something_else_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert "no run" in refused(capsys, "--run", str(tmp_path), "--batch-size", "4", "--overwrite")
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_nothing_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no run" in refused(capsys, "--run", str(tmp_path / "none"), "--resume")
+
+
+def test_a_run_resumes_with_its_own_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = occupied(tmp_path / "run")
+    assert parse(["paper", "--run", str(run), "--resume"]).model.width == 4
+    assert parse(["--run", str(run), "--resume", "--steps", "999"]).steps == 999
+    message = refused(capsys, "--run", str(run), "--resume", "--model.width", "8", "--seed", "3")
+    assert "--model.width was 4, is 8" in message and "--seed was 0, is 3" in message
+
+
+def test_a_damaged_configuration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = occupied(tmp_path / "run")
+    (run / "config.json").write_text('{"run": "x", "steps": 10, "widht": 3}')
+    message = refused(capsys, "--run", str(run), "--resume")
+    assert "config.json" in message and "widht" in message
+
+
+def test_indivisible_batch_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "does not divide by 4 devices; try 4 or 8" in refused(capsys, "--run", str(tmp_path / "run"))
+
+
+def test_missing_folder_and_missing_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["--run", str(tmp_path / "run"), "--batch-size", "4"]
+    assert "nowhere" in refused(capsys, *run, "--data.train", str(tmp_path / "nowhere"))
+    assert "--device tpu: JAX finds none here" in refused(capsys, *run, "--device", "tpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", configuration.PRESETS)
+def test_configurations_survive_the_file(name: str, tmp_path: Path) -> None:
+    config = configuration.PRESETS[name].config
+    configuration.write(config, tmp_path / "config.json")
+    assert configuration.read(tmp_path / "config.json") == config
+    assert np.isfinite(config.steps)
