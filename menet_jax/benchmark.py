@@ -5,15 +5,22 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
+import jax
 import numpy as np
 import tyro
 from PIL import Image
 
+from menet_jax.config import Config, ModelConfig
 from menet_jax.data import training_batches
+from menet_jax.model import ConvTranspose
 from menet_jax.sources import open_split
+from menet_jax.training import Batch, create_state, make_optimizer, network, train_step
+from menet_jax.upsampling import conv_transpose_7x7
 
 
 def pipeline(
@@ -71,6 +78,48 @@ def pipeline(
     print(f"whole pipeline / bare loop: {one:.2f} (1 thread), {same:.2f} (as many threads)")
 
 
+def upsampling(width: int = 4, batch_size: int = 5, rounds: int = 5) -> None:
+    """Time of a whole training step, with transposed convolutions as `menet_jax.upsampling` has them against
+    `jax.lax.conv_transpose` (input dilation), which computes the same. Both are timed in turns; medians are reported.
+
+    Args:
+        width: of the network; the paper's is 32.
+        batch_size: images of a step.
+        rounds: how often each is timed.
+    """
+    config = Config(run=Path(), steps=1, model=ModelConfig(width=width))
+    step = partial(train_step, network(config), make_optimizer(config.optimizer), config.loss)
+    state, rng = create_state(config), np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch_size, 224, 224, 3), np.uint8)
+    batch = Batch(images, rng.random((batch_size, 224, 224)) < 0.3)
+
+    def dilated(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        layer = context.module
+        if not isinstance(layer, ConvTranspose) or layer.convolve is conv_transpose_7x7:
+            return next_fun(*args, **kwargs)
+        kernel = layer.get_variable("params", "kernel")
+        x, kernel = args[0].astype(layer.dtype), kernel.astype(layer.dtype)
+        return jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    ours = jax.jit(step).lower(state, batch).compile()
+    with nn.intercept_methods(dilated):
+        theirs = jax.jit(lambda state, batch: step(state, batch)).lower(state, batch).compile()
+    results = [jax.block_until_ready(program(state, batch)) for program in (ours, theirs)]
+    losses = [float(metrics.loss) for _, metrics in results]
+
+    def run(program: Any) -> Callable[[], None]:
+        return lambda: jax.block_until_ready(program(state, batch))
+
+    times = [statistics.median(each) for each in _in_turns([run(ours), run(theirs)], rounds)]
+    device = jax.devices()[0]
+    print(
+        f"training step, width {width}, batch {batch_size}, {device.device_kind} ({device.platform}), {rounds} rounds"
+    )
+    for name, seconds, loss in zip(("phases", "input dilation"), times, losses, strict=True):
+        print(f"  {name:15} {seconds:8.3f} s   loss {loss:.6f}")
+    print(f"  input dilation / phases: {times[1] / times[0]:.2f}")
+
+
 def _decode_and_resize(record: dict[str, Any], size: int) -> tuple[np.ndarray, np.ndarray]:
     """What cannot be avoided: an image and its mask out of their files, at the size wanted."""
     with Image.open(io.BytesIO(record["image"])) as image, Image.open(io.BytesIO(record["mask"])) as mask:
@@ -90,4 +139,6 @@ def _in_turns(functions: list[Callable[[], None]], rounds: int) -> list[list[flo
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"pipeline": pipeline}, description="Measure how fast things are here.")
+    tyro.extras.subcommand_cli_from_dict(
+        {"pipeline": pipeline, "upsampling": upsampling}, description="Measure how fast things are here."
+    )

@@ -44,7 +44,7 @@ class Recorder:
             self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def samples(self, step: int, samples: Sequence[Sample]) -> Path:
-        """Write a picture: one row a sample, of image, ground truth, probability map and metric map."""
+        """Write a picture: two samples a row, each image, ground truth, probability map and metric map."""
         picture = sample_grid(samples)
         path = self._samples / f"step_{step:06d}.png"
         Image.fromarray(picture).save(path)
@@ -57,14 +57,14 @@ class Recorder:
 
 
 def sample_grid(samples: Sequence[Sample]) -> np.ndarray:
-    """Rows of image, ground truth, probability map, metric map: (rows·h, 4·w, 3) uint8."""
+    """Two samples a row, each as image, ground truth, probability map, metric map; uint8 RGB."""
     pictures = []
     for sample in samples:
         size = sample.image.shape[0], sample.image.shape[1]
         gray = (resize_mask(sample.mask, size), sample.maps.probability, sample.maps.metric)
         pictures.append(sample.image)
         pictures += [np.repeat(np.rint(255.0 * g).astype(np.uint8)[..., None], 3, axis=-1) for g in gray]
-    return grid(np.stack(pictures), columns=4)
+    return grid(np.stack(pictures), columns=8)
 
 
 def _lines(path: Path) -> list[str]:
