@@ -97,8 +97,7 @@ def upsampling(width: int = 4, batch_size: int = 5, rounds: int = 5) -> None:
         layer = context.module
         if not isinstance(layer, ConvTranspose) or layer.convolve is conv_transpose_7x7:
             return next_fun(*args, **kwargs)
-        kernel = layer.get_variable("params", "kernel")
-        x, kernel = args[0].astype(layer.dtype), kernel.astype(layer.dtype)
+        x, kernel = (array.astype(layer.dtype) for array in (args[0], layer.get_variable("params", "kernel")))
         return jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     ours = jax.jit(step).lower(state, batch).compile()

@@ -175,6 +175,11 @@ class Config:
         _require(self.seed >= 0, "seed", self.seed, "must not be negative")
         _require(not (self.resume and self.overwrite), "resume", "--overwrite", "contradict each other: give one")
 
+    @property
+    def best_score(self) -> str:
+        """The validation score that tells the best checkpoint: adaptive F of the map that the loss trains."""
+        return "metric_adaptive_f" if self.loss.metric > 0 else "probability_adaptive_f"
+
 
 _CONFIG = pydantic.TypeAdapter(Config)
 
@@ -271,10 +276,11 @@ PRESETS = {
 
         Source: Section IV-B and the authors' solver: SGD, learning rate 0.1 with three drops, momentum 0.9, batch 5,
         110,000 steps, weight decay 1e-8 on convolution weights, doubled learning rate for biases.
-        Command: python -m menet_jax.train paper --data.train FOLDER …
+        Data: MSRA10K and HKU-IS in the paper; any other with --data.train.
+        Command: python -m menet_jax.train paper
         Hardware and time: the authors used one TITAN X Pascal; not run here to its end.
         Expected: the paper's Table I, adaptive F .928 and MAE .028 on MSRA1K, after training on MSRA10K and HKU-IS.""",
-        config=Config(run=Path("runs/paper"), steps=110_000),
+        config=Config(run=Path("runs/paper"), steps=110_000, data=DataConfig(train=("msra10k", "hku_is"))),
     ),
 }
 

@@ -203,6 +203,7 @@ class MENet(nn.Module):
             scales = jnp.concatenate([enlarge(m, height // m.shape[1]) for m in maps.values()], axis=-1)
             h = scales
 
+        norm = partial(norm, dtype=jnp.float32)  # the heads' outputs keep all digits, whatever comes before computes in
         features = norm(name="features_norm")(conv(FEATURES, (3, 3), padding=1, name="features_conv")(h))
         logits = norm(name="logits_norm")(conv(2, (3, 3), padding=1, name="logits_conv")(h))
         return Outputs(

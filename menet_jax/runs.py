@@ -1,12 +1,17 @@
-"""A trained run on the disk, opened to use its network.
+"""Run directories: made by training, opened to use the trained network.
 
 A run directory holds `config.json`, `checkpoints/`, `logs/` and `samples/`.
 """
 
+import dataclasses
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
 
 from menet_jax import config as configuration
 from menet_jax.checkpoints import load_best_variables, load_newest_variables, saved_steps
@@ -14,6 +19,34 @@ from menet_jax.config import Config
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
+
+
+def check_run(config: Config) -> None:
+    """Raise ValueError if the run directory holds a run and neither `--resume` nor `--overwrite` is given, or holds
+    something else.
+    """
+    run = config.run
+    if run.exists() and not run.is_dir():
+        raise ValueError(f"--run {run}: is a file")
+    occupied = run.is_dir() and any(run.iterdir())
+    if occupied and not (run / CONFIG_FILE).exists():
+        raise ValueError(f"--run {run}: holds files, but no run; name another directory")
+    if occupied and not (config.resume or config.overwrite):
+        raise ValueError(
+            f"--run {run}: holds a run already. Go on with it: --resume. Delete it and start anew: --overwrite. "
+            "Or name another directory: --run DIRECTORY."
+        )
+
+
+def open_run(config: Config) -> None:
+    """Make the run directory, empty unless the run is resumed, and write the configuration into it."""
+    if jax.process_index() == 0:
+        if config.overwrite and config.run.exists():
+            shutil.rmtree(config.run)
+        config.run.mkdir(parents=True, exist_ok=True)
+        configuration.write(dataclasses.replace(config, resume=False, overwrite=False), config.run / CONFIG_FILE)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("the run directory is open")
 
 
 @dataclass(frozen=True)
@@ -46,15 +79,13 @@ def load_run(folder: Path, *, newest: bool = False, report: Callable[[str], None
         FileNotFoundError: there is no run there, or it has no checkpoint yet.
         ValueError: its configuration cannot be read, or all checkpoints are damaged.
     """
-    from menet_jax.validation import best_score  # not above: validation reads images and is built on prediction
-
     if not (folder / CONFIG_FILE).is_file():
         found = "holds no run" if folder.is_dir() else "is not a directory"
         raise FileNotFoundError(f"{folder} {found}: name the directory that training wrote, as its --run says")
     checkpoints = folder / CHECKPOINTS
     if not saved_steps(checkpoints):
         raise FileNotFoundError(f"the run {folder} has no checkpoint yet: train it further with --resume")
-    best = best_score(configuration.read(folder / CONFIG_FILE))
+    best = configuration.read(folder / CONFIG_FILE).best_score
     if newest:
         found_variables = load_newest_variables(checkpoints, report=report)
     else:

@@ -1,7 +1,6 @@
 """Train MEnet:  python -m menet_jax.train [quickstart|paper] [--flags]"""
 
 import dataclasses
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -9,7 +8,6 @@ from contextlib import ExitStack
 
 import jax
 import tyro
-from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from menet_jax import config as configuration
@@ -24,12 +22,9 @@ from menet_jax.config import Config
 from menet_jax.data import training_batches
 from menet_jax.loop import NonFiniteLossError, Report, fit, restore
 from menet_jax.recording import Recorder
+from menet_jax.runs import CHECKPOINTS, CONFIG_FILE, check_run, open_run
 from menet_jax.sources import Source, open_split
 from menet_jax.training import TrainState, check_batch, create_state, map_over_devices
-from menet_jax.validation import best_score
-
-CONFIG_FILE = "config.json"
-CHECKPOINTS = "checkpoints"
 
 
 def parse(arguments: Sequence[str]) -> Config:
@@ -72,34 +67,6 @@ def start_processes(config: Config) -> None:
         )
 
 
-def check_run(config: Config) -> None:
-    """Raise ValueError if the run directory holds a run and neither `--resume` nor `--overwrite` is given, or holds
-    something else.
-    """
-    run = config.run
-    if run.exists() and not run.is_dir():
-        raise ValueError(f"--run {run}: is a file")
-    occupied = run.is_dir() and any(run.iterdir())
-    if occupied and not (run / CONFIG_FILE).exists():
-        raise ValueError(f"--run {run}: holds files, but no run; name another directory")
-    if occupied and not (config.resume or config.overwrite):
-        raise ValueError(
-            f"--run {run}: holds a run already. Go on with it: --resume. Delete it and start anew: --overwrite. "
-            "Or name another directory: --run DIRECTORY."
-        )
-
-
-def open_run(config: Config) -> None:
-    """Make the run directory, empty unless the run is resumed, and write the configuration into it."""
-    if jax.process_index() == 0:
-        if config.overwrite and config.run.exists():
-            shutil.rmtree(config.run)
-        config.run.mkdir(parents=True, exist_ok=True)
-        configuration.write(dataclasses.replace(config, resume=False, overwrite=False), config.run / CONFIG_FILE)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("the run directory is open")
-
-
 def open_data(config: Config) -> tuple[list[Source], list[Source]]:
     """The training and the validation splits, prepared on first use."""
     data = config.data
@@ -138,7 +105,7 @@ def train(
     state = create_state(config)
     say(describe(config, used, training, validation, state))
     with ExitStack() as stack:
-        store = stack.enter_context(CheckpointStore(config.run / CHECKPOINTS, best_score(config)))
+        store = stack.enter_context(CheckpointStore(config.run / CHECKPOINTS, config.best_score))
         batches = training_batches(
             training,
             size=config.data.size,
@@ -180,11 +147,17 @@ def main(arguments: Sequence[str]) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped before training began", file=sys.stderr)
+        return 128 + signal.SIGINT
     try:
         stopped_by = train(config, used, training, validation)
     except (NonFiniteLossError, MismatchedCheckpointError, DamagedCheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped at once; --resume goes on from the last checkpoint", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0 if stopped_by is None else 128 + stopped_by
 
 

@@ -9,7 +9,6 @@ from jax.experimental import multihost_utils
 from jaxtyping import Bool, UInt8
 from tqdm import tqdm
 
-from menet_jax.config import Config
 from menet_jax.data import evaluation_batches
 from menet_jax.metrics import score_image
 from menet_jax.prediction import full_size
@@ -26,11 +25,6 @@ class Sample:
     image: UInt8[np.ndarray, "h w 3"]
     mask: Bool[np.ndarray, "H W"]
     maps: Maps
-
-
-def best_score(config: Config) -> str:
-    """The score that tells the best checkpoint: adaptive F of the map that the loss trains."""
-    return "metric_adaptive_f" if config.loss.metric > 0 else "probability_adaptive_f"
 
 
 def validate(
@@ -83,7 +77,7 @@ def validate(
                         samples.append(Sample(batch["image"][row], mask, of_image))
                     count += 1
                     bar.update()
-    sums = np.array([*totals.values(), count], np.float32)
+    sums = np.array([*totals.values(), count])
     if jax.process_count() > 1:
-        sums = np.sum(multihost_utils.process_allgather(sums), axis=0)
+        sums = np.sum(multihost_utils.process_allgather(sums.astype(np.float32)), axis=0)
     return {name: float(total / sums[-1]) for name, total in zip(totals, sums[:-1], strict=True)}, samples

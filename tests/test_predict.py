@@ -25,8 +25,7 @@ from menet_jax.metrics import quantise
 from menet_jax.predict import main
 from menet_jax.prediction import Predictor
 from menet_jax.runs import load_run
-from menet_jax.training import create_state
-from menet_jax.validation import best_score
+from menet_jax.training import network
 
 CONFIG = Config(run=Path("unused"), steps=2, model=ModelConfig(width=1))
 SCORES = {1: 0.75, 2: 0.5}  # step → score: the best checkpoint is not the newest
@@ -73,17 +72,15 @@ def random_variables(seed: int) -> dict[str, dict[str, np.ndarray]]:
         constant = 255.0**2 if raw_pixels and name.endswith("var") else float(name.endswith(("var", "scale")))
         return np.full(leaf.shape, constant, np.float32)
 
-    state = jax.eval_shape(lambda: create_state(CONFIG))
-    variables: dict[str, dict[str, np.ndarray]] = jax.tree_util.tree_map_with_path(
-        draw, {"params": state.params, "batch_stats": state.batch_stats}
-    )
+    shapes = jax.eval_shape(network(CONFIG).init, jax.random.key(0), np.zeros((1, 224, 224, 3), np.float32))
+    variables: dict[str, dict[str, np.ndarray]] = jax.tree_util.tree_map_with_path(draw, shapes)
     return variables
 
 
 def make_run(folder: Path, config: Config = CONFIG) -> Path:
     folder.mkdir(parents=True)
     configuration.write(config, folder / "config.json")
-    score = best_score(config)
+    score = config.best_score
     with CheckpointStore(folder / "checkpoints", score) as store:
         for step, value in SCORES.items():
             record = configuration.to_dict(config)
@@ -92,7 +89,7 @@ def make_run(folder: Path, config: Config = CONFIG) -> Path:
 
 
 def damage(run: Path, step: int) -> None:
-    [record] = (path for path in (run / "checkpoints" / str(step) / "record").iterdir() if path.is_file())
+    record = run / "checkpoints" / str(step) / "record" / "metadata"
     record.write_text(record.read_text().replace("0.", "1."))
 
 
@@ -362,7 +359,7 @@ def test_a_damaged_checkpoint_is_reported_and_passed_over(run: Path, one: Path, 
 
 
 def test_a_map_that_was_not_trained_is_said(one: Path, tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", Config(Path("unused"), 2, model=CONFIG.model, loss=LossConfig(metric=0)))
+    run = make_run(tmp_path / "run", Config(Path("unused"), 2, model=CONFIG.model, loss=LossConfig(metric=0.0)))
     outcome = command(run, one, tmp_path / "maps")
     assert "step 1, probability_adaptive_f 0.750" in outcome.out
     assert "maps     metric, which the run did not train" in outcome.out

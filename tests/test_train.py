@@ -126,8 +126,8 @@ def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     both = [
-        ["--distributed.coordinator", f"127.0.0.1:{port}", "--distributed.processes", "2"]
-        + ["--distributed.process-id", str(index), "--steps", "1", "--save-every", "1"]
+        f"--distributed.coordinator 127.0.0.1:{port} --distributed.processes 2 "
+        f"--distributed.process-id {index} --steps 1 --save-every 1".split()
         for index in range(2)
     ]
     processes = [start(folder, tmp_path / "two", *flags) for flags in both]

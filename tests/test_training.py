@@ -7,7 +7,6 @@ from typing import Any
 
 import flax
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -82,6 +81,10 @@ def test_total_loss_is_the_weighted_sum() -> None:
     assert loss == pytest.approx(0.5 * float(metric) + 2.0 * float(entropy), rel=1e-6)
 
 
+def rate_at(rate: optax.Schedule, step: int) -> float:
+    return np.asarray(rate(step)).item()
+
+
 def test_paper_preset_is_the_papers_recipe() -> None:
     paper = PRESETS["paper"].config
     assert (paper.steps, paper.batch_size, paper.model.width, paper.data.size) == (110_000, 5, 32, 224)
@@ -90,13 +93,13 @@ def test_paper_preset_is_the_papers_recipe() -> None:
     rate = learning_rate(paper.optimizer)
     steps = [0, 59_999, 60_000, 89_999, 90_000, 99_999, 100_000, 109_999]
     expected = [0.1, 0.1, 0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]
-    np.testing.assert_allclose([float(rate(step)) for step in steps], expected, rtol=1e-6)
+    np.testing.assert_allclose([rate_at(rate, step) for step in steps], expected, rtol=1e-6)
 
 
 def test_warm_up_rises_linearly_and_then_ends() -> None:
     rate = learning_rate(OptimizerConfig(learning_rate=0.4, warmup=4, drops=(10,)))
-    np.testing.assert_allclose([float(rate(jnp.asarray(s))) for s in (0, 1, 3, 4, 9)], [0.1, 0.2, 0.4, 0.4, 0.4])
-    assert float(rate(jnp.asarray(11))) == pytest.approx(0.04)
+    np.testing.assert_allclose([rate_at(rate, s) for s in (0, 1, 3, 4, 9)], [0.1, 0.2, 0.4, 0.4, 0.4])
+    assert rate_at(rate, 11) == pytest.approx(0.04)
 
 
 def test_optimizer_is_caffes_sgd() -> None:
