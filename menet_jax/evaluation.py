@@ -1,0 +1,188 @@
+"""Scoring whole data sets: the maps that a run predicts, and the maps in a folder that any method wrote.
+
+Images are read and scored in threads: decoding and array operations leave Python's lock to the others.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from menet_jax.data import evaluation_batches
+from menet_jax.images import UnreadableImageError, read_mask
+from menet_jax.map_folders import Match, read_map
+from menet_jax.measures import measure
+from menet_jax.metrics import DatasetScores, ImageScores, dataset_scores, resize_map, score_image
+from menet_jax.prediction import Predictor, full_size
+from menet_jax.sources import Source, open_split
+from menet_jax.training import Maps
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageResult:
+    """Scores of one image.
+
+    Attributes:
+        name: of the file that names it: the image's of a dataset, the map's of a folder.
+        scores: of its map.
+        measures: further measures by name; empty if not asked for.
+        resized: whether the map had another size than its mask, and was resized.
+    """
+
+    name: str
+    scores: ImageScores
+    measures: Mapping[str, float]
+    resized: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Scores of one method's maps on one dataset.
+
+    Attributes:
+        dataset: what the dataset is called.
+        truth: where its masks are: results with the same truth were scored on the same images.
+        method: what the method is called.
+        kind: of map: metric or probability for runs, given for maps out of files.
+        source: the run and step, or the folder that the maps came from.
+        of: how many images the dataset has.
+        images: those that were scored.
+        missing: names of the masks without map.
+        unreadable: file and reason of the maps and masks that could not be read.
+        extra: names of files beside the maps that belong to no mask.
+        no_masks: names of files beside the masks that are not named like images.
+    """
+
+    dataset: str
+    truth: str
+    method: str
+    kind: str
+    source: str
+    of: int
+    images: tuple[ImageResult, ...]
+    missing: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    no_masks: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image of the dataset was scored."""
+        return len(self.images) == self.of
+
+    @property
+    def resized(self) -> tuple[str, ...]:
+        """Names of the maps of another size than their mask."""
+        return tuple(image.name for image in self.images if image.resized)
+
+    def dataset_scores(self) -> DatasetScores | None:
+        """Scores over the images; None if there are none."""
+        return dataset_scores([image.scores for image in self.images]) if self.images else None
+
+    def numbers(self) -> dict[str, float]:
+        """All scores over the images that are single numbers, by name; empty if there are no images."""
+        scores = self.dataset_scores()
+        if scores is None:
+            return {}
+        names = self.images[0].measures
+        return scores.scalars() | {
+            name: float(np.mean([image.measures[name] for image in self.images])) for name in names
+        }
+
+
+def open_sources(spec: str, split: str, cache: Path | None = None, skip_bad: bool = False) -> list[Source]:
+    """Open one split of a dataset, or with "all" every split that has images.
+
+    Raises:
+        ValueError, FileNotFoundError: as `open_split` does; of "all", if no split can be opened.
+    """
+    if split != "all":
+        return [open_split(spec, split, cache, skip_bad)]
+    opened, errors = [], []
+    for name in SPLITS:
+        try:
+            opened.append(open_split(spec, name, cache, skip_bad))
+        except ValueError as error:
+            errors.append(error)
+    if not opened:
+        raise errors[0]
+    return opened
+
+
+def score_maps(match: Match, pool: Executor, *, measures: bool) -> Iterator[ImageResult | UnreadableImageError]:
+    """Score the maps of a folder at their masks' sizes, in order of name.
+
+    Args:
+        match: of `match`.
+        pool: threads that read and score.
+        measures: whether to compute the further measures of `menet_jax.measures` too.
+
+    Yields:
+        of each pair: its scores, or what is wrong with its map or mask.
+    """
+    return pool.map(partial(_score_pair, measures=measures), match.pairs)
+
+
+def score_run(
+    predictor: Predictor, source: Source, pool: Executor, *, threads: int, measures: bool
+) -> Iterator[Mapping[str, ImageResult]]:
+    """Predict and score the images of a dataset, in its order. While one batch is scored, the next is computed.
+
+    Every map is enlarged to its ground truth's size and rounded to 8 bits, as `menet_jax.predict` saves it.
+
+    Args:
+        predictor: the network.
+        source: the dataset.
+        pool: threads that score.
+        threads: threads that decode images.
+        measures: whether to compute the further measures of `menet_jax.measures` too.
+
+    Yields:
+        of each image the scores of both maps, `metric` and `probability`.
+    """
+    batches = evaluation_batches(source, size=predictor.size, batch_size=predictor.batch_size, threads=threads)
+    scored: deque[Iterator[Mapping[str, ImageResult]]] = deque()
+    for batch in batches:
+        maps = predictor.evaluate(list(batch["image"][batch["valid"]]))
+        score = partial(_score_both, measures=measures)
+        scored.append(pool.map(score, batch["file_names"], maps, batch["masks"]))
+        if len(scored) > 1:
+            yield from scored.popleft()
+    for rest in scored:
+        yield from rest
+
+
+def _score_pair(pair: tuple[Path, Path], measures: bool) -> ImageResult | UnreadableImageError:
+    path, mask_path = pair
+    try:
+        saliency, mask = read_map(path), read_mask(mask_path)
+    except UnreadableImageError as error:
+        return error
+    fitted = resize_map(saliency, (mask.shape[0], mask.shape[1]))
+    return _score(path.name, fitted, mask, measures, resized=saliency.shape != mask.shape)
+
+
+def _score_both(name: str, maps: Maps, mask: Bool[np.ndarray, "h w"], measures: bool) -> dict[str, ImageResult]:
+    shape = (mask.shape[0], mask.shape[1])
+    results = {}
+    for kind, small in maps._asdict().items():
+        saliency: Float[np.ndarray, "s s"] = np.asarray(small)
+        results[kind] = _score(name, full_size(saliency, shape), mask, measures)
+    return results
+
+
+def _score(
+    name: str,
+    saliency: UInt8[np.ndarray, "h w"],
+    mask: Bool[np.ndarray, "h w"],
+    measures: bool,
+    resized: bool = False,
+) -> ImageResult:
+    return ImageResult(name, score_image(saliency, mask), measure(saliency, mask) if measures else {}, resized)

@@ -1,0 +1,100 @@
+"""Folders of saliency maps, as methods publish them: read, and matched with their masks."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from menet_jax.batch_prediction import IMAGE_SUFFIXES, listed
+from menet_jax.images import UnreadableImageError, read_image
+
+
+@dataclass(frozen=True)
+class Match:
+    """The maps of a folder and the masks of another, by stem.
+
+    Attributes:
+        pairs: map and mask, in order of name.
+        missing: names of the masks that have no map.
+        extra: names of the files in the folder of maps that belong to no mask.
+        no_masks: names of the files in the folder of masks that are not named like images.
+    """
+
+    pairs: tuple[tuple[Path, Path], ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    no_masks: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """How many masks there are."""
+        return len(self.pairs) + len(self.missing)
+
+
+def match(maps: Path, masks: Path) -> Match:
+    """Match maps with masks by stem, upper and lower case being different; sub-folders are left alone.
+
+    Raises:
+        FileNotFoundError: one of them is not a folder.
+        ValueError: one of them holds no images, or two of one stem; or no map has the stem of a mask.
+    """
+    of_map, others = _by_stem(maps)
+    of_mask, no_masks = _by_stem(masks)
+    pairs = tuple((of_map[stem], of_mask[stem]) for stem in sorted(of_mask.keys() & of_map.keys()))
+    if not pairs:
+        raise ValueError(
+            f"no map in {maps} has the stem of a mask in {masks}: there are {_first(of_map.values())}, "
+            f"and masks {_first(of_mask.values())}"
+        )
+    return Match(
+        pairs,
+        tuple(of_mask[stem].name for stem in sorted(of_mask.keys() - of_map.keys())),
+        (*(of_map[stem].name for stem in sorted(of_map.keys() - of_mask.keys())), *others),
+        tuple(no_masks),
+    )
+
+
+def read_map(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """Read a saliency map of any kind as 8-bit gray.
+
+    Colours count by their luminance. 16-bit values are divided by 257, unless all fit 8 bits; 32-bit integers and
+    floats are scaled as by `read_image`. Of several frames the first is taken.
+
+    Raises:
+        UnreadableImageError: damaged or not an image; or transparent somewhere, so that its meaning is not known.
+    """
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+        if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+            raise ValueError("partly transparent: what a transparent pixel's saliency is, is not known")
+        if image.mode.startswith("I;16") and np.asarray(image).max() <= 255:
+            return np.asarray(image).astype(np.uint8)
+        if image.mode.startswith(("I", "F")):
+            return read_image(path)[..., 0]
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, and many more
+        raise UnreadableImageError(str(path), str(error) or type(error).__name__) from error
+
+
+def _by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Stem → image, and the names of the other files, hidden ones among them."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder")
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+    if not images:
+        raise ValueError(f"{folder} holds no images")
+    by_stem = {path.stem: path for path in images}
+    doubled = [path.name for path in images if by_stem[path.stem] != path]
+    if doubled:
+        raise ValueError(f"{folder} holds two files of one stem: {listed(doubled)} and others")
+    return by_stem, [path.name for path in files if path not in images]
+
+
+def _first(paths: Iterable[Path]) -> str:
+    return listed([path.name for path in paths])

@@ -1,0 +1,159 @@
+"""Results side by side in one table: for the terminal, as CSV, Markdown and LaTeX, the best of each group in bold.
+
+A table is a sequence of `Record`s, which know nothing of where their numbers come from but what their labels say.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+DIGITS = 4
+"""Decimals shown. CSV has all of them."""
+
+ABSENT = "–"
+"""Shown where a record has no such score."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A column of numbers.
+
+    Attributes:
+        name: the heading; a key of `Record.scores`.
+        about: what it is, for the legend.
+        lower_is_better: what is best in it.
+    """
+
+    name: str
+    about: str
+    lower_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row.
+
+    Attributes:
+        group: records of one group compete with each other; a table has the records of a group one after the other.
+        labels: heading → text, the same headings in every record of a table.
+        scores: name → value.
+        competes: False where the scores are not comparable with the others' and so can never be the best.
+    """
+
+    group: str
+    labels: Mapping[str, str]
+    scores: Mapping[str, float]
+    competes: bool = True
+
+
+def best(records: Sequence[Record], score: Score) -> list[bool]:
+    """For each record, whether it has the best score of its group, as shown: records that look equal are all best.
+
+    The only record of a group is not called best.
+
+    >>> mae = Score("mae", "mean absolute error", lower_is_better=True)
+    >>> best([Record("sod", {}, {"mae": value}) for value in (0.2, 0.10001, 0.1)], mae)
+    [False, True, True]
+    """
+    sign = -1 if score.lower_is_better else 1
+    values: dict[str, list[float]] = {}
+    for record in records:
+        if record.competes and score.name in record.scores:
+            values.setdefault(record.group, []).append(sign * round(record.scores[score.name], DIGITS))
+    return [
+        record.competes
+        and score.name in record.scores
+        and len(values[record.group]) > 1
+        and sign * round(record.scores[score.name], DIGITS) == max(values[record.group])
+        for record in records
+    ]
+
+
+def as_text(records: Sequence[Record], scores: Sequence[Score]) -> str:
+    """Aligned columns for a terminal or a log; the best are marked with a star."""
+    cells = _cells(records, scores, lambda number: f"{number}*")
+    labels = len(records[0].labels) if records else 0
+    # A plain number ends where a starred one does without its star.
+    cells = [[text if text.endswith("*") or i < labels else f"{text} " for i, text in enumerate(row)] for row in cells]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(
+            text.ljust(width) if i < labels else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    breaks = _breaks(records)
+    parts = [[lines[0]], *([*([""] if i in breaks else []), line] for i, line in enumerate(lines[1:]))]
+    return "\n".join([line for part in parts for line in part] + ["", "* best of its group", *legend(scores)])
+
+
+def as_csv(records: Sequence[Record], scores: Sequence[Score]) -> str:
+    """One line a record, numbers in full, absent ones empty."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*(records[0].labels if records else ()), *(score.name for score in scores)])
+    for record in records:
+        writer.writerow([*record.labels.values(), *(record.scores.get(score.name, "") for score in scores)])
+    return file.getvalue()
+
+
+def as_markdown(records: Sequence[Record], scores: Sequence[Score]) -> str:
+    """A Markdown table and its legend."""
+    head, *body = [
+        [cell.replace("|", "\\|") for cell in row] for row in _cells(records, scores, lambda number: f"**{number}**")
+    ]
+    sides = ["---" if index < len(head) - len(scores) else "---:" for index in range(len(head))]
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in (head, sides, *body))
+    return "\n".join([rows, "", *(f"- {line}" for line in legend(scores)), ""])
+
+
+def as_latex(records: Sequence[Record], scores: Sequence[Score]) -> str:
+    """A LaTeX `tabular` for the package booktabs, the legend as comments."""
+    # Bold is marked with a character that no text has, for the escapes to leave the command alone.
+    cells = _cells(records, scores, lambda number: f"\0{number}")
+    head, *body = [[re.sub(r"^\0(.*)", r"\\textbf{\1}", _escaped(cell)) for cell in row] for row in cells]
+    columns = "l" * (len(head) - len(scores)) + "r" * len(scores)
+    breaks = _breaks(records)
+    lines = [
+        *(f"% {line}" for line in legend(scores)),
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        rf"{' & '.join(head)} \\",
+        r"\midrule",
+    ]
+    for index, row in enumerate(body):
+        lines += [r"\midrule"] * (index in breaks) + [rf"{' & '.join(row)} \\"]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def legend(scores: Sequence[Score]) -> list[str]:
+    """What each column is, a line each."""
+    return [
+        f"{score.name}: {score.about}; {'lower' if score.lower_is_better else 'higher'} is better" for score in scores
+    ]
+
+
+def _cells(records: Sequence[Record], scores: Sequence[Score], emphasised: Callable[[str], str]) -> list[list[str]]:
+    """The heading and the rows as text."""
+    bests = {score.name: best(records, score) for score in scores}
+    rows = [[*(records[0].labels if records else ()), *(score.name for score in scores)]]
+    for index, record in enumerate(records):
+        row = list(record.labels.values())
+        for score in scores:
+            number = f"{record.scores[score.name]:.{DIGITS}f}" if score.name in record.scores else ABSENT
+            row.append(emphasised(number) if bests[score.name][index] else number)
+        rows.append(row)
+    return rows
+
+
+def _breaks(records: Sequence[Record]) -> set[int]:
+    """Where a new group begins."""
+    return {i for i in range(1, len(records)) if records[i].group != records[i - 1].group}
+
+
+def _escaped(text: str) -> str:
+    commands = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", ABSENT: "--"}
+    return re.sub(r"[\\~^&%$#_{}–]", lambda found: commands.get(found[0], rf"\{found[0]}"), text)

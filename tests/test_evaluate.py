@@ -1,0 +1,329 @@
+"""Evaluating: what the command prints and writes, for runs and for folders of maps, and what it refuses."""
+
+import csv
+import io
+import json
+import shutil
+import sys
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from menet_jax import config as configuration
+from menet_jax.batch_prediction import Kind, plan, predict_files
+from menet_jax.checkpoints import Checkpoint, CheckpointStore
+from menet_jax.config import Config, ModelConfig
+from menet_jax.evaluate import main
+from menet_jax.images import UnreadableImageError
+from menet_jax.map_folders import read_map
+from menet_jax.metrics import dataset_scores, score_image
+from menet_jax.prediction import Predictor
+from menet_jax.runs import load_run
+from menet_jax.training import create_state
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+SCALARS = ("adaptive_f", "adaptive_f_of_mean_pr", "max_mean_f", "max_f_of_mean_pr", "mae")
+
+# adaptive F / MAE of the published maps on this half of the data set
+PUBLISHED_ON_SOD = {"Amulet": (0.7748, 0.1332), "DSS": (0.8017, 0.1177), "PiCANet": (0.8053, 0.0985)}
+
+
+class Outcome(NamedTuple):
+    code: int | str | None
+    out: str
+    err: str
+
+
+def command(*arguments: str | Path) -> Outcome:
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        try:
+            code: int | str | None = main([str(argument) for argument in arguments])
+        except SystemExit as end:  # how tyro refuses what it cannot parse
+            code = end.code
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def results(dest: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((dest / "results.json").read_text())["results"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven images and masks of a disc."""
+    folder = tmp_path_factory.mktemp("data") / "discs"
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    for index in range(7):
+        height, width = 60 + 5 * index, 70
+        rows, columns = np.ogrid[:height, :width]
+        disc = (rows - 30) ** 2 + (columns - 20 - 5 * index) ** 2 < 300
+        image = np.where(disc[..., None], (200, 60, 40), rng.integers(0, 120, (height, width, 3))).astype(np.uint8)
+        Image.fromarray(image).save(folder / "images" / f"{index}.png")
+        Image.fromarray(disc.astype(np.uint8) * 255).save(folder / "masks" / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def maps(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gray map of every mask, of its size."""
+    folder = tmp_path_factory.mktemp("maps") / "noisy"
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for path in (dataset / "masks").iterdir():
+        mask = np.asarray(Image.open(path)) > 0
+        noisy = np.clip(rng.normal(60 + 120 * mask, 40), 0, 255)
+        Image.fromarray(noisy.astype(np.uint8)).save(folder / path.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "narrow"
+    folder.mkdir()
+    config = Config(run=folder, steps=2, model=ModelConfig(width=1))
+    configuration.write(config, folder / "config.json")
+    state = create_state(config)
+    variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+    with CheckpointStore(folder / "checkpoints", config.best_score) as store:
+        record = configuration.to_dict(config)
+        store.save(Checkpoint(2, variables, {}, np.zeros(2), {}, record, {config.best_score: 0.5}))
+    return folder
+
+
+def test_maps_are_scored_as_the_metrics_say(dataset: Path, maps: Path, tmp_path: Path) -> None:
+    inverted = tmp_path / "inverted"
+    inverted.mkdir()
+    for path in maps.iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(inverted / path.name)
+    dest = tmp_path / "new" / "dest"
+    done = command("--maps", f"ours={maps}", inverted, "--masks", dataset / "masks", "--dest", dest)
+    assert (done.code, "error" in done.err) == (0, False)
+    ours, theirs = results(dest)
+    assert (ours["method"], ours["source"], ours["dataset"], ours["map"]) == ("ours", str(maps), "discs", "given")
+    assert (theirs["method"], theirs["source"]) == ("inverted", str(inverted))
+
+    names = sorted(path.name for path in maps.iterdir())
+    pairs = [[np.asarray(Image.open(folder / name)) for folder in (maps, dataset / "masks")] for name in names]
+    images = [score_image(saliency, mask > 0) for saliency, mask in pairs]
+    expected = dataset_scores(images)
+    assert ours["scores"] == expected.scalars()
+    assert list(ours["scores"]) == list(SCALARS)
+    assert ours["scores"]["adaptive_f"] > theirs["scores"]["adaptive_f"]
+
+    with (dest / "images.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == 2 * names
+    assert [float(row["adaptive_f"]) for row in rows[:7]] == [image.adaptive_f for image in images]
+    curves = np.load(dest / "pr_curves.npy", allow_pickle=False)
+    assert curves["method"].tolist() == ["ours", "inverted"]
+    np.testing.assert_array_equal(curves["precision"][0], expected.precision)
+    np.testing.assert_array_equal(curves["recall"][0], expected.recall)
+
+    line = next(line for line in done.out.splitlines() if line.startswith("discs  "))
+    assert str(maps) in line and line.count("*") == len(SCALARS)
+    assert all(f"{name}: " in done.out for name in SCALARS)
+    for name, bold in (("results.md", "**"), ("results.tex", "\\textbf{")):
+        text = (dest / name).read_text()
+        assert text.count(bold) == len(SCALARS) * (2 if bold == "**" else 1)
+    with Image.open(dest / "pr_discs.png") as figure:
+        assert figure.width == 1020  # a column at 300 dots an inch
+    assert (dest / "pr_discs.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_nothing_is_skipped_silently(dataset: Path, maps: Path, tmp_path: Path) -> None:
+    folder, masks, dest = tmp_path / "holey", tmp_path / "gt", tmp_path / "dest"
+    shutil.copytree(maps, folder)
+    shutil.copytree(dataset / "masks", masks)
+    (folder / "0.png").unlink()
+    (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:200])
+    Image.open(folder / "2.png").resize((20, 20)).save(folder / "2.png")
+    shutil.copy(folder / "3.png", folder / "stranger.png")
+    (folder / "notes.txt").write_text("")
+    (masks / "list.txt").write_text("")
+    masks_4 = np.full((80, 70), 3, np.uint8)
+    Image.fromarray(masks_4).save(masks / "4.png")  # labels of unknown meaning
+    done = command("--maps", f"whole={maps}", f"holey={folder}", "--masks", masks, "--dest", dest)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    whole, holey = results(dest)
+    assert (whole["images"], whole["of"], holey["images"], holey["of"]) == (6, 7, 4, 7)
+    assert "  4/7  " in done.out and "4/7" in (dest / "results.csv").read_text()
+    assert holey["missing"] == ["0.png"]
+    assert [Path(text.split(": ")[0]) for text in holey["unreadable"]] == [folder / "1.png", masks / "4.png"]
+    assert holey["resized"] == ["2.png"]
+    assert holey["extra"] == ["stranger.png", "notes.txt"]
+    assert holey["not_masks"] == ["list.txt"]
+    assert f"error: holey ({folder}): no map of 0.png" in done.err
+    assert all(name in done.err for name in ("1.png", "4.png"))
+    assert all(name in done.out for name in ("2.png", "stranger.png", "notes.txt", "list.txt"))
+    assert "*" not in (dest / "results.md").read_text()  # incomplete rows do not compete
+
+
+def test_a_method_without_any_readable_map(dataset: Path, maps: Path, tmp_path: Path) -> None:
+    folder, dest = tmp_path / "broken", tmp_path / "dest"
+    folder.mkdir()
+    for path in maps.iterdir():
+        (folder / path.name).write_bytes(b"")
+    done = command("--maps", maps, folder, "--masks", dataset / "masks", "--dest", dest)
+    assert done.code == 1
+    assert "0/7" in done.out
+    assert results(dest)[1]["scores"] == {}
+    assert len(np.load(dest / "pr_curves.npy")) == 1
+
+
+def test_a_run_scores_as_its_saved_maps(run: Path, dataset: Path, tmp_path: Path) -> None:
+    trained = load_run(run, report=print)
+    predictor = Predictor(trained.config, trained.variables, jax.local_devices(), batch_size=4)
+    saved: dict[Kind, Path] = {"metric": tmp_path / "metric", "probability": tmp_path / "probability"}
+    for kind, folder in saved.items():
+        folder.mkdir()
+        jobs, _ = plan(dataset / "images", folder, overlay=False, cutout=False)
+        assert list(predict_files(predictor, jobs, kind, threads=2)) == [None] * 7
+    dest, cache = tmp_path / "dest", tmp_path / "cache"
+    done = command(
+        "--run", f"first={run}", "--data", dataset, "--split", "all", "--cache", cache,
+        "--batch-size", "4", "--threads", "2", "--maps", *(f"{kind}={folder}" for kind, folder in saved.items()),
+        "--masks", dataset / "masks", "--dest", dest,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    rows = {(row["method"], row["map"]): row for row in results(dest)}
+    for kind in saved:
+        row = rows["first", kind]
+        assert (row["images"], row["of"], row["source"]) == (7, 7, f"{run}, step 2")
+        assert row["scores"] == pytest.approx(rows[kind, "given"]["scores"], abs=1e-12)  # summed in another order
+    drawn = [path.name for path in dest.iterdir() if path.suffix == ".png"]
+    assert drawn == ["pr_discs.png"]  # the same images: one figure, one group
+    split = command("--run", run, "--data", dataset, "--split", "train", "--cache", cache)
+    assert split.code == 0
+    assert "discs (train)" in split.out and f"{run}, step 2" in split.out
+
+
+def test_measures(dataset: Path, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    py_sod_metrics = pytest.importorskip("py_sod_metrics")
+    arguments: list[str | Path] = ["--maps", maps, "--masks", dataset / "masks", "--measures"]
+    done = command(*arguments, "--dest", tmp_path / "dest")
+    assert done.code == 0, done.err
+    structure, alignment, weighted = (
+        getattr(py_sod_metrics, name)() for name in ("Smeasure", "Emeasure", "WeightedFmeasure")
+    )
+    for path in sorted(maps.iterdir()):
+        pair = [np.asarray(Image.open(folder / path.name)) for folder in (maps, dataset / "masks")]
+        for each in (structure, alignment, weighted):
+            each.step(*pair)
+    e = alignment.get_results()["em"]
+    expected = {
+        "s_measure": structure.get_results()["sm"],
+        "adaptive_e": e["adp"],
+        "mean_e": e["curve"].mean(),
+        "weighted_f": weighted.get_results()["wfm"],
+    }
+    [row] = results(tmp_path / "dest")
+    assert {name: row["scores"][name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    assert all(name in done.out for name in expected)
+
+    monkeypatch.setitem(sys.modules, "py_sod_metrics", None)
+    refused = command(*arguments, "--dest", tmp_path / "other")
+    assert (refused.code, refused.out) == (2, "")
+    assert 'pip install "menet_jax[measures]"' in refused.err
+    assert not (tmp_path / "other").exists()
+
+
+def test_impossible_requests_are_refused_in_a_line(dataset: Path, maps: Path, run: Path, tmp_path: Path) -> None:
+    masks, empty, old, doubled = dataset / "masks", tmp_path / "empty", tmp_path / "old", tmp_path / "doubled"
+    for folder in (empty, old, doubled):
+        folder.mkdir()
+    (old / "results.json").write_text("{}")
+    Image.new("L", (9, 9)).save(empty / "unlike.png")
+    for suffix in ("png", "bmp"):
+        Image.new("L", (9, 9)).save(doubled / f"0.{suffix}")
+    (tmp_path / "file").write_text("")
+    both: list[str | Path] = ["--maps", maps, "--masks", masks]
+    cases: list[tuple[list[str | Path], str]] = [
+        ([], "nothing to score"),
+        (["--run", run], "--data"),
+        (["--maps", maps], "--masks"),
+        (["--run", tmp_path / "none", "--data", dataset, "--split", "all"], "is not a directory"),
+        (["--run", run, "--data", tmp_path / "none", "--split", "all"], "neither a dataset nor a folder"),
+        (["--run", run, "--data", dataset, dataset, "--split", "all"], "two datasets"),
+        (["--maps", maps, maps, "--masks", masks], "two methods are called noisy"),
+        (["--maps", "a=", "--masks", masks], "want NAME=FOLDER"),
+        (["--maps", tmp_path / "none", "--masks", masks], "is not a folder"),
+        (["--maps", empty, "--masks", masks], "no map in"),
+        (["--maps", maps, "--masks", old], "holds no images"),
+        (["--maps", doubled, "--masks", masks], "two files of one stem"),
+        ([*both, "--dest", old], "--overwrite"),
+        ([*both, "--dest", tmp_path / "file"], "is a file"),
+        ([*both, "--threads", "0"], "--threads 0"),
+    ]
+    for arguments, reason in cases:
+        if "--data" in arguments:
+            arguments += ["--cache", tmp_path / "cache"]
+        done = command(*arguments)
+        assert (done.code, done.out) == (2, ""), arguments
+        assert reason in done.err and done.err.startswith("error: ") and done.err.count("\n") == 1, done.err
+    assert command(*both, "--dest", old, "--overwrite").code == 0
+
+
+def test_maps_of_every_depth(tmp_path: Path) -> None:
+    levels = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)
+    gray = Image.fromarray(levels)
+    kinds = {
+        "gray.png": gray,
+        "rgb.png": gray.convert("RGB"),
+        "rgba.png": gray.convert("RGBA"),
+        "palette.gif": gray,
+        "deep.png": Image.fromarray(levels.astype(np.uint16) * 257),
+        "shallow.png": Image.fromarray(levels.astype(np.uint16)),  # 8-bit values in a 16-bit file
+        "integers.tif": Image.fromarray(levels.astype(np.int32)),
+        "float.tif": Image.fromarray(levels.astype(np.float32) / 255),
+    }
+    for name, image in kinds.items():
+        image.save(tmp_path / name)
+        np.testing.assert_array_equal(read_map(tmp_path / name), levels, err_msg=name)
+    gray.point(lambda level: 255 if level > 127 else 0).convert("1").save(tmp_path / "bits.png")
+    np.testing.assert_array_equal(read_map(tmp_path / "bits.png"), (levels > 127) * 255)
+
+
+@pytest.mark.parametrize("kind", ["transparent", "not finite", "text"])
+def test_maps_without_meaning(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "map.tif"
+    if kind == "transparent":
+        Image.merge("LA", [Image.new("L", (3, 3), 200), Image.linear_gradient("L").resize((3, 3))]).save(path)
+    elif kind == "not finite":
+        Image.fromarray(np.full((3, 3), np.nan, np.float32)).save(path)
+    else:
+        path.write_text("text")
+    with pytest.raises(UnreadableImageError, match=r"map\.tif: "):
+        read_map(path)
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="no ../shared/data beside the repository")
+def test_published_maps_on_sod(tmp_path: Path) -> None:
+    py_sod_metrics = pytest.importorskip("py_sod_metrics")
+    sod, dest = DATA / "sod", tmp_path / "dest"
+    methods = [f"{name}={sod / 'maps' / name}" for name in PUBLISHED_ON_SOD]
+    done = command("--maps", *methods, "--masks", sod / "masks", "--dest", dest)
+    assert done.code == 0
+    for row, (name, published) in zip(results(dest), PUBLISHED_ON_SOD.items(), strict=True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a class that will be replaced says so
+            f, mae = py_sod_metrics.Fmeasure(), py_sod_metrics.MAE()
+        for path in (sod / "maps" / name).iterdir():
+            saliency = np.asarray(Image.open(path).convert("L"))
+            mask = np.asarray(Image.open(sod / "masks" / f"{path.stem}.png").convert("L"))
+            for each in (f, mae):
+                each.step(saliency, mask)
+        scores = row["scores"]
+        assert (round(scores["adaptive_f"], 4), round(scores["mae"], 4)) == published
+        fm = f.get_results()["fm"]
+        expected = [fm["adp"], fm["curve"].max(), mae.get_results()["mae"]]
+        assert [scores[key] for key in ("adaptive_f", "max_mean_f", "mae")] == pytest.approx(expected, abs=1e-6)
+        assert f"{published[0]:.4f}" in done.out and f"{published[1]:.4f}" in done.out

@@ -1,0 +1,79 @@
+"""Tables: what is best, and how each format shows it."""
+
+import csv
+import io
+
+from menet_jax.tables import Record, Score, as_csv, as_latex, as_markdown, as_text, best, legend
+
+F = Score("f_a", "an F")
+MAE = Score("mae", "an error", lower_is_better=True)
+
+
+def record(group: str, name: str, competes: bool = True, **scores: float) -> Record:
+    return Record(group, {"data": group, "method": name}, scores, competes)
+
+
+RECORDS = [
+    record("sod", "one", f_a=0.5, mae=0.1),
+    record("sod", "two_%|", f_a=0.81234567, mae=0.2),
+    record("sod", "three", f_a=0.81231, mae=0.3),
+    record("sod", "partial", competes=False, f_a=0.9, mae=0.0),
+    record("ecssd", "one", f_a=0.1),
+]
+
+
+def test_best_is_of_the_group_as_shown_and_comparable() -> None:
+    assert best(RECORDS, F) == [False, True, True, False, False]
+    assert best(RECORDS, MAE) == [True, False, False, False, False]
+    assert best([], F) == []
+
+
+def test_text_is_aligned_with_the_best_starred() -> None:
+    head, *lines = as_text(RECORDS, [F, MAE]).splitlines()
+    rows = lines[:4] + lines[5:6]
+    assert lines[4] == ""  # between groups
+    assert [line.split() for line in rows[:3]] == [
+        ["sod", "one", "0.5000", "0.1000*"],
+        ["sod", "two_%|", "0.8123*", "0.2000"],
+        ["sod", "three", "0.8123*", "0.3000"],
+    ]
+    assert rows[4].split() == ["ecssd", "one", "0.1000", "–"]
+    assert len({line.index(".") for line in rows}) == 1
+    assert head.split() == ["data", "method", "f_a", "mae"]
+    assert lines[-2:] == legend([F, MAE]) == ["f_a: an F; higher is better", "mae: an error; lower is better"]
+
+
+def test_csv_has_numbers_in_full() -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(RECORDS, [F, MAE]))))
+    assert [row["method"] for row in rows] == ["one", "two_%|", "three", "partial", "one"]
+    assert float(rows[1]["f_a"]) == 0.81234567
+    assert rows[4]["mae"] == ""
+
+
+def test_markdown() -> None:
+    lines = as_markdown(RECORDS, [F, MAE]).splitlines()
+    assert lines[:4] == [
+        "| data | method | f_a | mae |",
+        "| --- | --- | ---: | ---: |",
+        "| sod | one | 0.5000 | **0.1000** |",
+        "| sod | two_%\\| | **0.8123** | 0.2000 |",
+    ]
+
+
+def test_latex() -> None:
+    lines = as_latex(RECORDS, [F, MAE]).splitlines()
+    assert lines[:2] == [f"% {line}" for line in legend([F, MAE])]
+    assert lines[2:8] == [
+        r"\begin{tabular}{llrr}",
+        r"\toprule",
+        r"data & method & f\_a & mae \\",
+        r"\midrule",
+        r"sod & one & 0.5000 & \textbf{0.1000} \\",
+        r"sod & two\_\%| & \textbf{0.8123} & 0.2000 \\",
+    ]
+    assert lines[-4:] == [r"\midrule", r"ecssd & one & 0.1000 & -- \\", r"\bottomrule", r"\end{tabular}"]
+
+
+def test_latex_escapes_every_command_character() -> None:
+    text = as_latex([Record("g", {"m": "\\ ~ ^ & % $ # _ { }"}, {})], [])
+    assert r"\textbackslash{} \textasciitilde{} \textasciicircum{} \& \% \$ \# \_ \{ \} \\" in text
