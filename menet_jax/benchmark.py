@@ -3,7 +3,8 @@
 import io
 import statistics
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,11 @@ from PIL import Image
 
 from menet_jax.config import Config, ModelConfig
 from menet_jax.data import training_batches
+from menet_jax.evaluation import ImageResult, score_maps, workers
+from menet_jax.images import read_mask
+from menet_jax.map_folders import match, read_map
+from menet_jax.measures import pysodmetrics
+from menet_jax.metrics import DatasetScores, dataset_scores, score_image
 from menet_jax.model import ConvTranspose
 from menet_jax.sources import open_split
 from menet_jax.training import Batch, create_state, make_optimizer, network, train_step
@@ -119,6 +125,67 @@ def upsampling(width: int = 4, batch_size: int = 5, rounds: int = 5) -> None:
     print(f"  input dilation / phases: {times[1] / times[0]:.2f}")
 
 
+def scores(maps: Path, masks: Path, processes: int = 2, rounds: int = 5) -> None:
+    """Images/s of the adaptive F, the F of 256 thresholds and MAE, against PySODMetrics, which computes the same.
+
+    Two comparisons: from files, as `menet_jax.evaluate` scores a folder of maps against PySODMetrics in a loop that
+    reads with Pillow; and from arrays in memory, one process each. All are timed in turns; medians are reported.
+
+    Args:
+        maps: folder of maps.
+        masks: folder of masks, matched by stem.
+        processes: of the evaluation from files, as of many maps; their start is not timed.
+        rounds: how often each is timed.
+    """
+    found, package = match(maps, masks), pysodmetrics()
+    arrays = [(read_map(path), read_mask(mask)) for path, mask in found.pairs]
+    ours, theirs = dict[str, DatasetScores](), dict[str, tuple[float, float]]()
+
+    def evaluation() -> None:
+        outcomes = score_maps(found, pool, measures=False)
+        ours["files"] = dataset_scores([each.scores for each in outcomes if isinstance(each, ImageResult)])
+
+    def scoring() -> None:
+        ours["arrays"] = dataset_scores([score_image(*pair) for pair in arrays])
+
+    def reference(name: str, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the class has a successor, which is slower
+            f, mae = package.Fmeasure(), package.MAE()
+        for saliency, mask in pairs:
+            f.step(saliency, mask)
+            mae.step(saliency, mask)
+        theirs[name] = float(f.get_results()["fm"]["adp"]), float(mae.get_results()["mae"])
+
+    truths = [(saliency, mask.view(np.uint8) * np.uint8(255)) for saliency, mask in arrays]
+    with workers(processes, processes=True) as pool:
+        evaluation()
+        times = _in_turns(
+            [
+                evaluation,
+                lambda: reference("files", ((_gray(path), _gray(mask)) for path, mask in found.pairs)),
+                scoring,
+                lambda: reference("arrays", truths),
+            ],
+            rounds,
+        )
+    speeds = [len(arrays) / statistics.median(each) for each in times]
+    print(f"{len(arrays)} maps of {maps}, {rounds} rounds")
+    for index, (name, count) in enumerate([("files", processes), ("arrays", 1)]):
+        own, other = speeds[2 * index : 2 * index + 2]
+        f, mae = ours[name].adaptive_f - theirs[name][0], ours[name].mae - theirs[name][1]
+        print(
+            f"  from {name:7} {own:6.0f} images/s in {count} process{'es'[: 2 * (count > 1)]}, "
+            f"PySODMetrics {other:6.0f}: {own / other:.1f} times; "
+            f"adaptive F differs by {abs(f):.0e}, MAE by {abs(mae):.0e}"
+        )
+
+
+def _gray(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"))
+
+
 def _decode_and_resize(record: dict[str, Any], size: int) -> tuple[np.ndarray, np.ndarray]:
     """What cannot be avoided: an image and its mask out of their files, at the size wanted."""
     with Image.open(io.BytesIO(record["image"])) as image, Image.open(io.BytesIO(record["mask"])) as mask:
@@ -139,5 +206,6 @@ def _in_turns(functions: list[Callable[[], None]], rounds: int) -> list[list[flo
 
 if __name__ == "__main__":
     tyro.extras.subcommand_cli_from_dict(
-        {"pipeline": pipeline, "upsampling": upsampling}, description="Measure how fast things are here."
+        {"pipeline": pipeline, "upsampling": upsampling, "scores": scores},
+        description="Measure how fast things are here.",
     )

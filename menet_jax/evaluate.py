@@ -8,25 +8,32 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, NoReturn
 
 import jax
 import tyro
 from tqdm import tqdm
 
 from menet_jax import devices, reports, tables
-from menet_jax.evaluation import ImageResult, Result, open_sources, score_maps, score_run
+from menet_jax.evaluation import ImageResult, Result, open_sources, score_maps, score_run, workers
 from menet_jax.map_folders import Match, match
 from menet_jax.measures import pysodmetrics
 from menet_jax.prediction import Predictor
 from menet_jax.runs import TrainedRun, load_run
 from menet_jax.sources import NAMED, Source
+from menet_jax.training import Maps
 
 MASK_FOLDERS = frozenset(("gt", "mask", "masks"))
 """A folder of masks with one of these names is called by the name of the folder that it is in."""
+
+PROCESSES_FROM = 3000
+"""Maps from which on they are scored in processes: about what one core scores in the time that those take to start."""
+
+PROCESSES_FROM_WITH_MEASURES = 200
+"""The same with the measures of PySODMetrics, which take far longer."""
 
 LISTED = 20
 """Names printed at most of each kind; the report has all."""
@@ -61,7 +68,7 @@ class Options:
     batch_size: int = 8
     """Images computed at once; rounded up to a multiple of the devices."""
     threads: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    """Threads that decode and score images; by default one for each core."""
+    """Threads, or for many maps processes, that decode and score images; by default one for each core."""
     skip_bad: bool = False
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
     cache: Path | None = None
@@ -133,42 +140,20 @@ def describe(options: Options, work: Work, used: Sequence[jax.Device]) -> str:
     return "\n".join(lines)
 
 
-def evaluate(options: Options, work: Work, used: Sequence[jax.Device], pool: Executor) -> list[Result]:
-    """Score everything, with a progress bar."""
+def evaluate(options: Options, work: Work, used: Sequence[jax.Device]) -> list[Result]:
+    """Score everything, with a progress bar; folders of maps first."""
+    maps = sum(len(found.pairs) for _, _, found in work.matches)
     per_run = sum(len(source) for dataset in work.datasets for source in dataset.sources)
-    total = len(work.runs) * per_run + sum(len(found.pairs) for _, _, found in work.matches)
-    results = []
-    with tqdm(total=total, unit="image", dynamic_ncols=True) as bar:
-        for name, source, found in work.matches:
-            bar.set_description(name)
-            images, unreadable = list[ImageResult](), list[str]()
-            for outcome in score_maps(found, pool, measures=options.measures):
-                if isinstance(outcome, ImageResult):
-                    images.append(outcome)
-                else:
-                    unreadable.append(str(outcome))
-                bar.update()
-            results.append(
-                Result(
-                    work.masks_name, work.masks_truth, name, "given", source, len(found), tuple(images),
-                    found.missing, tuple(unreadable), found.extra, found.no_masks,
-                )
-            )  # fmt: skip
-        for name, source, run in work.runs:
-            bar.set_description(name)
-            predictor = Predictor(run.config, run.variables, used, min(options.batch_size, per_run))
-            for dataset in work.datasets:
-                both: dict[str, list[ImageResult]] = {"metric": [], "probability": []}
-                for split in dataset.sources:
-                    scored = score_run(predictor, split, pool, threads=options.threads, measures=options.measures)
-                    for image in scored:
-                        for kind, result in image.items():
-                            both[kind].append(result)
-                        bar.update()
-                results += [
-                    Result(dataset.name, dataset.truth, name, kind, source, len(images), tuple(images))
-                    for kind, images in both.items()
-                ]
+    processes = maps >= (PROCESSES_FROM_WITH_MEASURES if options.measures else PROCESSES_FROM)
+    with tqdm(total=maps + len(work.runs) * per_run, unit="image", dynamic_ncols=True) as bar:
+        with workers(options.threads, processes=processes) as pool:
+            results = [_score_folder(options, work, entry, pool, bar) for entry in work.matches]
+        with workers(options.threads, processes=False) as pool:
+            for name, source, run in work.runs:
+                predictor = Predictor(run.config, run.variables, used, min(options.batch_size, per_run))
+                for dataset in work.datasets:
+                    bar.set_description(f"{name} on {dataset.name}")
+                    results += _score_dataset(options, predictor, (name, source), dataset, pool, bar)
     return results
 
 
@@ -194,9 +179,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(describe(options, work, used))
-    pool = ThreadPoolExecutor(options.threads)
     try:
-        results = evaluate(options, work, used, pool)
+        results = evaluate(options, work, used)
         print(tables.as_text(reports.records(results), reports.columns(options.measures)))
         found = [irregularities(result) for result in results]
         for note in dict.fromkeys(note for _, notes in found for note in notes):
@@ -212,9 +196,54 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)
         return 128 + signal.SIGINT
-    finally:
-        pool.shutdown(cancel_futures=True)
     return 0 if all(result.complete for result in results) else 1
+
+
+def _score_folder(
+    options: Options, work: Work, entry: tuple[str, str, Match], pool: Executor, bar: "tqdm[NoReturn]"
+) -> Result:
+    name, source, found = entry
+    bar.set_description(name)
+    images, unreadable = list[ImageResult](), list[str]()
+    for outcome in score_maps(found, pool, measures=options.measures):
+        if isinstance(outcome, ImageResult):
+            images.append(outcome)
+        else:
+            unreadable.append(outcome)
+        bar.update()
+    return Result(
+        work.masks_name,
+        work.masks_truth,
+        name,
+        "given",
+        source,
+        len(found),
+        tuple(images),
+        found.missing,
+        tuple(unreadable),
+        found.extra,
+        found.no_masks,
+    )
+
+
+def _score_dataset(
+    options: Options,
+    predictor: Predictor,
+    run: tuple[str, str],
+    dataset: Dataset,
+    pool: Executor,
+    bar: "tqdm[NoReturn]",
+) -> list[Result]:
+    images: dict[str, list[ImageResult]] = {kind: [] for kind in Maps._fields}
+    for split in dataset.sources:
+        for both in score_run(predictor, split, pool, threads=options.threads, measures=options.measures):
+            for kind, image in both.items():
+                images[kind].append(image)
+            bar.update()
+    return [
+        Result(dataset.name, dataset.truth, run[0], kind, run[1], len(scored), tuple(scored))
+        for kind, scored in images.items()
+    ]
 
 
 def _check_flags(options: Options) -> None:

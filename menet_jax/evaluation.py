@@ -1,13 +1,17 @@
 """Scoring whole data sets: the maps that a run predicts, and the maps in a folder that any method wrote.
 
-Images are read and scored in threads: decoding and array operations leave Python's lock to the others.
+Images are scored in threads or, where there are many, in processes: counting pixels holds Python's lock, so that
+threads use little more than one core, but processes take seconds to start.
 """
 
+import signal
 from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +27,8 @@ from menet_jax.sources import Source, open_split
 from menet_jax.training import Maps
 
 SPLITS = ("train", "validation", "test")
+
+CHUNK = 8  # images that a process takes at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,18 +122,34 @@ def open_sources(spec: str, split: str, cache: Path | None = None, skip_bad: boo
     return opened
 
 
-def score_maps(match: Match, pool: Executor, *, measures: bool) -> Iterator[ImageResult | UnreadableImageError]:
+@contextmanager
+def workers(count: int, *, processes: bool) -> Iterator[Executor]:
+    """A pool of threads or of processes; what it has not begun is dropped in the end.
+
+    Processes begin afresh: copies of this one would share locks with threads that they do not have.
+    """
+    if processes:
+        pool: Executor = ProcessPoolExecutor(count, get_context("spawn"), _leave_interrupts)
+    else:
+        pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def score_maps(match: Match, pool: Executor, *, measures: bool) -> Iterator[ImageResult | str]:
     """Score the maps of a folder at their masks' sizes, in order of name.
 
     Args:
         match: of `match`.
-        pool: threads that read and score.
+        pool: of `workers`.
         measures: whether to compute the further measures of `menet_jax.measures` too.
 
     Yields:
-        of each pair: its scores, or what is wrong with its map or mask.
+        of each pair: its scores, or what is wrong with which file.
     """
-    return pool.map(partial(_score_pair, measures=measures), match.pairs)
+    return pool.map(partial(_score_pair, measures=measures), match.pairs, chunksize=CHUNK)
 
 
 def score_run(
@@ -159,12 +181,17 @@ def score_run(
         yield from rest
 
 
-def _score_pair(pair: tuple[Path, Path], measures: bool) -> ImageResult | UnreadableImageError:
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of the terminal; the one that started the others ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _score_pair(pair: tuple[Path, Path], measures: bool) -> ImageResult | str:
     path, mask_path = pair
     try:
         saliency, mask = read_map(path), read_mask(mask_path)
     except UnreadableImageError as error:
-        return error
+        return str(error)
     fitted = resize_map(saliency, (mask.shape[0], mask.shape[1]))
     return _score(path.name, fitted, mask, measures, resized=saliency.shape != mask.shape)
 

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from menet_jax import config as configuration
+from menet_jax import evaluate
 from menet_jax.batch_prediction import Kind, plan, predict_files
 from menet_jax.checkpoints import Checkpoint, CheckpointStore
 from menet_jax.config import Config, ModelConfig
@@ -165,6 +166,21 @@ def test_nothing_is_skipped_silently(dataset: Path, maps: Path, tmp_path: Path) 
     assert all(name in done.err for name in ("1.png", "4.png"))
     assert all(name in done.out for name in ("2.png", "stranger.png", "notes.txt", "list.txt"))
     assert "*" not in (dest / "results.md").read_text()  # incomplete rows do not compete
+
+
+def test_processes_score_as_threads_do(
+    dataset: Path, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(maps, folder)
+    (folder / "1.png").write_bytes(b"")
+    dests = [tmp_path / "threads", tmp_path / "processes"]
+    for dest in dests:
+        done = command("--maps", folder, "--masks", dataset / "masks", "--threads", "2", "--dest", dest)
+        assert done.code == 1, done.err
+        monkeypatch.setattr(evaluate, "PROCESSES_FROM", 1)
+    first, second = ((dest / "images.csv").read_text() + (dest / "results.json").read_text() for dest in dests)
+    assert first == second
 
 
 def test_a_method_without_any_readable_map(dataset: Path, maps: Path, tmp_path: Path) -> None:
