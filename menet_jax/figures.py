@@ -28,12 +28,13 @@ class PrCurve:
 def pr_curves(curves: Sequence[PrCurve], title: str, stem: Path) -> list[Path]:
     """Draw precision over recall, one line a curve, and write `<stem>.png` and `<stem>.pdf`.
 
-    Colour and dashes change together, so that seven curves differ without colour in all but pairs far apart.
+    Colour and dashes change together: four curves differ without colour, and 28 in one or the other.
 
     Returns:
         the files written.
     """
-    lines = [textwrap.fill(curve.label, LEGEND_CHARACTERS, subsequent_indent="  ") for curve in curves]
+    wrapper = textwrap.TextWrapper(LEGEND_CHARACTERS, subsequent_indent="  ", break_on_hyphens=False)
+    lines = [wrapper.fill(curve.label) for curve in curves]
     legend_height = 0.12 * sum(line.count("\n") + 1 for line in lines) + 0.1
     figure = Figure(figsize=(COLUMN, 2.6 + legend_height), layout="constrained")
     axes = figure.add_subplot()

@@ -108,7 +108,8 @@ def _curve(result: Result) -> PrCurve:
     scores = result.dataset_scores()
     assert scores is not None
     part = "" if result.complete else f", {len(result.images)}/{result.of} images"
-    return PrCurve(f"{result.method} ({result.source}{part})", scores.precision, scores.recall)
+    kind = "" if result.kind == "given" else f", {result.kind} map"
+    return PrCurve(f"{result.method} ({result.source}{kind}{part})", scores.precision, scores.recall)
 
 
 def _json(results: Sequence[Result], scores: Sequence[Score]) -> str:
