@@ -2,6 +2,7 @@
 
 import io
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -195,6 +196,8 @@ def _decode_and_resize(record: dict[str, Any], size: int) -> tuple[np.ndarray, n
 
 def _in_turns(functions: list[Callable[[], None]], rounds: int) -> list[list[float]]:
     """Seconds of each function in each round; every round calls all of them once."""
+    if rounds < 1:
+        raise ValueError(f"--rounds {rounds}: must be at least 1")
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
         for function, taken in zip(functions, times, strict=True):
@@ -205,7 +208,11 @@ def _in_turns(functions: list[Callable[[], None]], rounds: int) -> list[list[flo
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict(
-        {"pipeline": pipeline, "upsampling": upsampling, "scores": scores},
-        description="Measure how fast things are here.",
-    )
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            {"pipeline": pipeline, "upsampling": upsampling, "scores": scores},
+            description="Measure how fast things are here.",
+        )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

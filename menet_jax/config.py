@@ -2,6 +2,8 @@
 
 import difflib
 import json
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +48,8 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         for name in ("metric", "cross_entropy"):
-            _require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "must not be negative")
+            flag, value = f"loss.{name.replace('_', '-')}", getattr(self, name)
+            _require(0 <= value < math.inf, flag, value, "must be finite and not negative")
         _require(
             self.metric + self.cross_entropy > 0,
             "loss.metric",
@@ -60,9 +63,9 @@ class DataConfig:
     """The data: names of known datasets, or folders that hold images and masks."""
 
     train: tuple[str, ...] = ("synthetic",)
-    """Training sets, joined: dataset names or folders."""
+    """Sets whose training splits are joined: dataset names or folders."""
     validation: tuple[str, ...] = ()
-    """Validation sets; none given: the validation splits of the training sets."""
+    """Sets whose validation splits are scored; none given: the training sets."""
     size: int = 224
     """Side of the square images that the network sees."""
     augment: bool = True
@@ -91,22 +94,26 @@ class OptimizerConfig:
     """Stochastic gradient descent with momentum (Section IV-B)."""
 
     learning_rate: float = 0.1
+    """Size of a step down the gradient, at the start."""
     warmup: int = 0
     """Steps over which the learning rate rises linearly from 0; the paper has none."""
     drops: tuple[int, ...] = (60_000, 90_000, 100_000)
     """Steps at which the learning rate falls to a tenth."""
     momentum: float = 0.9
+    """Share of each step that carries over into the next."""
     weight_decay: float = 1e-8
     """On convolution weights only."""
     bias_rate: float = 2.0
     """Learning rate of convolution biases, as a multiple of the others'."""
 
     def __post_init__(self) -> None:
-        _require(self.learning_rate > 0, "optimizer.learning-rate", self.learning_rate, "must be positive")
+        for name in ("learning_rate", "bias_rate"):
+            flag, value = f"optimizer.{name.replace('_', '-')}", getattr(self, name)
+            _require(0 < value < math.inf, flag, value, "must be finite and positive")
         _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "must be in [0, 1)")
-        _require(self.weight_decay >= 0, "optimizer.weight-decay", self.weight_decay, "must not be negative")
+        decay = self.weight_decay
+        _require(0 <= decay < math.inf, "optimizer.weight-decay", decay, "must be finite and not negative")
         _require(self.warmup >= 0, "optimizer.warmup", self.warmup, "must not be negative")
-        _require(self.bias_rate > 0, "optimizer.bias-rate", self.bias_rate, "must be positive")
         _require(
             list(self.drops) == sorted(set(self.drops)),
             "optimizer.drops",
@@ -122,7 +129,9 @@ class DistributedConfig:
     coordinator: str | None = None
     """HOST:PORT of process 0, or 'auto' where JAX finds the cluster itself (Cloud TPU, Slurm)."""
     processes: int = 1
+    """How many processes there are."""
     process_id: int = 0
+    """Which of them this one is, from 0."""
 
     def __post_init__(self) -> None:
         _require(self.processes >= 1, "distributed.processes", self.processes, "must be at least 1")
@@ -132,6 +141,8 @@ class DistributedConfig:
             self.process_id,
             f"must be from 0 to {self.processes - 1}",
         )
+        address = self.coordinator is None or self.coordinator == "auto" or re.fullmatch(r"\S+:\d+", self.coordinator)
+        _require(bool(address), "distributed.coordinator", self.coordinator, "must be HOST:PORT, or auto")
         _require(
             self.processes == 1 or self.coordinator is not None,
             "distributed.processes",
@@ -172,7 +183,7 @@ class Config:
         for name in ("steps", "batch_size", "save_every", "log_every"):
             flag = name.replace("_", "-")
             _require(getattr(self, name) >= 1, flag, getattr(self, name), "must be at least 1")
-        _require(self.seed >= 0, "seed", self.seed, "must not be negative")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "must be at least 0 and less than 2**32")
         _require(not (self.resume and self.overwrite), "resume", "--overwrite", "contradict each other: give one")
 
     @property
@@ -277,7 +288,7 @@ PRESETS = {
         Source: Section IV-B and the authors' solver: SGD, learning rate 0.1 with three drops, momentum 0.9, batch 5,
         110,000 steps, weight decay 1e-8 on convolution weights, doubled learning rate for biases.
         Data: MSRA10K and HKU-IS in the paper; any other with --data.train.
-        Command: python -m menet_jax.train paper
+        Command: python -m menet_jax.train paper [--data.train FOLDER …]
         Hardware and time: the authors used one TITAN X Pascal; not run here to its end.
         Expected: the paper's Table I, adaptive F .928 and MAE .028 on MSRA1K, after training on MSRA10K and HKU-IS.""",
         config=Config(run=Path("runs/paper"), steps=110_000, data=DataConfig(train=("msra10k", "hku_is"))),

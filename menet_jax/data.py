@@ -6,6 +6,7 @@ Datasets are opened with `sources.open_split` and given to `training_batches` or
 stay uint8, 0…255: the network takes them as float32, but converting on the device quarters the transfer.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +150,7 @@ def training_batches(
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 2,
+    identity: Sequence[str] = (),
     start: Mapping[str, Any] | None = None,
 ) -> TrainingBatches:
     """Endless augmented batches, shuffled anew in every epoch of all sources together.
@@ -163,6 +165,7 @@ def training_batches(
         process_index: which process this is, of `process_count`.
         process_count: the number of processes that train together.
         threads: batches prepared at once. Changes the speed only.
+        identity: what tells the contents of the sources (`Source.identity`); a state saved with another is refused.
         start: a state to go on from (`TrainingBatches.get_state`).
 
     Raises:
@@ -190,7 +193,7 @@ def training_batches(
     joined = grain.MapDataset.concatenate([grain.MapDataset.source(source) for source in sources])
     stream = joined.seed(seed).shuffle().repeat().random_map(element)
     mine = stream[process_index::process_count]
-    origin = {"seed": seed, "batch_size": batch_size, "images": lengths}
+    origin = {"seed": seed, "batch_size": batch_size, "images": lengths, "contents": list(identity)}
     batches = TrainingBatches(mine.batch(batch_size // process_count), threads, origin)
     if start is not None:
         batches.set_state(start)
@@ -258,15 +261,18 @@ def show(
         cache: where prepared datasets are kept; by default where TFDS keeps them.
     """
     try:
+        if not specs:
+            raise ValueError("name at least one dataset or folder")
         sources = [open_split(spec, split, cache, skip_bad) for spec in specs]
         for source in sources:
             print(source.summary())
         batches = training_batches(sources, batch_size=count, seed=seed)
+        batch = next(batches)
+        batches.close()
+        plots.batch_grid(batch["image"], batch["mask"], dest)
     except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from error
-    batch = next(batches)
-    batches.close()
-    plots.batch_grid(batch["image"], batch["mask"], dest)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     print(f"{count} images: {dest}")
 
 

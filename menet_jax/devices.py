@@ -16,7 +16,11 @@ def select(device: str | None) -> list[jax.Device]:
     """
     if device == "cpu":  # the others JAX prefers by itself where they exist
         jax.config.update("jax_platforms", "cpu")
-    if device is not None and jax.default_backend() != device:
+    try:
+        found = jax.default_backend()
+    except Exception as error:  # whatever a broken or missing driver makes JAX raise
+        raise ValueError(f"--device {device}: JAX finds no device to compute on: {error!r}") from error
+    if device is not None and found != device:
         there = sorted({f"{d.device_kind} ({d.platform})" for d in jax.local_devices()})
         raise ValueError(
             f"--device {device}: JAX finds none here, only {', '.join(there)}. "

@@ -56,9 +56,10 @@ def read_mask(source: Source, name: str | None = None) -> Mask:
     What the values mean, by the kind of file:
 
     - **1-bit**: white is salient.
-    - **Grayscale, colour (by its luminance), 16-bit, float**: more than half of the range is salient, which
-      also cleans up JPEG masks. A mask that holds only 0 and 1 is a label image: 1 is salient. A 16-bit file
-      whose values all fit 8 bits is taken as 8-bit, and a float one up to 1 as 0…1.
+    - **JPEG**: more than half is salient; there may be nothing that is.
+    - **Grayscale, colour (by its luminance), 16-bit, float**: more than half of the range is salient. A mask that
+      holds only 0 and 1 is a label image: 1 is salient. A 16-bit file whose values all fit 8 bits is taken as
+      8-bit, and a float one up to 1 as 0…1.
     - **Palette**: by the luminance of its colours, more than half being salient. Label images are often
       palette files whose palette means nothing or is dark (VOC's class 1 is a dark red), so one with two
       colours, or with one besides the palette's first, takes the brighter as salient, and if they are equally
@@ -81,7 +82,16 @@ def read_mask(source: Source, name: str | None = None) -> Mask:
         return np.asarray(image.convert("L")) > 127
     if image.mode == "P" and not image.has_transparency_data:
         return _palette_mask(image, name)
+    if _is_jpeg(source):  # never holds labels: what is not above half is the codec's noise
+        return np.asarray(image.convert("L")) > 127
     return _value_mask(_mask_values(image), name)
+
+
+def _is_jpeg(source: Source) -> bool:
+    if isinstance(source, bytes):
+        return source.startswith(b"\xff\xd8")
+    with Path(source).open("rb") as file:
+        return file.read(2) == b"\xff\xd8"
 
 
 def is_plain(source: bytes) -> bool:

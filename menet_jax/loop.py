@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from menet_jax.checkpoints import Checkpoint, CheckpointStore, library_versions
+from menet_jax.checkpoints import Checkpoint, CheckpointStore, MismatchedCheckpointError, library_versions
 from menet_jax.config import Config, to_dict
 from menet_jax.data import TrainingBatches
 from menet_jax.recording import Recorder
@@ -33,7 +33,7 @@ Report = Callable[[str], None]
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss or its gradient is infinite or not a number."""
+    """The loss, its gradient or the parameters after it are infinite or not a number."""
 
     def __init__(self, step: int, metrics: Metrics) -> None:
         found = ", ".join(f"{name} {float(value):g}" for name, value in metrics._asdict().items())
@@ -68,7 +68,10 @@ def restore(store: CheckpointStore, state: TrainState, batches: TrainingBatches,
     for name, version in saved.versions.items():
         if now.get(name) != version:
             report(f"{name} was {version} when the checkpoint was saved and is {now.get(name)} now")
-    batches.set_state(saved.data_position)
+    try:
+        batches.set_state(saved.data_position)
+    except ValueError as error:
+        raise MismatchedCheckpointError(str(error)) from None
     step = np.asarray(saved.step, np.int32)
     return TrainState(step, opt_state=saved.optimizer, rng=saved.rng, **saved.variables)
 

@@ -26,7 +26,9 @@ class Recorder:
         self._samples.mkdir(exist_ok=True)
         path = logs / "log.jsonl"
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept))
+        rewritten = path.with_suffix(".tmp")
+        rewritten.write_text("".join(line + "\n" for line in kept))
+        rewritten.replace(path)  # at once: nothing is lost if the run is killed here
         self._log = path.open("a")
         self._board = SummaryWriter(str(logs), purge_step=step + 1 if step else None)
 

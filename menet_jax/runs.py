@@ -39,14 +39,21 @@ def check_run(config: Config) -> None:
 
 
 def open_run(config: Config) -> None:
-    """Make the run directory, empty unless the run is resumed, and write the configuration into it."""
+    """Make the run directory, empty unless the run is resumed."""
     if jax.process_index() == 0:
         if config.overwrite and config.run.exists():
             shutil.rmtree(config.run)
         config.run.mkdir(parents=True, exist_ok=True)
-        configuration.write(dataclasses.replace(config, resume=False, overwrite=False), config.run / CONFIG_FILE)
+        if not config.resume:
+            write_config(config)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("the run directory is open")
+
+
+def write_config(config: Config) -> None:
+    """Write the configuration into the run directory, where another process does not do so."""
+    if jax.process_index() == 0:
+        configuration.write(dataclasses.replace(config, resume=False, overwrite=False), config.run / CONFIG_FILE)
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,10 @@ def all_background(probability: Float[Array, "h w"]) -> Bool[Array, "h w"]:
 
 
 def stretch(x: Float[Array, "h w"]) -> Float[Array, "h w"]:
-    """Min–max normalisation to [0, 1]; a constant map becomes 0."""
+    """Min–max normalisation to [0, 1]; a constant map becomes 0, NaN stays NaN."""
     low, high = jnp.min(x), jnp.max(x)
-    return jnp.where(high > low, (x - low) / jnp.where(high > low, high - low, 1.0), 0.0)
+    constant = high == low
+    return jnp.where(constant, 0.0, (x - low) / jnp.where(constant, 1.0, high - low))
 
 
 def metric_map(

@@ -38,6 +38,7 @@ class Source:
         split: the split's name.
         counts: the number of examples of every split of the dataset.
         notes: what the user should know about it: how it was split, how many files were skipped.
+        size_in_bytes: of all examples of the split.
         records: the encoded examples.
     """
 
@@ -45,6 +46,7 @@ class Source:
     split: str
     counts: dict[str, int]
     notes: tuple[str, ...]
+    size_in_bytes: int
     records: Any = field(repr=False)
 
     def __len__(self) -> int:
@@ -54,6 +56,11 @@ class Source:
         record = self.records[index]
         name = record["file_name"].decode()
         return Example(images.read_image(record["image"], name), images.read_mask(record["mask"], name), name)
+
+    @property
+    def identity(self) -> str:
+        """Changes when the examples do, wherever the dataset lies: how many there are, and their bytes."""
+        return f"{self.split}: {len(self)} images, {self.size_in_bytes} bytes"
 
     def summary(self) -> str:
         """One line for the user: name, counts, notes."""
@@ -86,7 +93,8 @@ def open_split(spec: str, split: str, cache_dir: Path | None = None, skip_bad: b
         )
     raw = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
     records: Any = builder.as_data_source  # its signature, made by a decorator, admits no argument
-    return Source(spec, split, counts, notes, records(split, decoders=raw))
+    size = builder.info.splits[split].num_bytes
+    return Source(spec, split, counts, notes, size, records(split, decoders=raw))
 
 
 def _prepare(spec: str, cache_dir: Path | None, skip_bad: bool) -> tuple[tfds.core.DatasetBuilder, tuple[str, ...]]:

@@ -22,7 +22,7 @@ from menet_jax.config import Config
 from menet_jax.data import training_batches
 from menet_jax.loop import NonFiniteLossError, Report, fit, restore
 from menet_jax.recording import Recorder
-from menet_jax.runs import CHECKPOINTS, CONFIG_FILE, check_run, open_run
+from menet_jax.runs import CHECKPOINTS, CONFIG_FILE, check_run, open_run, write_config
 from menet_jax.sources import Source, open_split
 from menet_jax.training import TrainState, check_batch, create_state, map_over_devices
 
@@ -46,9 +46,15 @@ def parse(arguments: Sequence[str]) -> Config:
     def read(default: Config) -> Config:
         return tyro.cli(Config, default=default, args=flags, prog="python -m menet_jax.train", description=description)
 
+    given = [flag.split("=")[0].replace("_", "-") for flag in flags if flag.startswith("--")]
+    twice = sorted({flag for flag in given if given.count(flag) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)}: given twice; name several values after one flag")
     config = read(default)
     if not config.resume:
         return config
+    if named:
+        raise ValueError(f"--resume: goes on with the run's own configuration; leave out {name}")
     if not (config.run / CONFIG_FILE).exists():
         raise ValueError(f"--resume: there is no run in {config.run}; name one with --run")
     saved = configuration.read(config.run / CONFIG_FILE)
@@ -115,13 +121,19 @@ def train(
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             threads=config.data.threads,
+            identity=[source.identity for source in training],
         )
         stack.callback(batches.close)
         if config.resume and saved_steps(config.run / CHECKPOINTS):
             state = restore(store, state, batches, say)
+            if state.step > config.steps:
+                raise MismatchedCheckpointError(
+                    f"--steps {config.steps}: {config.run} is at step {int(state.step)} already; ask for more steps"
+                )
             say(f"resumed at step {int(state.step):,} of {config.steps:,}")
         elif config.resume:
             say("there is no checkpoint yet: starting at step 0")
+        write_config(config)
         recorder = stack.enter_context(Recorder(config.run, int(state.step))) if first else None
         mapped = map_over_devices(config, used)
         stopped_by = fit(config, mapped, state, batches, validation, store, recorder, say)
@@ -141,7 +153,8 @@ def main(arguments: Sequence[str]) -> int:
         used = devices.select(config.device)
         devices.enable_compilation_cache()
         check_batch(config.batch_size, jax.device_count())
-        check_run(config)
+        if jax.process_index() == 0:
+            check_run(config)
         training, validation = open_data(config)
         open_run(config)
     except (ValueError, OSError) as error:
@@ -152,7 +165,7 @@ def main(arguments: Sequence[str]) -> int:
         return 128 + signal.SIGINT
     try:
         stopped_by = train(config, used, training, validation)
-    except (NonFiniteLossError, MismatchedCheckpointError, DamagedCheckpointError) as error:
+    except (NonFiniteLossError, MismatchedCheckpointError, DamagedCheckpointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -48,6 +48,8 @@ class Metrics(NamedTuple):
     metric_loss: Float[Array, "*d"]
     cross_entropy: Float[Array, "*d"]
     gradient_norm: Float[Array, "*d"]
+    parameter_norm: Float[Array, "*d"]
+    """After the step."""
 
 
 class Maps(NamedTuple):
@@ -150,14 +152,9 @@ def train_step(
     if net.axis_name is not None:
         loss, metric, entropy, grads = lax.pmean((loss, metric, entropy, grads), net.axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    metrics = Metrics(loss, metric, entropy, optax.tree.norm(grads))
-    state = state.replace(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=batch_stats,
-        opt_state=opt_state,
-    )
-    return state, metrics
+    params = optax.apply_updates(state.params, updates)
+    metrics = Metrics(loss, metric, entropy, optax.tree.norm(grads), optax.tree.norm(params))
+    return state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state), metrics
 
 
 def eval_step(net: MENet, variables: Mapping[str, Params], images: UInt8[Array, "b h w 3"]) -> Maps:

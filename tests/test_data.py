@@ -309,11 +309,18 @@ def test_show_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "5 images" in capsys.readouterr().out
 
 
-def test_show_names_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"error: .*neither a dataset nor a folder"):
-        data.show((str(tmp_path / "nowhere"),), tmp_path / "grid.png")
-    with pytest.raises(SystemExit, match="no images"):
-        data.show((), tmp_path / "grid.png")
+def test_show_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_folder(tmp_path / "photos", 5)
+    for specs, dest, message in (
+        ((str(tmp_path / "nowhere"),), "grid.png", "neither a dataset nor a folder"),
+        ((), "grid.png", "name at least one"),
+        ((str(folder),), "grid.xyz", "unknown file extension"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            data.show(specs, tmp_path / dest, count=5, cache=tmp_path / "cache")
+        assert caught.value.code == 2
+        error = capsys.readouterr().err
+        assert "error: " in error and message in error
 
 
 def test_overlay_and_grid(tmp_path: Path) -> None:

@@ -1,25 +1,33 @@
 """The training command: refusals, the run directory, and interruptions of every kind that leave no trace."""
 
+import dataclasses
 import json
 import os
 import random
-import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
 from menet_jax import config as configuration
 from menet_jax.checkpoint_format import read_record
-from menet_jax.checkpoints import saved_steps
+from menet_jax.checkpoints import CheckpointStore, saved_steps
+from menet_jax.data import training_batches
 from menet_jax.datasets.synthetic.scenes import scene
+from menet_jax.loop import NonFiniteLossError, fit
+from menet_jax.sources import open_split
 from menet_jax.train import main, parse
+from menet_jax.training import Batch, Mapped, Maps, Metrics, TrainState
 
 SMALL = ["--model.width", "1", "--batch-size", "2", "--save-every", "2", "--log-every", "1"]
 STEPS = 8
@@ -118,6 +126,16 @@ def test_interruptions_leave_no_trace(folder: Path, tmp_path: Path) -> None:
 
     again = finish(start(folder, broken, "--resume"))
     assert f"resumed at step {STEPS} of {STEPS}" in again
+    fewer = start(folder, broken, "--resume", "--steps", "4")
+    assert f"is at step {STEPS} already" in fewer.communicate()[0] and fewer.returncode == 1
+
+    image = folder / "images" / "0.png"
+    original = image.read_bytes()
+    Image.fromarray(scene(8, 0)[0]).save(image)
+    Image.fromarray(scene(8, 0)[1]).save(folder / "masks" / "0.png")
+    changed = start(folder, broken, "--resume", "--steps", "10")
+    assert "resume with the same data" in changed.communicate()[0] and changed.returncode == 1
+    assert original and configuration.read(broken / "config.json").steps == STEPS
 
 
 def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:
@@ -125,27 +143,59 @@ def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    # So slow that the network after the step, which validation scores, is the same but for rounding.
+    once = "--steps 1 --save-every 1 --optimizer.learning-rate 1e-9"
     both = [
         f"--distributed.coordinator 127.0.0.1:{port} --distributed.processes 2 "
-        f"--distributed.process-id {index} --steps 1 --save-every 1".split()
+        f"--distributed.process-id {index} {once}".split()
         for index in range(2)
     ]
     processes = [start(folder, tmp_path / "two", *flags) for flags in both]
     outputs = [finish(process) for process in processes]
     assert "2 processes" in outputs[0]
-    finish(start(folder, tmp_path / "one", "--steps", "1", "--save-every", "1"))
+    finish(start(folder, tmp_path / "one", *once.split()))
     [(two, two_scores), (one, one_scores)] = (logged(tmp_path / name) for name in ("two", "one"))
     for name in ("loss", "metric_loss", "cross_entropy"):
         assert two[name] == pytest.approx(one[name], rel=1e-4)
-    assert two_scores["probability_mae"] == pytest.approx(one_scores["probability_mae"], rel=0.02)
+    for name in ("metric_adaptive_f", "metric_mae", "probability_adaptive_f", "probability_mae"):
+        assert two_scores[name] == pytest.approx(one_scores[name], abs=2e-3), name
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(folder: Path, tmp_path: Path) -> None:
-    process = start(folder, tmp_path / "run", "--optimizer.learning-rate", "1e30")
-    output = process.communicate(timeout=400)[0]
-    assert process.returncode == 1
-    assert re.search(r"error: step \d+ is not finite \(loss", output) and "--optimizer.learning-rate" in output
-    assert "Traceback" not in output
+class Scripted:
+    """Stands in for the mapped training step: parameters count the steps; step `bad` has an infinite `field`."""
+
+    def __init__(self, bad: int, field: str) -> None:
+        self.bad, self.field = bad, field
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        state = jax.tree.map(jnp.asarray, state)
+        metrics = Metrics(*(jnp.ones((1,)) for _ in Metrics._fields))
+        if int(state.step[0]) + 1 == self.bad:
+            metrics = metrics._replace(**{self.field: jnp.full((1,), jnp.inf)})
+        return state.replace(step=state.step + 1), metrics
+
+
+@pytest.mark.parametrize("field", ["loss", "gradient_norm", "parameter_norm"])
+def test_a_step_that_is_not_finite_stops_the_run(field: str, folder: Path, tmp_path: Path) -> None:
+    """It is named, and the checkpoint before it is the last."""
+    config = dataclasses.replace(configuration.PRESETS["quickstart"].config, run=tmp_path, steps=8, save_every=2)
+    weights = {"kernel": np.zeros((2,), np.float32)}
+    state = TrainState(np.zeros((), np.int32), weights, {}, optax.EmptyState(), np.zeros((2,), np.uint32))
+
+    def evaluate(variables: Any, images: np.ndarray) -> Maps:
+        flat = np.full(images.shape[:3], 0.5, np.float32)
+        return Maps(flat, flat)
+
+    mapped = Mapped(Scripted(5, field), evaluate, lambda tree: jax.tree.map(lambda x: np.asarray(x)[None], tree))
+    sources = [open_split(str(folder), split, folder.parent / "cache") for split in ("train", "validation")]
+    batches = training_batches(sources[:1], batch_size=5, seed=0)
+    with (
+        CheckpointStore(tmp_path / "checkpoints", config.best_score) as store,
+        pytest.raises(NonFiniteLossError, match=r"^step 5 is not finite \(.*--optimizer.learning-rate"),
+    ):
+        fit(config, mapped, state, batches, sources[1:], store, None, lambda message: None)
+    batches.close()
+    assert saved_steps(tmp_path / "checkpoints") == [2, 4]
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -165,6 +215,9 @@ def test_unknown_preset_suggests_one(capsys: pytest.CaptureFixture[str]) -> None
         (["--batch-size", "0"], "at least 1"),
         (["--optimizer.momentum", "1"], "[0, 1)"),
         (["--steps", "many"], "many"),
+        (["--seed", "5000000000"], "less than 2**32"),
+        (["--optimizer.learning-rate", "inf"], "finite"),
+        (["--distributed.coordinator", "localhost"], "HOST:PORT"),
     ],
 )
 def test_bad_flags_are_refused_with_a_hint(flags: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,7 +225,11 @@ def test_bad_flags_are_refused_with_a_hint(flags: list[str], hint: str, capsys: 
         main(flags)
     assert caught.value.code == 2
     captured = capsys.readouterr()
-    assert hint in captured.out + captured.err
+    assert hint in " ".join((captured.out + captured.err).replace("│", " ").split())  # unwrapped
+
+
+def test_a_flag_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--data.train: given twice" in refused(capsys, "--data.train", "a", "--data.train", "b")
 
 
 def test_help_describes_presets_and_flags(capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,7 +265,8 @@ def test_nothing_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_run_resumes_with_its_own_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = occupied(tmp_path / "run")
-    assert parse(["paper", "--run", str(run), "--resume"]).model.width == 4
+    assert parse(["--run", str(run), "--resume"]).model.width == 4
+    assert "leave out paper" in refused(capsys, "paper", "--run", str(run), "--resume")
     assert parse(["--run", str(run), "--resume", "--steps", "999"]).steps == 999
     message = refused(capsys, "--run", str(run), "--resume", "--model.width", "8", "--seed", "3")
     assert "--model.width was 4, is 8" in message and "--seed was 0, is 3" in message

@@ -1,5 +1,6 @@
 """Any folder of images and masks as a dataset."""
 
+import glob
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
@@ -78,7 +79,7 @@ class SaliencyFolder(pairs.PairsBuilder):
 
     def prepare(self) -> None:
         super().prepare()
-        for cache in self._cache.parent.glob(self._key + "*"):
+        for cache in self._cache.parent.glob(glob.escape(self._key) + "*"):
             if cache != self._cache:
                 shutil.rmtree(cache)
 
