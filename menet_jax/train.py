@@ -18,7 +18,7 @@ from menet_jax.checkpoints import (
     MismatchedCheckpointError,
     saved_steps,
 )
-from menet_jax.config import Config
+from menet_jax.config import Config, flatten, to_dict
 from menet_jax.data import training_batches
 from menet_jax.loop import NonFiniteLossError, Report, fit, restore
 from menet_jax.recording import Recorder
@@ -46,10 +46,13 @@ def parse(arguments: Sequence[str]) -> Config:
     def read(default: Config) -> Config:
         return tyro.cli(Config, default=default, args=flags, prog="python -m menet_jax.train", description=description)
 
-    given = [flag.split("=")[0].replace("_", "-") for flag in flags if flag.startswith("--")]
-    twice = sorted({flag for flag in given if given.count(flag) > 1})
-    if twice:
-        raise ValueError(f"{', '.join(twice)}: given twice; name several values after one flag")
+    several = {
+        f"--{name.replace('_', '-')}" for name, value in flatten(to_dict(default)).items() if type(value) is list
+    }
+    given = [flag.split("=")[0].replace("_", "-") for flag in flags]
+    twice = sorted(flag for flag in several if given.count(flag) > 1)
+    if twice:  # the last one alone would count
+        raise ValueError(f"{', '.join(twice)}: given twice; name all values after one flag")
     config = read(default)
     if not config.resume:
         return config

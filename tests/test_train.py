@@ -129,13 +129,11 @@ def test_interruptions_leave_no_trace(folder: Path, tmp_path: Path) -> None:
     fewer = start(folder, broken, "--resume", "--steps", "4")
     assert f"is at step {STEPS} already" in fewer.communicate()[0] and fewer.returncode == 1
 
-    image = folder / "images" / "0.png"
-    original = image.read_bytes()
-    Image.fromarray(scene(8, 0)[0]).save(image)
-    Image.fromarray(scene(8, 0)[1]).save(folder / "masks" / "0.png")
+    for place, picture in zip(("images", "masks"), scene(8, 0), strict=True):
+        Image.fromarray(picture).save(folder / place / "0.png")
     changed = start(folder, broken, "--resume", "--steps", "10")
     assert "resume with the same data" in changed.communicate()[0] and changed.returncode == 1
-    assert original and configuration.read(broken / "config.json").steps == STEPS
+    assert configuration.read(broken / "config.json").steps == STEPS
 
 
 def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:
