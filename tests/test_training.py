@@ -27,8 +27,9 @@ from menet_jax.training import (
 )
 
 # Where rounding differs, a ReLU or a mined pixel now and then falls on the other side, and its gradient changes at
-# once: at the paper's learning rate that alone moves parameters by 1e-3 in three steps. A small rate keeps it below
-# the tolerance, which the steps themselves exceed thirty times.
+# once: measured, up to 2 % of the gradient of one and the same batch in another order. At the paper's learning rate
+# that alone moves parameters by 1e-3 in three steps. A small rate keeps it below the tolerance, which the steps
+# themselves exceed ten times: a missing synchronisation, or a sum in place of a mean, changes them by their own size.
 CONFIG = Config(
     run=Path("unused"),
     steps=3,
@@ -67,10 +68,11 @@ def test_one_and_four_devices_agree() -> None:
     four, four_metrics = train(CONFIG, 4)
     assert relative_difference(four.params, one.params) < 1e-5
     assert relative_difference(four.batch_stats, one.batch_stats) < 1e-4
-    np.testing.assert_allclose(four_metrics[0], one_metrics[0], rtol=1e-4)
+    np.testing.assert_allclose(four_metrics[0][:3], one_metrics[0][:3], rtol=1e-4)  # losses
+    np.testing.assert_allclose(four_metrics[0].gradient_norm, one_metrics[0].gradient_norm, rtol=0.05)
     assert one.step == four.step == 3
     start = create_state(CONFIG)
-    assert relative_difference(one.params, start.params) > 3e-4
+    assert relative_difference(one.params, start.params) > 1e-4
     assert relative_difference(one.batch_stats, start.batch_stats) > 0.1
 
 
