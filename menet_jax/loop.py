@@ -208,7 +208,7 @@ def _anywhere(stop: bool) -> bool:
 
 def _one_line(values: dict[str, float]) -> str:
     return (
-        f"loss {values['loss']:.3f} = metric {values['metric_loss']:.3f}, CE {values['cross_entropy']:.3f}; "
+        f"loss {values['loss']:.3f}; metric {values['metric_loss']:.3f}; CE {values['cross_entropy']:.3f}; "
         f"lr {values['learning_rate']:.2g}; {values['images_per_second']:.1f} images/s"
     )
 
