@@ -102,7 +102,7 @@ def fit(
         the signal that stopped the run, after a checkpoint; None at the end.
 
     Raises:
-        NonFiniteLossError: a loss or a gradient is not finite.
+        NonFiniteLossError: a loss, its gradient or the parameters after it are not finite.
     """
     rate = learning_rate(config.optimizer)
     start, state = int(state.step), mapped.replicate(state)
