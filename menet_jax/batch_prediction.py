@@ -14,7 +14,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from menet_jax.images import Rgb, UnreadableImageError, read_image, resize_image
-from menet_jax.plots import TINT
+from menet_jax.pictures import TINT
 from menet_jax.prediction import Predictor, full_size
 
 IMAGE_SUFFIXES = frozenset((

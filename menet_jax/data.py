@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 from jaxtyping import Bool, UInt8
 
-from menet_jax import images, plots
+from menet_jax import images, pictures
 from menet_jax.sources import Example, open_split
 
 SMALLEST_RATIO = 0.90  # of a crop's sides to the image's; spec: one of 0.90, 0.91, … 1.00
@@ -269,7 +269,7 @@ def show(
         batches = training_batches(sources, batch_size=count, seed=seed)
         batch = next(batches)
         batches.close()
-        plots.batch_grid(batch["image"], batch["mask"], dest)
+        pictures.batch_grid(batch["image"], batch["mask"], dest)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -10,7 +10,7 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 
 from menet_jax.images import resize_mask
-from menet_jax.plots import grid
+from menet_jax.pictures import grid
 from menet_jax.validation import Sample
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from menet_jax import tables
 from menet_jax.evaluation import Result
-from menet_jax.figures import PrCurve, pr_curves
 from menet_jax.measures import MEASURES
+from menet_jax.plots import PrCurve, pr_curves, save
 from menet_jax.tables import Record, Score
 
 SCORES = (
@@ -100,7 +100,7 @@ def _figures(results: Sequence[Result], dest: Path) -> list[Path]:
         while name in taken:  # two datasets may have names that differ in such characters only
             name += "_"
         taken.add(name)
-        files += pr_curves([_curve(result) for result in group], group[0].dataset, dest / name)
+        files += save(pr_curves([_curve(result) for result in group], group[0].dataset), dest / name)
     return files
 
 

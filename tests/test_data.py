@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from menet_jax import benchmark, data, images, plots
+from menet_jax import benchmark, data, images, pictures
 from menet_jax.data import Augmentation, evaluation_batches, training_batches
 from menet_jax.sources import NAMED, Example, open_split
 
@@ -305,7 +305,7 @@ def test_show_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str
     folder = make_folder(tmp_path / "photos", 5)
     data.show((str(folder),), tmp_path / "new" / "grid.png", count=5, cache=tmp_path / "cache")
     with Image.open(tmp_path / "new" / "grid.png") as picture:
-        assert picture.size == (3 * 224 + 2 * plots.GAP, 2 * 224 + plots.GAP)
+        assert picture.size == (3 * 224 + 2 * pictures.GAP, 2 * 224 + pictures.GAP)
     assert "5 images" in capsys.readouterr().out
 
 
@@ -325,11 +325,11 @@ def test_show_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_overlay_and_grid(tmp_path: Path) -> None:
     black = np.zeros((2, 2, 3), np.uint8)
-    tinted = plots.overlay(black, np.array([[True, False], [False, False]]))
+    tinted = pictures.overlay(black, np.array([[True, False], [False, False]]))
     assert tinted[0, 0].tolist() == [127, 0, 0]
     assert not tinted.reshape(4, 3)[1:].any()
-    canvas = plots.grid(np.stack([black, black, black]), columns=2)
-    assert canvas.shape == (4 + plots.GAP, 4 + plots.GAP, 3)
+    canvas = pictures.grid(np.stack([black, black, black]), columns=2)
+    assert canvas.shape == (4 + pictures.GAP, 4 + pictures.GAP, 3)
     assert (canvas == 0).all(axis=-1).sum() == 12
     assert (canvas[-2:, -2:] == 255).all()  # the place of the fourth
 

@@ -1,4 +1,4 @@
-"""Figures, written as PNG files."""
+"""Pictures made of pixels: overlays of masks, and images side by side."""
 
 import math
 from pathlib import Path
