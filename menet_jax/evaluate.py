@@ -6,7 +6,6 @@ or  python -m menet_jax.evaluate --maps NAME=FOLDER --masks FOLDER --dest FOLDER
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import tyro
 from tqdm import tqdm
 
 from menet_jax import devices, reports, tables
+from menet_jax.arguments import named, refuse_doubles
 from menet_jax.evaluation import ImageResult, Result, open_sources, score_maps, score_run, workers
 from menet_jax.map_folders import Match, match
 from menet_jax.measures import pysodmetrics
@@ -104,14 +104,14 @@ def prepare(options: Options) -> Work:
     _check_flags(options)
     if options.measures:
         pysodmetrics()
-    runs, folders = _named("--run", options.run), _named("--maps", options.maps)
-    _refuse_doubles("methods", [name for name, _ in (*runs, *folders)], "name them, NAME=FOLDER")
+    runs, folders = named("--run", options.run), named("--maps", options.maps)
+    refuse_doubles("methods", [name for name, _ in (*runs, *folders)], "name them, NAME=FOLDER")
     _check_dest(options)
     masks = options.masks.expanduser().resolve() if options.masks else Path()
     dataset = masks.parent if masks.name.lower() in MASK_FOLDERS else masks
     matches = [(name, str(folder), match(folder, masks)) for name, folder in folders]
     trained = [(name, folder, load_run(folder, newest=options.newest, report=_warn)) for name, folder in runs]
-    _refuse_doubles("datasets", [Path(spec).resolve().name for spec in options.data], "score them one after the other")
+    refuse_doubles("datasets", [Path(spec).resolve().name for spec in options.data], "score them one after the other")
     datasets = [_open(options, spec) for spec in options.data]  # last, for a new one takes its time
     if options.dest:
         options.dest.mkdir(parents=True, exist_ok=True)
@@ -256,25 +256,6 @@ def _check_flags(options: Options) -> None:
         raise ValueError("--run and --data belong together: runs are scored on datasets")
     if bool(options.maps) != (options.masks is not None):
         raise ValueError("--maps and --masks belong together: maps are scored against a folder of masks")
-
-
-def _named(flag: str, specs: Sequence[str]) -> list[tuple[str, Path]]:
-    """NAME=FOLDER → both; of a folder alone, the name of the folder."""
-    pairs = []
-    for spec in specs:
-        name, separator, folder = spec.partition("=")
-        if not separator or Path(spec).expanduser().exists():  # a folder may have the sign in its name
-            name, folder = Path(spec).expanduser().resolve().name, spec
-        if not name or not folder:
-            raise ValueError(f"{flag} {spec}: want NAME=FOLDER, or a folder")
-        pairs.append((name, Path(folder).expanduser()))
-    return pairs
-
-
-def _refuse_doubles(what: str, names: Sequence[str], advice: str) -> None:
-    doubled = [name for name, count in Counter(names).items() if count > 1]
-    if doubled:
-        raise ValueError(f"two {what} are called {doubled[0]}: {advice}")
 
 
 def _check_dest(options: Options) -> None:

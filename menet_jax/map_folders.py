@@ -40,8 +40,8 @@ def match(maps: Path, masks: Path) -> Match:
         FileNotFoundError: one of them is not a folder.
         ValueError: one of them holds no images, or two of one stem; or no map has the stem of a mask.
     """
-    of_map, others = _by_stem(maps)
-    of_mask, no_masks = _by_stem(masks)
+    of_map, others = by_stem(maps)
+    of_mask, no_masks = by_stem(masks)
     pairs = tuple((of_map[stem], of_mask[stem]) for stem in sorted(of_mask.keys() & of_map.keys()))
     if not pairs:
         raise ValueError(
@@ -81,19 +81,24 @@ def read_map(path: Path) -> UInt8[np.ndarray, "h w"]:
         raise UnreadableImageError(str(path), str(error) or type(error).__name__) from error
 
 
-def _by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Stem → image, and the names of the other files, hidden ones among them."""
+def by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Stem → image, and the names of the other files, hidden ones among them.
+
+    Raises:
+        FileNotFoundError: it is not a folder.
+        ValueError: it holds no images, or two of one stem.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
     files = sorted(path for path in folder.iterdir() if path.is_file())
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
     if not images:
         raise ValueError(f"{folder} holds no images")
-    by_stem = {path.stem: path for path in images}
-    doubled = [path.name for path in images if by_stem[path.stem] != path]
+    found = {path.stem: path for path in images}
+    doubled = [path.name for path in images if found[path.stem] != path]
     if doubled:
         raise ValueError(f"{folder} holds two files of one stem: {listed(doubled)} and others")
-    return by_stem, [path.name for path in files if path not in images]
+    return found, [path.name for path in files if path not in images]
 
 
 def _first(paths: Iterable[Path]) -> str:

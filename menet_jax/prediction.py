@@ -8,6 +8,7 @@
 import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from PIL import Image, ImageOps
 from menet_jax.config import Config
 from menet_jax.images import Rgb, read_image, resize_image, resize_map
 from menet_jax.metrics import quantise
+from menet_jax.model import Outputs
 from menet_jax.runs import load_run
-from menet_jax.training import DEVICES, Maps, map_over_devices
+from menet_jax.training import DEVICES, Maps, map_over_devices, network, outputs_and_maps
 
 
 def full_size(saliency: Float[np.ndarray, "h w"], shape: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
@@ -89,6 +91,20 @@ class Predictor:
         batch[: len(squares)] = np.stack(squares)
         metric, probability = self._evaluate(self._variables, batch)
         return [Maps(metric[row], probability[row]) for row in range(len(squares))]
+
+
+def look_inside(config: Config, variables: Mapping[str, Any], image: Rgb) -> tuple[Outputs, Maps]:
+    """All that a network says of one image, and both maps, without batch axis, at the network's size.
+
+    Args:
+        config: the configuration that it was trained with.
+        variables: `params` and `batch_stats`.
+        image: at any size.
+    """
+    size = config.data.size
+    compute = jax.jit(partial(outputs_and_maps, network(config)))
+    one: tuple[Outputs, Maps] = compute(variables, resize_image(image, (size, size))[None])
+    return jax.tree.map(lambda x: np.asarray(x[0]), one)
 
 
 def _print_warning(message: str) -> None:

@@ -57,6 +57,10 @@ class Source:
         name = record["file_name"].decode()
         return Example(images.read_image(record["image"], name), images.read_mask(record["mask"], name), name)
 
+    def file_name(self, index: int) -> str:
+        """The name of an image's file, without decoding the image."""
+        return str(self.records[index]["file_name"].decode())
+
     @property
     def identity(self) -> str:
         """Changes when the examples do, wherever the dataset lies: how many there are, and their bytes."""

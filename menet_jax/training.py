@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from menet_jax.config import Config, LossConfig, OptimizerConfig
 from menet_jax.losses import cross_entropy, metric_loss
-from menet_jax.model import MENet
+from menet_jax.model import MENet, Outputs
 from menet_jax.saliency import metric_map, probability_map
 
 DEVICES = "devices"  # name of the mapped axis
@@ -159,8 +159,15 @@ def train_step(
 
 def eval_step(net: MENet, variables: Mapping[str, Params], images: UInt8[Array, "b h w 3"]) -> Maps:
     """Both saliency maps of every image."""
+    return outputs_and_maps(net, variables, images)[1]
+
+
+def outputs_and_maps(
+    net: MENet, variables: Mapping[str, Params], images: UInt8[Array, "b h w 3"]
+) -> tuple[Outputs, Maps]:
+    """All that the network says of every image, and both saliency maps."""
     outputs: Any = net.apply(variables, images.astype(jnp.float32))
-    return Maps(jax.vmap(metric_map)(outputs.features, outputs.logits), probability_map(outputs.logits))
+    return outputs, Maps(jax.vmap(metric_map)(outputs.features, outputs.logits), probability_map(outputs.logits))
 
 
 class Mapped(NamedTuple):

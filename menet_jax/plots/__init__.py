@@ -3,7 +3,9 @@
 `page` holds what all have in common, one module a kind of figure the rest.
 """
 
+from menet_jax.plots.comparisons import comparison, failures
 from menet_jax.plots.curves import PrCurve, pr_curves
 from menet_jax.plots.page import save
+from menet_jax.plots.scales import scale_maps
 
-__all__ = ["PrCurve", "pr_curves", "save"]
+__all__ = ["PrCurve", "comparison", "failures", "pr_curves", "save", "scale_maps"]

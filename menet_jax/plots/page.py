@@ -46,7 +46,11 @@ def width(text: str, size: float = SMALL) -> float:
 
 
 def wrapped(text: str, inches: float, size: float = SMALL) -> str:
-    """The text in lines that are no wider than that, broken at spaces, or within words that do not fit."""
+    """The text in lines that are no wider than that, broken at spaces, and within words that do not fit."""
+    return "\n".join(line for paragraph in text.split("\n") for line in _lines(paragraph, inches, size))
+
+
+def _lines(text: str, inches: float, size: float) -> list[str]:
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}".strip()
@@ -55,7 +59,6 @@ def wrapped(text: str, inches: float, size: float = SMALL) -> str:
             continue
         lines += [""] if lines[-1] else []
         for letter in word:
-            if lines[-1] and width(lines[-1] + letter, size) > inches:
-                lines.append("")
+            lines += [""] if lines[-1] and width(lines[-1] + letter, size) > inches else []
             lines[-1] += letter
-    return "\n".join(lines)
+    return lines
