@@ -17,11 +17,11 @@ def by_stem(sources: Sequence[Source], stems: Sequence[str]) -> list[Example]:
     places = {Path(source.file_name(i)).stem: (source, i) for source in sources for i in range(len(source))}
     for stem in stems:
         if stem not in places:
-            close = difflib.get_close_matches(stem, places, n=3, cutoff=0) or list(places)[:3]
-            splits = ", ".join(f"{source.split} ({len(source):,} images)" for source in sources)
+            close = difflib.get_close_matches(stem, places, n=3, cutoff=0)
+            splits = " + ".join(f"{source.split} ({len(source):,} images)" for source in sources)
             raise ValueError(
-                f"no image of {sources[0].name} is called {stem} in {splits}; there are {', '.join(close)}, "
-                "and --split tells where to look"
+                f"{sources[0].name} has no image called {stem} in {splits}; most like it are {', '.join(close)}. "
+                "--split says where to look: test, train, validation or all."
             )
     return [source[i] for source, i in (places[stem] for stem in stems)]
 

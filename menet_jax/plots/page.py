@@ -1,12 +1,13 @@
 """What all figures have in common: the width of a column, sizes of text, colours and dashes, and how they are saved."""
 
+import re
 from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 COLUMN = 3.4  # inches: the width of a column of a two-column page
 DOTS = 300  # an inch, of a PNG
@@ -30,35 +31,36 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
     figure.savefig(files[0], dpi=DOTS)
-    for image in figure.findobj(AxesImage):
-        assert isinstance(image, AxesImage)
-        image.set_interpolation("none")
+    images = [artist for artist in figure.findobj(AxesImage) if isinstance(artist, AxesImage)]
+    interpolations = [image.get_interpolation() for image in images]
+    for image in images:
+        image.set_interpolation("none")  # which for a PDF means: embed the pixels themselves
     with rc_context({"pdf.fonttype": 42}):  # text that can be searched, and that publishers take
         figure.savefig(files[1], metadata={"CreationDate": None})
+    for image, interpolation in zip(images, interpolations, strict=True):
+        image.set_interpolation(interpolation)
     return files
 
 
 def width(text: str, size: float = SMALL) -> float:
     """The width of the longest line of a text, in inches, in letters of `size` points."""
     font = FontProperties(size=size)
-    lines = [line for line in text.split("\n") if line.strip()]
-    return max((float(TextPath((0, 0), line, prop=font).get_extents().width) for line in lines), default=0.0) / POINTS
+    return max(text_to_path.get_text_width_height_descent(line, font, False)[0] for line in text.split("\n")) / POINTS
 
 
 def wrapped(text: str, inches: float, size: float = SMALL) -> str:
-    """The text in lines that are no wider than that, broken at spaces, and within words that do not fit."""
+    """The text in lines that are no wider than that: broken after spaces, `_`, `-` and `/`, or else between letters."""
     return "\n".join(line for paragraph in text.split("\n") for line in _lines(paragraph, inches, size))
 
 
 def _lines(text: str, inches: float, size: float) -> list[str]:
     lines = [""]
-    for word in text.split():
-        joined = f"{lines[-1]} {word}".strip()
-        if width(joined, size) <= inches:
-            lines[-1] = joined
+    for piece in re.findall(r"[^\s_/-]*[_/-]*\s*", text):
+        if width((lines[-1] + piece).rstrip(), size) <= inches:
+            lines[-1] += piece
             continue
         lines += [""] if lines[-1] else []
-        for letter in word:
-            lines += [""] if lines[-1] and width(lines[-1] + letter, size) > inches else []
+        for letter in piece:
+            lines += [""] if lines[-1] and width((lines[-1] + letter).rstrip(), size) > inches else []
             lines[-1] += letter
-    return lines
+    return [line.rstrip() for line in lines]

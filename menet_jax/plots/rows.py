@@ -65,7 +65,8 @@ def image_rows(rows: Sequence[Row], footnote: str = "") -> Figure:
     figure = Figure(figsize=(COLUMN, total))
 
     def write(text: str, x: float, y: float, horizontal: str, vertical: str) -> None:
-        figure.text(x / COLUMN, 1 - y / total, text, size=SMALL, ha=horizontal, va=vertical, linespacing=1.1)
+        position = x / COLUMN, 1 - y / total
+        figure.text(*position, text, size=SMALL, ha=horizontal, va=vertical, linespacing=1.1, parse_math=False)
 
     top = EDGE
     for row, texts, over, height, note in zip(rows, headings, above, heights, notes, strict=True):
@@ -75,7 +76,7 @@ def image_rows(rows: Sequence[Row], footnote: str = "") -> Figure:
             if texts:
                 write(texts[index], left + cell / 2, top - PAD, "center", "baseline")
             axes = figure.add_axes((left / COLUMN, 1 - (top + height) / total, cell / COLUMN, height / total))
-            axes.imshow(_shrunk(picture, cell), aspect="auto", cmap="gray", vmin=0, vmax=255)
+            axes.imshow(_rgb(_shrunk(picture, cell)), aspect="auto")
             axes.set(xticks=(), yticks=())
             axes.spines[:].set(linewidth=0.3, color="0.5")  # a white ground would run into the page
         if note:
@@ -93,6 +94,11 @@ def gray(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
 
 def _height(text: str) -> float:
     return LINE * (text.count("\n") + 1) if text else 0.0
+
+
+def _rgb(picture: Picture) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Gray as RGB: matplotlib's own gray changes some levels by one."""
+    return picture if picture.ndim == 3 else np.dstack([picture] * 3)
 
 
 def _shrunk(picture: Picture, inches: float) -> Picture:
