@@ -14,9 +14,11 @@ import hashlib
 import io
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt8
 from PIL import Image
 
 SIGMA_RANGE = (5.0, 50.0)
@@ -25,8 +27,20 @@ SIGMA_RANGE = (5.0, 50.0)
 QUALITY_RANGE = (5, 50)
 """Random JPEG qualities, uniform on the integers, both included. Ours too."""
 
+SIGMAS = (10.0, 20.0, 30.0, 40.0, 50.0)
+"""Fixed noise strengths of a curve (Figure 9). Ours: the paper's text does not give its own."""
+
+QUALITIES = (80, 60, 40, 20, 10)
+"""Fixed JPEG qualities of a curve. Ours too."""
+
+# The severities are those of ImageNet-C (Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common
+# Corruptions and Perturbations", ICLR 2019), in `gaussian_noise` and `jpeg_compression` of make_imagenet_c.py,
+# github.com/hendrycks/robustness at commit e0377d4. ImageCorruptions, which takes images of any size, has the same
+# (corruptions.py, github.com/bethgelab/imagecorruptions at commit 952dc3e). Both add noise on the 0 ... 1 scale and
+# truncate to 8 bits, where this rounds: half a level brighter. ImageNet-C as distributed is recompressed at quality 85.
+
 SEVERITY_SIGMA = tuple(255 * c for c in (0.08, 0.12, 0.18, 0.26, 0.38))
-"""Noise strength of the severities 1 ... 5 of the ImageCorruptions benchmark (ImageNet-C's)."""
+"""Noise strength of the severities 1 ... 5 of ImageNet-C and ImageCorruptions."""
 
 SEVERITY_QUALITY = (25, 18, 15, 10, 7)
 """JPEG quality of those severities."""
@@ -117,6 +131,93 @@ def random_quality(name: str, seed: int, bounds: tuple[int, int] = QUALITY_RANGE
     if not 1 <= low <= high <= 100:
         raise ValueError(f"JPEG qualities go from a low to a high one within 1 ... 100, got {low} ... {high}")
     return low + int(_stream("quality", name, seed).random_raw()) % (high - low + 1)
+
+
+@runtime_checkable
+class Distortion(Protocol):
+    """Something done to an image, which may depend on its name and a seed."""
+
+    @property
+    def label(self) -> str:
+        """What to call it."""
+        ...
+
+    def strength(self, name: str, seed: int) -> float | None:
+        """How strongly it distorts the image of that name: a σ or a quality; None: not at all."""
+        ...
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str, seed: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The distorted image."""
+        ...
+
+
+@dataclass(frozen=True)
+class Clean:
+    """No distortion."""
+
+    @property
+    def label(self) -> str:
+        return "clean"
+
+    def strength(self, name: str, seed: int) -> None:
+        return None
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str, seed: int) -> UInt8[np.ndarray, "h w 3"]:
+        return image
+
+
+@dataclass(frozen=True)
+class Noise:
+    """`add_noise` with `random_sigma` between two strengths; equal ones are a fixed strength.
+
+    Raises:
+        ValueError: they are not such strengths.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        random_sigma("", 0, (self.low, self.high))
+
+    @property
+    def label(self) -> str:
+        return f"AWGN σ {_span(self.low, self.high)}"
+
+    def strength(self, name: str, seed: int) -> float:
+        return random_sigma(name, seed, (self.low, self.high))
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str, seed: int) -> UInt8[np.ndarray, "h w 3"]:
+        return add_noise(image, self.strength(name, seed), name=name, seed=seed)
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """`compress_jpeg` with `random_quality` between two qualities; equal ones are a fixed quality.
+
+    Raises:
+        ValueError: they are not such qualities.
+    """
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        random_quality("", 0, (self.low, self.high))
+
+    @property
+    def label(self) -> str:
+        return f"JPEG quality {_span(self.low, self.high)}"
+
+    def strength(self, name: str, seed: int) -> int:
+        return random_quality(name, seed, (self.low, self.high))
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str, seed: int) -> UInt8[np.ndarray, "h w 3"]:
+        return compress_jpeg(image, self.strength(name, seed))
+
+
+def _span(low: float | int, high: float | int) -> str:
+    return f"{low:g}" if low == high else f"{low:g}–{high:g}"
 
 
 def _check(image: np.ndarray) -> None:

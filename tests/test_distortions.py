@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from menet_jax import distortions
-from menet_jax.distortions import add_noise, compress_jpeg, random_quality, random_sigma
+from menet_jax.distortions import Clean, Jpeg, Noise, add_noise, compress_jpeg, random_quality, random_sigma
 
 GREY = np.full((200, 200, 3), 128, np.uint8)
 STEPS = (np.arange(48 * 40 * 3).reshape(48, 40, 3) * 7 % 256).astype(np.uint8)
@@ -138,8 +138,26 @@ def test_jpeg_hurts_more_at_lower_quality() -> None:
 def test_severities_grow() -> None:
     assert len(distortions.SEVERITY_SIGMA) == len(distortions.SEVERITY_QUALITY) == 5
     assert list(distortions.SEVERITY_SIGMA) == sorted(distortions.SEVERITY_SIGMA)
-    assert distortions.SEVERITY_SIGMA[0] == pytest.approx(20.4)
+    assert np.allclose(distortions.SEVERITY_SIGMA, [20.4, 30.6, 45.9, 66.3, 96.9])
     assert list(distortions.SEVERITY_QUALITY) == sorted(distortions.SEVERITY_QUALITY, reverse=True)
+
+
+def test_distortions_as_objects() -> None:
+    """They do what the functions do, and say what they did."""
+    noise, fixed, jpeg = Noise(5.0, 50.0), Noise(20.4, 20.4), Jpeg(5, 50)
+    assert noise.strength("a", 1) == random_sigma("a", 1, (5.0, 50.0))
+    assert jpeg.strength("a", 1) == random_quality("a", 1, (5, 50))
+    assert fixed.strength("a", 1) == 20.4
+    sigma, quality = noise.strength("a", 1), jpeg.strength("a", 1)
+    np.testing.assert_array_equal(noise(STEPS, "a", 1), add_noise(STEPS, sigma, name="a", seed=1))
+    np.testing.assert_array_equal(jpeg(STEPS, "a", 1), compress_jpeg(STEPS, quality))
+    np.testing.assert_array_equal(Clean()(STEPS, "a", 1), STEPS)
+    labels = [each.label for each in (Clean(), noise, fixed, jpeg, Jpeg(7, 7))]
+    assert labels == ["clean", "AWGN σ 5–50", "AWGN σ 20.4", "JPEG quality 5–50", "JPEG quality 7"]
+    with pytest.raises(ValueError, match=r"9.0 \.\.\. 5.0"):
+        Noise(9.0, 5.0)
+    with pytest.raises(ValueError, match=r"0 \.\.\. 5"):
+        Jpeg(0, 5)
 
 
 def test_errors_name_the_problem() -> None:
