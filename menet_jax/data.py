@@ -18,6 +18,7 @@ import tyro
 from jaxtyping import Bool, UInt8
 
 from menet_jax import images, pictures
+from menet_jax.distortions import QUALITY_RANGE, SIGMA_RANGE, Distortion, Jpeg, Noise
 from menet_jax.sources import Example, open_split
 
 SMALLEST_RATIO = 0.90  # of a crop's sides to the image's; spec: one of 0.90, 0.91, … 1.00
@@ -147,6 +148,8 @@ def training_batches(
     batch_size: int,
     seed: int,
     augment: bool = True,
+    distorted: float = 0.0,
+    distortions: Sequence[Distortion] = (),
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 2,
@@ -162,6 +165,9 @@ def training_batches(
             of them; the batches of all together are the same for any number of processes.
         seed: of order and augmentation, 0 ≤ seed < 2³².
         augment: whether to crop and flip; without, images are only resized.
+        distorted: share of the images that are distorted, each by one of the distortions, which are equally likely. It
+            is done as when testing, at the image's own full size; crops and flips are the same without it.
+        distortions: at least one, where any image is to be distorted.
         process_index: which process this is, of `process_count`.
         process_count: the number of processes that train together.
         threads: batches prepared at once. Changes the speed only.
@@ -169,7 +175,8 @@ def training_batches(
         start: a state to go on from (`TrainingBatches.get_state`).
 
     Raises:
-        ValueError: no images; a batch that does not divide by the processes; an impossible seed.
+        ValueError: no images; a batch that does not divide by the processes; an impossible seed; images to distort,
+            and no distortion.
     """
     lengths = [len(source) for source in sources]
     if not sum(lengths):
@@ -183,11 +190,18 @@ def training_batches(
     if not 0 <= seed < 2**32:
         raise ValueError(f"the seed must be at least 0 and less than 2**32, not {seed}")
 
+    if distorted and not distortions:
+        raise ValueError(f"{distorted:.0%} of the images are to be distorted: say by what")
+
     def element(example: Example, rng: np.random.Generator) -> dict[str, np.ndarray]:
         height, width = example.mask.shape
         whole = Augmentation(0, 0, height, width, flip=False)
         augmentation = Augmentation.draw(rng, height, width) if augment else whole
-        image, mask = augmentation(example.image, example.mask, size)
+        image = example.image
+        if rng.random() < distorted:  # drawn last, and another noise each time that the image comes round
+            distort = distortions[int(rng.integers(len(distortions)))]
+            image = distort(image, Path(example.file_name).stem, int(rng.integers(2**63)))
+        image, mask = augmentation(image, example.mask, size)
         return {"image": image, "mask": mask}
 
     joined = grain.MapDataset.concatenate([grain.MapDataset.source(source) for source in sources])
@@ -246,6 +260,7 @@ def show(
     split: str = "train",
     count: int = 25,
     seed: int = 0,
+    distort: float = 0.0,
     skip_bad: bool = False,
     cache: Path | None = None,
 ) -> None:
@@ -257,16 +272,20 @@ def show(
         split: which split to read.
         count: how many images to show.
         seed: of order and augmentation.
+        distort: share of the images that are distorted, as `--data.distort` of training does by default.
         skip_bad: go on without files that cannot be used.
         cache: where prepared datasets are kept; by default where TFDS keeps them.
     """
     try:
         if not specs:
             raise ValueError("name at least one dataset or folder")
+        if not 0 <= distort <= 1:
+            raise ValueError(f"--distort {distort}: is a share of the images, from 0 to 1")
         sources = [open_split(spec, split, cache, skip_bad) for spec in specs]
         for source in sources:
             print(source.summary())
-        batches = training_batches(sources, batch_size=count, seed=seed)
+        both = (Noise(*SIGMA_RANGE), Jpeg(*QUALITY_RANGE))
+        batches = training_batches(sources, batch_size=count, seed=seed, distorted=distort, distortions=both)
         batch = next(batches)
         batches.close()
         pictures.batch_grid(batch["image"], batch["mask"], dest)

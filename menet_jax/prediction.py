@@ -23,7 +23,7 @@ from menet_jax.images import Rgb, read_image, resize_image, resize_map
 from menet_jax.metrics import quantise
 from menet_jax.model import Outputs
 from menet_jax.runs import load_run
-from menet_jax.training import DEVICES, Maps, map_over_devices, network, outputs_and_maps
+from menet_jax.training import DEVICES, Maps, background_region, map_over_devices, network, outputs_and_maps
 
 
 def full_size(saliency: Float[np.ndarray, "h w"], shape: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
@@ -102,7 +102,7 @@ def look_inside(config: Config, variables: Mapping[str, Any], image: Rgb) -> tup
         image: at any size.
     """
     size = config.data.size
-    compute = jax.jit(partial(outputs_and_maps, network(config)))
+    compute = jax.jit(partial(outputs_and_maps, network(config), region=background_region(config.loss)))
     one: tuple[Outputs, Maps] = compute(variables, resize_image(image, (size, size))[None])
     return jax.tree.map(lambda x: np.asarray(x[0]), one)
 

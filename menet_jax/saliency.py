@@ -44,6 +44,16 @@ def all_background(probability: Float[Array, "h w"]) -> Bool[Array, "h w"]:
     return jnp.where(jnp.any(background), background, border_band(*probability.shape))
 
 
+def border(probability: Float[Array, "h w"]) -> Bool[Array, "h w"]:
+    """Background region without cross entropy: the whole border band, whatever the probability.
+
+    Eq. 5 takes the background region from the cross-entropy branch. In a network trained with the metric loss alone
+    that branch is as it was drawn at random, and so would be the region; what the authors' code assumes besides, that
+    background is at the border, is all there is to go by. The paper has no such network in its tables.
+    """
+    return border_band(*probability.shape)
+
+
 def stretch(x: Float[Array, "h w"]) -> Float[Array, "h w"]:
     """Min–max normalisation to [0, 1]; a constant map becomes 0, NaN stays NaN."""
     low, high = jnp.min(x), jnp.max(x)
@@ -60,7 +70,8 @@ def metric_map(
         features: network features, not normalised.
         logits: network logits, whose probabilities say where background is.
         region: probability map → background region; `border_background` (the authors' code, made deterministic:
-            all pixels rather than 100 random ones) or `all_background` (the paper).
+            all pixels rather than 100 random ones), `all_background` (the paper), or `border` (for logits that were
+            not trained).
     """
     unit = unit_features(features)
     expected = masked_mean(unit, region(probability_map(logits)))

@@ -1,4 +1,4 @@
-"""Train MEnet:  python -m menet_jax.train [quickstart|paper] [--flags]"""
+"""Train MEnet:  python -m menet_jax.train [quickstart|paper|ce-only|…] [--flags]"""
 
 import dataclasses
 import signal
@@ -20,6 +20,7 @@ from menet_jax.checkpoints import (
 )
 from menet_jax.config import Config, flatten, to_dict
 from menet_jax.data import training_batches
+from menet_jax.distortions import Distortion, Jpeg, Noise
 from menet_jax.loop import NonFiniteLossError, Report, fit, restore
 from menet_jax.recording import Recorder
 from menet_jax.runs import CHECKPOINTS, CONFIG_FILE, check_run, open_run, write_config
@@ -84,6 +85,11 @@ def open_data(config: Config) -> tuple[list[Source], list[Source]]:
     return training, [open_split(spec, "validation", data.cache, data.skip_bad) for spec in names]
 
 
+def distortions(config: Config) -> tuple[Distortion, Distortion]:
+    """What distorts training images, where any are to be distorted."""
+    return Noise(*config.data.distort_sigma), Jpeg(*config.data.distort_quality)
+
+
 def describe(
     config: Config,
     used: Sequence[jax.Device],
@@ -94,10 +100,13 @@ def describe(
     """What a run says of itself at its start."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    kinds = " or ".join(distortion.label for distortion in distortions(config))
+    distorted = f"distortions  {config.data.distort:.0%} of the training images: {kinds}"
     lines = [
         f"devices      {jax.device_count()} × {used[0].device_kind} ({used[0].platform}){processes}",
         f"precision    {config.model.precision} (parameters and losses float32)",
         *(f"{'training' if not i else '':12} {source.summary()}" for i, source in enumerate(training)),
+        *([distorted] if config.data.distort else []),
         *(f"{'validation' if not i else '':12} {len(s):,} images of {s.name}" for i, s in enumerate(validation)),
         f"network      width {config.model.width}, {parameters:,} parameters",
         f"run          {config.run}",
@@ -121,6 +130,8 @@ def train(
             batch_size=config.batch_size,
             seed=config.seed,
             augment=config.data.augment,
+            distorted=config.data.distort,
+            distortions=distortions(config),
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             threads=config.data.threads,

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 from menet_jax.config import Config, LossConfig, OptimizerConfig
 from menet_jax.losses import cross_entropy, metric_loss
 from menet_jax.model import MENet, Outputs
-from menet_jax.saliency import metric_map, probability_map
+from menet_jax.saliency import Region, border, border_background, metric_map, probability_map
 
 DEVICES = "devices"  # name of the mapped axis
 
@@ -157,17 +157,33 @@ def train_step(
     return state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state), metrics
 
 
-def eval_step(net: MENet, variables: Mapping[str, Params], images: UInt8[Array, "b h w 3"]) -> Maps:
+def background_region(config: LossConfig) -> Region:
+    """From where the metric map of a network trained with this loss measures: logits that no loss trained say nothing
+    of where background is.
+    """
+    return border_background if config.cross_entropy else border
+
+
+def eval_step(
+    net: MENet,
+    variables: Mapping[str, Params],
+    images: UInt8[Array, "b h w 3"],
+    region: Region = border_background,
+) -> Maps:
     """Both saliency maps of every image."""
-    return outputs_and_maps(net, variables, images)[1]
+    return outputs_and_maps(net, variables, images, region)[1]
 
 
 def outputs_and_maps(
-    net: MENet, variables: Mapping[str, Params], images: UInt8[Array, "b h w 3"]
+    net: MENet,
+    variables: Mapping[str, Params],
+    images: UInt8[Array, "b h w 3"],
+    region: Region = border_background,
 ) -> tuple[Outputs, Maps]:
     """All that the network says of every image, and both saliency maps."""
     outputs: Any = net.apply(variables, images.astype(jnp.float32))
-    return outputs, Maps(jax.vmap(metric_map)(outputs.features, outputs.logits), probability_map(outputs.logits))
+    metric = jax.vmap(partial(metric_map, region=region))(outputs.features, outputs.logits)
+    return outputs, Maps(metric, probability_map(outputs.logits))
 
 
 class Mapped(NamedTuple):
@@ -191,7 +207,8 @@ def map_over_devices(config: Config, devices: Sequence[jax.Device]) -> Mapped:
     step = partial(train_step, network(config, DEVICES), make_optimizer(config.optimizer), config.loss)
     everywhere = None if jax.process_count() > 1 else devices
     train = jax.pmap(step, axis_name=DEVICES, donate_argnums=0, devices=everywhere)
-    evaluate = jax.pmap(partial(eval_step, network(config)), devices=devices)
+    to_maps = partial(eval_step, network(config), region=background_region(config.loss))
+    evaluate = jax.pmap(to_maps, devices=devices)
 
     def split(x: np.ndarray) -> np.ndarray:
         return x.reshape(n, -1, *x.shape[1:])

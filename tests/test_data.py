@@ -15,6 +15,7 @@ from PIL import Image
 
 from menet_jax import benchmark, data, images, pictures
 from menet_jax.data import Augmentation, evaluation_batches, training_batches
+from menet_jax.distortions import Jpeg, Noise
 from menet_jax.sources import NAMED, Example, open_split
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -162,6 +163,7 @@ def test_processes_share_the_batches_of_one(processes: int) -> None:
         ({"batch_size": 3, "process_count": 4}, "try 4"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**32}, "seed"),
+        ({"distorted": 0.5}, "50% of the images are to be distorted: say by what"),
     ],
 )
 def test_impossible_requests_are_explained(options: Mapping[str, Any], message: str) -> None:
@@ -178,6 +180,68 @@ def test_without_augmentation_images_are_only_resized() -> None:
     assert {image.tobytes() for image in batch["image"]} == expected
     np.testing.assert_array_equal(batch["mask"][:, :, : SIZE // 2 - 1], True)
     np.testing.assert_array_equal(batch["mask"][:, :, SIZE // 2 + 1 :], False)
+
+
+BOTH = (Noise(20.0, 60.0), Jpeg(5, 20))
+
+
+def test_images_are_distorted_only_where_asked_for() -> None:
+    plain = take(start([Textured(10)]), 8)
+    assert_same(take(start([Textured(10)], distorted=0.0, distortions=BOTH), 8), plain)
+    some = take(start([Textured(10)], distorted=0.5, distortions=BOTH), 8)
+    changed = [
+        bool((image != other).any())
+        for batch, others in zip(plain, some, strict=True)
+        for image, other in zip(batch["image"], others["image"], strict=True)
+    ]
+    assert 8 <= sum(changed) <= 24  # of 32
+    for batch, others in zip(plain, some, strict=True):
+        np.testing.assert_array_equal(batch["mask"], others["mask"])  # the same crops and flips
+
+
+def test_distortion_comes_before_the_crop_and_the_resizing() -> None:
+    """As when testing: at the image's own size. Without crops the distorted image itself is what is resized."""
+
+    class Marked(Noise):
+        def __call__(self, image: np.ndarray, name: str, seed: int) -> np.ndarray:
+            assert image.shape == Textured(10)[int(name)].image.shape
+            return 255 - image
+
+    (batch,) = take(start([Textured(4)], augment=False, distorted=1.0, distortions=[Marked(1.0, 1.0)]), 1)
+    expected = {images.resize_image(255 - Textured(4)[index].image, (SIZE, SIZE)).tobytes() for index in range(4)}
+    assert {image.tobytes() for image in batch["image"]} == expected
+
+
+def test_each_distortion_gets_its_share_and_other_noise_each_time() -> None:
+    def kinds(batches: Sequence[data.TrainingBatch]) -> Counter[str]:
+        return Counter(str(image[0, 0, 0]) for batch in batches for image in batch["image"])
+
+    class White(Noise):
+        def __call__(self, image: np.ndarray, name: str, seed: int) -> np.ndarray:
+            return np.full_like(image, 255)
+
+    class Black(Noise):
+        def __call__(self, image: np.ndarray, name: str, seed: int) -> np.ndarray:
+            return np.zeros_like(image)
+
+    gray = Numbered(4, first=100)
+    found = kinds(take(start([gray], distorted=0.5, distortions=[White(1.0, 1.0), Black(1.0, 1.0)]), 100))
+    assert abs(found["255"] / 400 - 0.25) < 0.08 and abs(found["0"] / 400 - 0.25) < 0.08
+    noisy = take(start([Numbered(1, first=100)], distorted=1.0, distortions=[Noise(20.0, 20.0)], augment=False), 2)
+    pictures = {image.tobytes() for batch in noisy for image in batch["image"]}
+    assert len(pictures) == 8
+
+
+@pytest.mark.parametrize("used", [1, 4])
+def test_distorted_batches_resume_exactly_on_any_number_of_threads(used: int) -> None:
+    options: dict[str, Any] = {"distorted": 0.7, "distortions": BOTH}
+    whole = take(start([Textured(10)], threads=1, **options), 8)
+    state = json.loads(json.dumps(start([Textured(10)]).get_state(used=used)))
+    assert_same(take(start([Textured(10)], threads=4, start=state, **options), 8 - used), whole[used:])
+    shares = [take(start([Textured(10)], process_index=i, process_count=2, **options), 8) for i in range(2)]
+    for step, batch in enumerate(whole):
+        for index, share in enumerate(shares):
+            np.testing.assert_array_equal(share[step]["image"], batch["image"][index::2])
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 60))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from menet_jax.config import LossConfig
 from menet_jax.saliency import (
     BORDER,
     Region,
@@ -17,6 +18,7 @@ from menet_jax.saliency import (
     probability_map,
     stretch,
 )
+from menet_jax.training import background_region
 
 HEIGHT, WIDTH = 45, 52  # 5 x 12 pixels lie inside the border band
 each_region = pytest.mark.parametrize("region", [border_background, all_background])
@@ -199,3 +201,24 @@ def test_the_length_of_features_does_not_matter(exponent: float) -> None:
     np.testing.assert_allclose(scaled_map(scaled, logits), scaled_map(features, logits), atol=5e-6)
     lengths = jnp.asarray(10 ** np.random.default_rng(9).uniform(-3, 3, (7, 9, 1)).astype(np.float32))
     np.testing.assert_allclose(scaled_map(features * lengths, logits), scaled_map(features, logits), atol=5e-6)
+
+
+def test_without_cross_entropy_background_is_the_border() -> None:
+    """Logits that nothing trained change nothing: the metric map measures from the whole border band."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 70, 4)).astype(np.float32)
+    logits = [rng.normal(size=(60, 70, 2)).astype(np.float32) for _ in range(2)]
+    region = background_region(LossConfig(metric=1.0, cross_entropy=0.0))
+    first, second = (metric_map(jnp.asarray(features), jnp.asarray(each), region) for each in logits)
+    np.testing.assert_array_equal(first, second)
+
+    unit = features / np.linalg.norm(features, axis=-1, keepdims=True)
+    inside = np.zeros((60, 70), bool)
+    inside[20:-20, 20:-20] = True
+    distance = np.sum((unit - unit[~inside].mean(axis=0)) ** 2, axis=-1)
+    np.testing.assert_allclose(first, (distance - distance.min()) / np.ptp(distance), atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", [0.0, 1.0])
+def test_with_cross_entropy_it_says_where_background_is(metric: float) -> None:
+    assert background_region(LossConfig(metric=metric, cross_entropy=0.5)) is border_background

@@ -22,11 +22,13 @@ from PIL import Image
 from menet_jax import config as configuration
 from menet_jax.checkpoint_format import read_record
 from menet_jax.checkpoints import CheckpointStore, saved_steps
+from menet_jax.config import LossConfig
 from menet_jax.data import training_batches
 from menet_jax.datasets.synthetic.scenes import scene
+from menet_jax.distortions import Jpeg, Noise
 from menet_jax.loop import NonFiniteLossError, fit
 from menet_jax.sources import open_split
-from menet_jax.train import main, parse
+from menet_jax.train import distortions, main, parse
 from menet_jax.training import Batch, Mapped, Maps, Metrics, TrainState
 
 SMALL = ["--model.width", "1", "--batch-size", "2", "--save-every", "2", "--log-every", "1"]
@@ -50,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(folder: Path, run: Path, *flags: str) -> list[str]:
-    data = ["--data.train", str(folder), "--data.cache", str(folder.parent / "cache")]
+    data = ["--data.train", str(folder), "--data.cache", str(folder.parent / "cache"), "--data.distort", "0.5"]
     return [sys.executable, "-m", "menet_jax.train", "--run", str(run), *SMALL, "--steps", str(STEPS), *data, *flags]
 
 
@@ -93,6 +95,7 @@ def test_interruptions_leave_no_trace(folder: Path, tmp_path: Path) -> None:
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     output = finish(start(folder, straight))
     assert "1 × cpu (cpu)" in output and "width 1" in output and "8, validation 3, test 1" in output
+    assert "distortions  50% of the training images: AWGN σ 5–50 or JPEG quality 5–50" in output
 
     steps = sorted(random.sample(range(1, STEPS), 3))
     flags: list[str] = []
@@ -216,6 +219,9 @@ def test_unknown_preset_suggests_one(capsys: pytest.CaptureFixture[str]) -> None
         (["--seed", "5000000000"], "less than 2**32"),
         (["--optimizer.learning-rate", "inf"], "finite"),
         (["--distributed.coordinator", "localhost"], "HOST:PORT"),
+        (["--data.distort", "50"], "from 0 to 1"),
+        (["--data.distort-sigma", "9", "5"], "--data.distort-sigma 9.0 5.0"),
+        (["--data.distort-quality", "0", "5"], "--data.distort-quality 0 5"),
     ],
 )
 def test_bad_flags_are_refused_with_a_hint(flags: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,6 +230,23 @@ def test_bad_flags_are_refused_with_a_hint(flags: list[str], hint: str, capsys: 
     assert caught.value.code == 2
     captured = capsys.readouterr()
     assert hint in " ".join((captured.out + captured.err).replace("│", " ").split())  # unwrapped
+
+
+def test_ablations_are_trained_by_name_and_narrow_on_ones_own_data() -> None:
+    config = parse(
+        ["ce-plain", "--data.train", "mine", "--model.width", "8", "--steps", "700", "--optimizer.drops", "450", "600"]
+    )
+    assert (config.model.multi_scale, config.model.width, config.loss.metric) == (False, 8, 0.0)
+    assert (config.data.train, config.steps, config.optimizer.drops) == (("mine",), 700, (450, 600))
+    flags = ["metric-only", "--loss.no-squared", "--loss.no-mining", "--loss.no-stop-centres"]
+    assert parse(flags).loss == LossConfig(1.0, 0.0, squared=False, mining=False, stop_centres=False)
+
+
+def test_training_sees_distorted_images_only_if_asked_to() -> None:
+    assert all(preset.config.data.distort == 0 for preset in configuration.PRESETS.values())
+    asked = parse(["--data.distort", "0.25", "--data.distort-sigma", "1", "2", "--data.distort-quality", "3", "4"])
+    assert asked.data.distort == 0.25
+    assert distortions(asked) == (Noise(1.0, 2.0), Jpeg(3, 4))
 
 
 def test_a_flag_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flax
@@ -12,6 +13,8 @@ import optax
 import pytest
 
 from menet_jax.config import PRESETS, Config, LossConfig, ModelConfig, OptimizerConfig
+from menet_jax.losses import cross_entropy, metric_loss
+from menet_jax.model import MENet
 from menet_jax.training import (
     Batch,
     Metrics,
@@ -130,6 +133,63 @@ def test_optimizer_is_caffes_sgd() -> None:
         params = jax.tree.map(np.float32, optax.apply_updates(params, updates))
         for path, w in flax.traverse_util.flatten_dict(params).items():
             np.testing.assert_allclose(w, expected[path][0], rtol=1e-5, err_msg="/".join(path))
+
+
+ABLATIONS = {  # Table IV: the whole network or the plain one, and the weights of both losses
+    "menet": (True, 1.0, 1.0),
+    "ce-only": (True, 0.0, 1.0),
+    "ce-plain": (False, 0.0, 1.0),
+    "metric-only": (True, 1.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablations_differ_from_the_paper_in_network_and_loss_alone(name: str) -> None:
+    config, paper = PRESETS[name].config, PRESETS["paper"].config
+    assert (config.model.multi_scale, config.loss.metric, config.loss.cross_entropy) == ABLATIONS[name]
+    same = dataclasses.replace(
+        config,
+        run=paper.run,
+        model=dataclasses.replace(config.model, multi_scale=True),
+        loss=dataclasses.replace(config.loss, metric=1.0, cross_entropy=1.0),
+    )
+    assert same == paper
+    assert config.best_score == ("metric_adaptive_f" if config.loss.metric else "probability_adaptive_f")
+    assert network(config).multi_scale == config.model.multi_scale
+
+
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("mining", [True, False])
+@pytest.mark.parametrize("stop_centres", [True, False])
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.0, 1.0), (1.0, 0.0)])
+def test_flags_of_the_loss_reach_it(
+    squared: bool, mining: bool, stop_centres: bool, weights: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network is replaced by its outputs, which stand in for its parameters."""
+    rng = np.random.default_rng(0)
+    outputs = {
+        "features": rng.normal(size=(2, 6, 5, 3)).astype(np.float32),
+        "logits": rng.normal(size=(2, 6, 5, 2)).astype(np.float32),
+    }
+    batch = Batch(np.zeros((2, 6, 5, 3), np.uint8), rng.random((2, 6, 5)) < 0.3)
+
+    def apply(self: MENet, variables: Any, images: Any, **options: Any) -> Any:
+        return SimpleNamespace(**variables["params"]), {"batch_stats": {}}
+
+    monkeypatch.setattr(MENet, "apply", apply)
+    config = LossConfig(*weights, squared=squared, mining=mining, stop_centres=stop_centres)
+    ours = jax.value_and_grad(lambda params: total_loss(network(CONFIG), config, params, {}, batch)[0])(outputs)
+
+    def expected(params: dict[str, jax.Array]) -> jax.Array:
+        flags = {"squared": squared, "mining": mining, "stop_centres": stop_centres}
+        of_image = [
+            weights[0] * metric_loss(features, labels, **flags) + weights[1] * cross_entropy(logits, labels)
+            for features, logits, labels in zip(params["features"], params["logits"], batch.labels, strict=True)
+        ]
+        return (of_image[0] + of_image[1]) / 2
+
+    theirs = jax.value_and_grad(expected)(outputs)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), ours, theirs)
 
 
 def test_same_seed_same_parameters() -> None:
