@@ -1,7 +1,7 @@
 """From image files to files of saliency maps: what is written where, and the writing."""
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from menet_jax.images import Rgb, UnreadableImageError, read_image, resize_image
+from menet_jax.parallel import ahead
 from menet_jax.pictures import TINT
 from menet_jax.prediction import Predictor, full_size
 
@@ -102,8 +103,8 @@ def predict_files(
     """
     batch = predictor.batch_size
     with ThreadPoolExecutor(threads) as pool:
-        readings = _ahead(pool, partial(_read, size=predictor.size), jobs, 2 * batch)
-        yield from _ahead(pool, _write, _computed(predictor, readings, kind), batch)
+        readings = ahead(pool, partial(_read, size=predictor.size), jobs, 2 * batch)
+        yield from ahead(pool, _write, _computed(predictor, readings, kind), batch)
 
 
 def tinted(image: Rgb, saliency: UInt8[np.ndarray, "h w"]) -> Rgb:
@@ -192,13 +193,3 @@ def _write(computed: _Computed | UnreadableImageError) -> UnreadableImageError |
 
 def _save(array: np.ndarray, path: Path) -> None:
     Image.fromarray(array).save(path, "PNG", compress_level=3)  # half the time of the default, little larger
-
-
-def _ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
-    """`map` in threads and in order, at most `count` items ahead of what is taken."""
-    remaining = iter(items)
-    futures = deque(pool.submit(function, item) for item in islice(remaining, count))
-    while futures:
-        result = futures.popleft().result()
-        futures.extend(pool.submit(function, item) for item in islice(remaining, 1))
-        yield result

@@ -19,12 +19,13 @@ from PIL import Image
 
 from menet_jax.config import Config, ModelConfig
 from menet_jax.data import training_batches
-from menet_jax.evaluation import ImageResult, score_maps, workers
+from menet_jax.evaluation import ImageResult, score_maps
 from menet_jax.images import read_mask
 from menet_jax.map_folders import match, read_map
 from menet_jax.measures import pysodmetrics
 from menet_jax.metrics import DatasetScores, dataset_scores, score_image
 from menet_jax.model import ConvTranspose
+from menet_jax.parallel import workers
 from menet_jax.sources import open_split
 from menet_jax.training import Batch, create_state, make_optimizer, network, train_step
 from menet_jax.upsampling import conv_transpose_7x7

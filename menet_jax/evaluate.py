@@ -3,14 +3,13 @@
 or  python -m menet_jax.evaluate --maps NAME=FOLDER --masks FOLDER --dest FOLDER, or both at once.
 """
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import jax
 import tyro
@@ -18,12 +17,22 @@ from tqdm import tqdm
 
 from menet_jax import devices, reports, tables
 from menet_jax.arguments import named, refuse_doubles
-from menet_jax.evaluation import ImageResult, Result, open_sources, score_maps, score_run, workers
+from menet_jax.evaluation import ImageResult, Result, score_maps, score_run
+from menet_jax.inputs import (
+    Dataset,
+    NamedRun,
+    ScoringOptions,
+    check_counts,
+    check_dest,
+    open_datasets,
+    open_runs,
+    published_notes,
+    warn,
+)
 from menet_jax.map_folders import Match, match
 from menet_jax.measures import pysodmetrics
+from menet_jax.parallel import workers
 from menet_jax.prediction import Predictor
-from menet_jax.runs import TrainedRun, load_run
-from menet_jax.sources import NAMED, Source
 from menet_jax.training import Maps
 
 MASK_FOLDERS = frozenset(("gt", "mask", "masks"))
@@ -40,59 +49,34 @@ LISTED = 20
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ScoringOptions):
     """Score trained runs on datasets, and any method's saliency maps against masks, in one table.
 
     Maps are scored in 8 bits at the size of the ground truth, each stretched to 0 ... 255 first, as is usual. Exit
     status: 0; 1 if an image could not be scored, the rest being done; 2 for bad input, nothing being done.
     """
 
-    run: tuple[str, ...] = ()
-    """Run directories, as training wrote them. NAME=DIRECTORY calls one otherwise than its directory."""
-    data: tuple[str, ...] = ()
-    """Datasets to score the runs on: names or folders, as in training."""
-    split: Literal["train", "validation", "test", "all"] = "test"
-    """Which images of the datasets."""
     maps: tuple[str, ...] = ()
     """Folders of saliency maps, of any size and bit depth; NAME=FOLDER calls one otherwise than its folder."""
     masks: Path | None = None
     """Folder of masks to score the maps against, matched by stem."""
-    dest: Path | None = None
-    """Folder for tables, scores of every image, PR curves; none given: the table is only printed."""
-    overwrite: bool = False
-    """Replace the results in that folder."""
     measures: bool = False
     """S-measure, E-measure and weighted F too, by PySODMetrics."""
-    newest: bool = False
-    """Use the newest checkpoint of a run, not the best."""
-    batch_size: int = 8
-    """Images computed at once; rounded up to a multiple of the devices."""
-    threads: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    """Threads, or for many maps processes, that decode and score images; by default one for each core."""
-    skip_bad: bool = False
-    """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
-    cache: Path | None = None
-    """Where prepared datasets are kept; none given: where TFDS keeps them."""
-    device: Literal["cpu", "gpu", "tpu"] | None = None
-    """Fail unless JAX computes there; none given: wherever JAX does by default."""
-
-
-class Dataset(NamedTuple):
-    """A dataset to score runs on: its name, what tells its ground truth from others', and the splits of it."""
-
-    name: str
-    truth: str
-    sources: list[Source]
 
 
 class Work(NamedTuple):
     """All there is to score, opened and checked: runs on datasets, and folders of maps."""
 
     datasets: list[Dataset]
-    runs: list[tuple[str, str, TrainedRun]]  # name, source
+    runs: list[NamedRun]
     matches: list[tuple[str, str, Match]]  # name, source
     masks_name: str
     masks_truth: str
+
+    def published(self) -> dict[str, str]:
+        """Of every ground truth that the paper's numbers may be of: what the paper may call it."""
+        names = {dataset.truth: dataset.published for dataset in self.datasets if dataset.published}
+        return names | ({self.masks_truth: self.masks_name} if self.matches else {})
 
 
 def prepare(options: Options) -> Work:
@@ -106,34 +90,22 @@ def prepare(options: Options) -> Work:
         pysodmetrics()
     runs, folders = named("--run", options.run), named("--maps", options.maps)
     refuse_doubles("methods", [name for name, _ in (*runs, *folders)], "name them, NAME=FOLDER")
-    _check_dest(options)
+    check_dest(options)
     masks = options.masks.expanduser().resolve() if options.masks else Path()
     dataset = masks.parent if masks.name.lower() in MASK_FOLDERS else masks
     matches = [(name, str(folder), match(folder, masks)) for name, folder in folders]
-    trained = [(name, folder, load_run(folder, newest=options.newest, report=_warn)) for name, folder in runs]
-    refuse_doubles("datasets", [Path(spec).resolve().name for spec in options.data], "score them one after the other")
-    datasets = [_open(options, spec) for spec in options.data]  # last, for a new one takes its time
+    trained = open_runs(options, runs, warn)
+    datasets = open_datasets(options)  # last, for a new one takes its time
     if options.dest:
         options.dest.mkdir(parents=True, exist_ok=True)
-    return Work(
-        datasets,
-        [(name, f"{folder}, step {run.step}", run) for name, folder, run in trained],
-        matches,
-        dataset.name,
-        str(dataset),
-    )
+    return Work(datasets, trained, matches, dataset.name, str(dataset))
 
 
 def describe(options: Options, work: Work, used: Sequence[jax.Device]) -> str:
     """What the command says before it starts."""
     lines = [f"devices  {len(used)} × {used[0].device_kind} ({used[0].platform})"] if used else []
     lines += [f"data     {source.summary()}" for dataset in work.datasets for source in dataset.sources[:1]]
-    for name, source, run in work.runs:
-        score, value = run.score
-        weights = {"metric": run.config.loss.metric, "probability": run.config.loss.cross_entropy}
-        untrained = "".join(f"; its loss did not train the {kind} map" for kind in weights if not weights[kind])
-        validated = "not validated" if value is None else f"validation {score} {value:.3f}"
-        lines.append(f"run      {name}: {source}, {validated}{untrained}")
+    lines += [f"run      {run.summary()}" for run in work.runs]
     lines += [
         f"maps     {name}: {source}, {len(found.pairs):,} of {len(found):,}" for name, source, found in work.matches
     ]
@@ -143,17 +115,17 @@ def describe(options: Options, work: Work, used: Sequence[jax.Device]) -> str:
 def evaluate(options: Options, work: Work, used: Sequence[jax.Device]) -> list[Result]:
     """Score everything, with a progress bar; folders of maps first."""
     maps = sum(len(found.pairs) for _, _, found in work.matches)
-    per_run = sum(len(source) for dataset in work.datasets for source in dataset.sources)
+    per_run = sum(dataset.images for dataset in work.datasets)
     processes = maps >= (PROCESSES_FROM_WITH_MEASURES if options.measures else PROCESSES_FROM)
     with tqdm(total=maps + len(work.runs) * per_run, unit="image", dynamic_ncols=True) as bar:
         with workers(options.threads, processes=processes) as pool:
             results = [_score_folder(options, work, entry, pool, bar) for entry in work.matches]
         with workers(options.threads, processes=False) as pool:
-            for name, source, run in work.runs:
-                predictor = Predictor(run.config, run.variables, used, min(options.batch_size, per_run))
+            for run in work.runs:
+                predictor = Predictor(run.trained.config, run.trained.variables, used, min(options.batch_size, per_run))
                 for dataset in work.datasets:
-                    bar.set_description(f"{name} on {dataset.name}")
-                    results += _score_dataset(options, predictor, (name, source), dataset, pool, bar)
+                    bar.set_description(f"{run.name} on {dataset.name}")
+                    results += _score_dataset(options, predictor, run, dataset, pool, bar)
     return results
 
 
@@ -181,14 +153,18 @@ def main(arguments: Sequence[str]) -> int:
     print(describe(options, work, used))
     try:
         results = evaluate(options, work, used)
-        print(tables.as_text(reports.records(results), reports.columns(options.measures)))
+        published = work.published() if options.published else {}
+        print(tables.as_text(reports.records(results, published), reports.columns(options.measures)))
+        if options.published:
+            names = [dataset.published or dataset.name for dataset in work.datasets]
+            print(*published_notes(names + [work.masks_name] * bool(work.matches)), sep="\n")
         found = [irregularities(result) for result in results]
         for note in dict.fromkeys(note for _, notes in found for note in notes):
             print(f"note: {note}")
         for problem in (problem for problems, _ in found for problem in problems):
             print(f"error: {problem}", file=sys.stderr)
         if options.dest:
-            written = reports.write(results, options.measures, options.dest)
+            written = reports.write(results, options.measures, options.dest, published)
             print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -229,7 +205,7 @@ def _score_folder(
 def _score_dataset(
     options: Options,
     predictor: Predictor,
-    run: tuple[str, str],
+    run: NamedRun,
     dataset: Dataset,
     pool: Executor,
     bar: "tqdm[NoReturn]",
@@ -241,15 +217,13 @@ def _score_dataset(
                 images[kind].append(image)
             bar.update()
     return [
-        Result(dataset.name, dataset.truth, run[0], kind, run[1], len(scored), tuple(scored))
+        Result(dataset.name, dataset.truth, run.name, kind, run.source, len(scored), tuple(scored))
         for kind, scored in images.items()
     ]
 
 
 def _check_flags(options: Options) -> None:
-    for name in ("batch_size", "threads"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)}: must be at least 1")
+    check_counts(options)
     if not options.run and not options.maps:
         raise ValueError("nothing to score: give --run RUN --data DATASET, or --maps NAME=FOLDER --masks FOLDER")
     if bool(options.run) != bool(options.data):
@@ -258,29 +232,9 @@ def _check_flags(options: Options) -> None:
         raise ValueError("--maps and --masks belong together: maps are scored against a folder of masks")
 
 
-def _check_dest(options: Options) -> None:
-    dest = options.dest
-    if dest and dest.exists() and not dest.is_dir():
-        raise ValueError(f"--dest {dest}: is a file, and a folder is needed")
-    if dest and (dest / reports.RESULTS).exists() and not options.overwrite:
-        raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
-
-
-def _open(options: Options, spec: str) -> Dataset:
-    sources = open_sources(spec, options.split, options.cache, options.skip_bad)
-    folder = Path(spec).expanduser().resolve()
-    name, truth = (spec, spec) if spec in NAMED else (folder.name, str(folder))
-    part = "" if options.split == "all" else f" ({options.split})"
-    return Dataset(name + part, truth + part, sources)
-
-
 def _some(names: Sequence[str], separator: str = ", ") -> str:
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return separator.join(names[:LISTED]) + more
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

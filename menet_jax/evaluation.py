@@ -4,14 +4,11 @@ Images are scored in threads or, where there are many, in processes: counting pi
 threads use little more than one core, but processes take seconds to start.
 """
 
-import signal
 from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -122,22 +119,6 @@ def open_sources(spec: str, split: str, cache: Path | None = None, skip_bad: boo
     return opened
 
 
-@contextmanager
-def workers(count: int, *, processes: bool) -> Iterator[Executor]:
-    """A pool of threads or of processes; what it has not begun is dropped in the end.
-
-    Processes begin afresh: copies of this one would share locks with threads that they do not have.
-    """
-    if processes:
-        pool: Executor = ProcessPoolExecutor(count, get_context("spawn"), _leave_interrupts)
-    else:
-        pool = ThreadPoolExecutor(count)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def score_maps(match: Match, pool: Executor, *, measures: bool) -> Iterator[ImageResult | str]:
     """Score the maps of a folder at their masks' sizes, in order of name.
 
@@ -173,17 +154,12 @@ def score_run(
     scored: deque[Iterator[Mapping[str, ImageResult]]] = deque()
     for batch in batches:
         maps = predictor.evaluate(list(batch["image"][batch["valid"]]))
-        score = partial(_score_both, measures=measures)
+        score = partial(score_both, measures=measures)
         scored.append(pool.map(score, batch["file_names"], maps, batch["masks"]))
         if len(scored) > 1:
             yield from scored.popleft()
     for rest in scored:
         yield from rest
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches every process of the terminal; the one that started the others ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _score_pair(pair: tuple[Path, Path], measures: bool) -> ImageResult | str:
@@ -196,7 +172,7 @@ def _score_pair(pair: tuple[Path, Path], measures: bool) -> ImageResult | str:
     return _score(path.name, fitted, mask, measures, resized=saliency.shape != mask.shape)
 
 
-def _score_both(name: str, maps: Maps, mask: Bool[np.ndarray, "h w"], measures: bool) -> dict[str, ImageResult]:
+def score_both(name: str, maps: Maps, mask: Bool[np.ndarray, "h w"], measures: bool) -> dict[str, ImageResult]:
     shape = (mask.shape[0], mask.shape[1])
     results = {}
     for kind, small in maps._asdict().items():

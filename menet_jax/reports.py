@@ -4,12 +4,13 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from menet_jax import tables
+from menet_jax import published, tables
 from menet_jax.evaluation import Result
 from menet_jax.measures import MEASURES
 from menet_jax.plots import PrCurve, pr_curves, save
@@ -32,27 +33,41 @@ def columns(measures: bool) -> tuple[Score, ...]:
     return SCORES + MEASURES if measures else SCORES
 
 
-def records(results: Sequence[Result]) -> list[Record]:
-    """The results as rows, those of the same images together, in order of first appearance."""
-    order = list(dict.fromkeys(result.truth for result in results))
-    return [
-        Record(
-            f"{result.truth}, {result.of} images",
-            {
-                "dataset": result.dataset,
-                "method": result.method,
-                "map": result.kind,
-                "images": f"{len(result.images)}" if result.complete else f"{len(result.images)}/{result.of}",
-                "source": result.source,
-            },
-            result.numbers(),
-            competes=result.complete,
-        )
-        for result in sorted(results, key=lambda result: order.index(result.truth))
-    ]
+def records(results: Sequence[Result], published_names: Mapping[str, str] | None = None) -> list[Record]:
+    """The results as rows, those of the same images together, in order of first appearance.
+
+    Args:
+        results: what was measured.
+        published_names: of a ground truth, what the paper may call it: its own numbers come after what was measured.
+    """
+    names = published_names or {}
+    table = []
+    for truth in dict.fromkeys(result.truth for result in results):
+        table += [_record(result) for result in results if result.truth == truth]
+        group, dataset = table[-1].group, table[-1].labels["dataset"]
+        for row in published.rows(names.get(truth, ""), published.CLEAN_TABLES):
+            table.append(published.record(group, dataset, row, row.values, row.source))
+    return table
 
 
-def write(results: Sequence[Result], measures: bool, dest: Path) -> list[Path]:
+def _record(result: Result) -> Record:
+    return Record(
+        f"{result.truth}, {result.of} images",
+        {
+            "dataset": result.dataset,
+            "method": result.method,
+            "map": result.kind,
+            "images": f"{len(result.images)}" if result.complete else f"{len(result.images)}/{result.of}",
+            "source": result.source,
+        },
+        result.numbers(),
+        competes=result.complete,
+    )
+
+
+def write(
+    results: Sequence[Result], measures: bool, dest: Path, published_names: Mapping[str, str] | None = None
+) -> list[Path]:
     """Write everything into a folder that exists.
 
     `results.csv`, `results.md` and `results.tex` are the table, `results.json` with what was missing as well;
@@ -62,12 +77,12 @@ def write(results: Sequence[Result], measures: bool, dest: Path) -> list[Path]:
     Returns:
         the files written.
     """
-    table, scores = records(results), columns(measures)
+    table, scores = records(results, published_names), columns(measures)
     texts = {
         "results.csv": tables.as_csv(table, scores),
         "results.md": tables.as_markdown(table, scores),
         "results.tex": tables.as_latex(table, scores),
-        RESULTS: _json(results, scores),
+        RESULTS: _json(results, scores, published_names or {}),
         "images.csv": _images_csv(results),
     }
     for name, text in texts.items():
@@ -89,6 +104,15 @@ def curves(results: Sequence[Result]) -> np.ndarray:
     return np.array(rows, [*texts, ("precision", "f8", 256), ("recall", "f8", 256)])
 
 
+def file_name(name: str, taken: set[str]) -> str:
+    """The name in characters that files may have, and not one of those taken, to which it is added."""
+    name = re.sub(r"-?_-?", "_", re.sub(r"[^\w.-]+", "-", name)).strip("-_")
+    while name in taken:  # two datasets may have names that differ in such characters only
+        name += "_"
+    taken.add(name)
+    return name
+
+
 def _figures(results: Sequence[Result], dest: Path) -> list[Path]:
     drawn: dict[str, list[Result]] = {}
     for result in results:
@@ -96,10 +120,7 @@ def _figures(results: Sequence[Result], dest: Path) -> list[Path]:
             drawn.setdefault(result.truth, []).append(result)
     files, taken = [], set[str]()
     for group in drawn.values():
-        name = re.sub(r"[^\w.-]+", "_", f"pr_{group[0].dataset}").strip("_")
-        while name in taken:  # two datasets may have names that differ in such characters only
-            name += "_"
-        taken.add(name)
+        name = file_name(f"pr_{group[0].dataset}", taken)
         files += save(pr_curves([_curve(result) for result in group], group[0].dataset), dest / name)
     return files
 
@@ -112,7 +133,7 @@ def _curve(result: Result) -> PrCurve:
     return PrCurve(f"{result.method} ({result.source}{kind}{part})", scores.precision, scores.recall)
 
 
-def _json(results: Sequence[Result], scores: Sequence[Score]) -> str:
+def _json(results: Sequence[Result], scores: Sequence[Score], published_names: Mapping[str, str]) -> str:
     rows = [
         {
             "dataset": result.dataset,
@@ -131,7 +152,13 @@ def _json(results: Sequence[Result], scores: Sequence[Score]) -> str:
         }
         for result in results
     ]
-    return json.dumps({"results": rows, "legend": {score.name: score.about for score in scores}}, indent=2) + "\n"
+    paper = [
+        {"ground_truth": truth, **asdict(row)}
+        for truth, name in published_names.items()
+        for row in published.rows(name, published.CLEAN_TABLES)
+    ]
+    legend = {score.name: score.about for score in scores}
+    return json.dumps({"results": rows, "published": paper, "legend": legend}, indent=2) + "\n"
 
 
 def _images_csv(results: Sequence[Result]) -> str:

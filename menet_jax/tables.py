@@ -40,12 +40,14 @@ class Record:
         labels: heading → text, the same headings in every record of a table.
         scores: name → value.
         competes: False where the scores are not comparable with the others' and so can never be the best.
+        digits: decimals shown of its scores, where fewer are known than the others have.
     """
 
     group: str
     labels: Mapping[str, str]
     scores: Mapping[str, float]
     competes: bool = True
+    digits: int = DIGITS
 
 
 def best(records: Sequence[Record], score: Score) -> list[bool]:
@@ -75,8 +77,12 @@ def as_text(records: Sequence[Record], scores: Sequence[Score]) -> str:
     """Aligned columns for a terminal or a log; the best are marked with a star."""
     cells = _cells(records, scores, lambda number: f"{number}*")
     labels = len(records[0].labels) if records else 0
-    # A plain number ends where a starred one does without its star.
-    cells = [[text if text.endswith("*") or i < labels else f"{text} " for i, text in enumerate(row)] for row in cells]
+    # A plain number ends where a starred one does without its star, and a shorter one has its point where they do.
+    blanks = [0, *(DIGITS - record.digits for record in records)]
+    cells = [
+        [text if text.endswith("*") or i < labels else text + " " * (1 + blank) for i, text in enumerate(row)]
+        for row, blank in zip(cells, blanks, strict=True)
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join(
@@ -143,7 +149,7 @@ def _cells(records: Sequence[Record], scores: Sequence[Score], emphasised: Calla
     for index, record in enumerate(records):
         row = list(record.labels.values())
         for score in scores:
-            number = f"{record.scores[score.name]:.{DIGITS}f}" if score.name in record.scores else ABSENT
+            number = f"{record.scores[score.name]:.{record.digits}f}" if score.name in record.scores else ABSENT
             row.append(emphasised(number) if bests[score.name][index] else number)
         rows.append(row)
     return rows

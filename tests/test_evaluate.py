@@ -139,6 +139,28 @@ def test_maps_are_scored_as_the_metrics_say(dataset: Path, maps: Path, tmp_path:
     assert (dest / "pr_discs.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_published_numbers_stand_beside_measured_ones(maps: Path, dataset: Path, tmp_path: Path) -> None:
+    masks, dest = tmp_path / "ecssd" / "masks", tmp_path / "dest"
+    shutil.copytree(dataset / "masks", masks)
+    ours: list[str | Path] = ["--maps", f"ours={maps}", "--masks", masks, "--dest", dest]
+    assert command(*ours).out.count("published") == 0  # only where asked for
+    done = command(*ours, "--published", "--overwrite")
+    assert done.code == 0, done.err
+    with (dest / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows[:2] + rows[-4:]] == ["ours", "MC", "CE-plain", "CE-only", "AML", "Lu's"]
+    menet = next(row for row in rows if row["method"] == "MEnet")
+    assert (menet["adaptive_f"], menet["mae"], menet["map"]) == ("0.88", "0.06", "metric")
+    assert menet["source"] == "published, Table I, Section IV-E2" and menet["max_mean_f"] == ""
+    assert [row["source"].startswith("published, ") for row in rows] == [False] + [True] * (len(rows) - 1)
+    assert "*" not in (line := next(line for line in done.out.splitlines() if "MEnet" in line)) and "0.880" in line
+    content = json.loads((dest / "results.json").read_text())
+    assert len(content["results"]) == 1 and len(content["published"]) == len(rows) - 1
+
+    unknown = command("--maps", maps, "--masks", dataset / "masks", "--published")
+    assert "note: published: the paper has no numbers of discs; it has of DUT-OMRON" in unknown.out
+
+
 def test_nothing_is_skipped_silently(dataset: Path, maps: Path, tmp_path: Path) -> None:
     folder, masks, dest = tmp_path / "holey", tmp_path / "gt", tmp_path / "dest"
     shutil.copytree(maps, folder)

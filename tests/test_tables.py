@@ -43,6 +43,14 @@ def test_text_is_aligned_with_the_best_starred() -> None:
     assert lines[-2:] == legend([F, MAE]) == ["f_a: an F; higher is better", "mae: an error; lower is better"]
 
 
+def test_fewer_decimals_where_fewer_are_known() -> None:
+    known = Record("sod", {"data": "sod", "method": "paper"}, {"f_a": 0.88}, competes=False, digits=3)
+    lines = as_text([*RECORDS[:2], known], [F]).splitlines()
+    assert lines[3].split() == ["sod", "paper", "0.880"]
+    assert len({line.index(".") for line in lines[1:4]}) == 1
+    assert "0.880 &" not in as_latex([known], [F]) and "0.880 \\" in as_latex([known], [F])
+
+
 def test_csv_has_numbers_in_full() -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(RECORDS, [F, MAE]))))
     assert [row["method"] for row in rows] == ["one", "two_%|", "three", "partial", "one"]

@@ -1,0 +1,155 @@
+"""What commands that score are given: runs, datasets and folders, opened and checked before anything is computed."""
+
+import os
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from menet_jax import published, reports
+from menet_jax.arguments import refuse_doubles
+from menet_jax.evaluation import open_sources
+from menet_jax.runs import TrainedRun, load_run
+from menet_jax.sources import NAMED, Source
+
+PUBLISHED_SPLITS = ("test", "all")
+"""Splits beside whose scores published ones are of use."""
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """The flags that all commands have that score runs on datasets."""
+
+    run: tuple[str, ...] = ()
+    """Run directories, as training wrote them. NAME=DIRECTORY calls one otherwise than its directory."""
+    data: tuple[str, ...] = ()
+    """Datasets to score the runs on: names or folders, as in training."""
+    split: Literal["train", "validation", "test", "all"] = "test"
+    """Which images of the datasets."""
+    dest: Path | None = None
+    """Folder for tables, figures and the scores of every image; none given: the table is only printed."""
+    overwrite: bool = False
+    """Replace the results in that folder."""
+    published: bool = False
+    """The paper's own numbers on these datasets too, in rows that say so. Datasets are recognised by name."""
+    newest: bool = False
+    """Use the newest checkpoint of a run, not the best."""
+    batch_size: int = 8
+    """Images computed at once; rounded up to a multiple of the devices."""
+    threads: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Threads, or where there is much to do processes, that decode and score images; by default one for each core."""
+    skip_bad: bool = False
+    """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
+    cache: Path | None = None
+    """Where prepared datasets are kept; none given: where TFDS keeps them."""
+    device: Literal["cpu", "gpu", "tpu"] | None = None
+    """Fail unless JAX computes there; none given: wherever JAX does by default."""
+
+
+class Dataset(NamedTuple):
+    """A dataset to score runs on.
+
+    Attributes:
+        name: what it is called, with the split.
+        truth: tells its ground truth from others'.
+        sources: the splits of it.
+        published: what the paper may call it; None if these are not the images that it scores.
+    """
+
+    name: str
+    truth: str
+    sources: list[Source]
+    published: str | None
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return sum(len(source) for source in self.sources)
+
+
+class NamedRun(NamedTuple):
+    """A run, what it is called, and where it came from: what is printed with every number of it."""
+
+    name: str
+    source: str
+    trained: TrainedRun
+
+    def summary(self) -> str:
+        """One line for the user."""
+        score, value = self.trained.score
+        loss = self.trained.config.loss
+        weights = {"metric": loss.metric, "probability": loss.cross_entropy}
+        untrained = "".join(f"; its loss did not train the {kind} map" for kind in weights if not weights[kind])
+        validated = "not validated" if value is None else f"validation {score} {value:.3f}"
+        return f"{self.name}: {self.source}, {validated}{untrained}"
+
+
+def check_counts(options: ScoringOptions) -> None:
+    """Raise ValueError if there is nothing to work with."""
+    for name in ("batch_size", "threads"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)}: must be at least 1")
+
+
+def check_dest(options: ScoringOptions) -> None:
+    """Raise ValueError if results cannot be written where they are to be."""
+    dest = options.dest
+    if dest and dest.exists() and not dest.is_dir():
+        raise ValueError(f"--dest {dest}: is a file, and a folder is needed")
+    if dest and (dest / reports.RESULTS).exists() and not options.overwrite:
+        raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
+
+
+def open_runs(
+    options: ScoringOptions, folders: Sequence[tuple[str, Path]], report: Callable[[str], None]
+) -> list[NamedRun]:
+    """Load the runs in these folders, of these names.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_run` does.
+    """
+    runs = []
+    for name, folder in folders:
+        run = load_run(folder, newest=options.newest, report=report)
+        trained_on = ", trained with distortions" if run.config.data.distort else ""
+        runs.append(NamedRun(name, f"{folder}, step {run.step}{trained_on}", run))
+    return runs
+
+
+def open_datasets(options: ScoringOptions) -> list[Dataset]:
+    """Open the datasets, preparing new ones, which takes its time.
+
+    Raises:
+        ValueError, FileNotFoundError: as `open_sources` does; or two have the same name.
+    """
+    refuse_doubles("datasets", [Path(spec).resolve().name for spec in options.data], "score them one after the other")
+    return [_open(options, spec) for spec in options.data]
+
+
+def published_notes(names: Collection[str]) -> list[str]:
+    """What is to be known of the published rows beside results on datasets of these names; a line each."""
+    unknown = [name for name in names if published.dataset_name(name) is None]
+    notes = [
+        "published: the paper's own numbers, adaptive_f and mae, of MEnet's metric map; the images, distortions and "
+        "programs behind them need not be those of the other rows"
+    ]
+    if unknown:
+        notes.append(
+            f"published: the paper has no numbers of {', '.join(unknown)}; it has of "
+            f"{', '.join(published.dataset_names())}, recognised by these names"
+        )
+    return [f"note: {note}" for note in notes[len(unknown) == len(names) :]]  # no row, no note of rows
+
+
+def warn(message: str) -> None:
+    """Say something that does not end the work."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _open(options: ScoringOptions, spec: str) -> Dataset:
+    sources = open_sources(spec, options.split, options.cache, options.skip_bad)
+    folder = Path(spec).expanduser().resolve()
+    name, truth = (spec, spec) if spec in NAMED else (folder.name, str(folder))
+    part = "" if options.split == "all" else f" ({options.split})"
+    return Dataset(name + part, truth + part, sources, name if options.split in PUBLISHED_SPLITS else None)
