@@ -1,0 +1,176 @@
+"""The command `python -m menet_jax.robustness distortion`: its flags, and what it says and does."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from tqdm import tqdm
+
+from menet_jax import devices, distortion_reports, tables
+from menet_jax.arguments import named, refuse_doubles
+from menet_jax.distortion_study import Condition, Conditions, Outcome, conditions, folders, study
+from menet_jax.distortions import QUALITIES, QUALITY_RANGE, SIGMA_RANGE, SIGMAS
+from menet_jax.inputs import (
+    Dataset,
+    NamedRun,
+    ScoringOptions,
+    check_counts,
+    check_dest,
+    open_datasets,
+    open_runs,
+    published_notes,
+    warn,
+)
+from menet_jax.parallel import workers
+from menet_jax.prediction import Predictor
+
+LISTED = 20
+"""Images named at most that could not be scored."""
+
+
+@dataclass(frozen=True)
+class Distortion(ScoringOptions):
+    """Score runs on distorted images: Table II and Figure 9.
+
+    Images are distorted at their own full size, in 8 bits, and the same for the same file name and seed, on every
+    machine. Exit status: 0; 1 if an image could not be scored, the rest being done; 2 for bad input, nothing being
+    done.
+    """
+
+    sigma_range: tuple[float, float] = SIGMA_RANGE
+    """Noise of random strength, drawn for each image: lowest and highest σ, on the scale 0…255."""
+    quality_range: tuple[int, int] = QUALITY_RANGE
+    """JPEG compression of random quality, drawn for each image: lowest and highest, within 1…100."""
+    sigmas: tuple[float, ...] = SIGMAS
+    """Noise of fixed strengths, the points of a curve; none given after the flag: no curve."""
+    qualities: tuple[int, ...] = QUALITIES
+    """JPEG compression of fixed qualities, the same."""
+    severities: bool = False
+    """The five severities of ImageCorruptions too, of noise and of compression."""
+    seed: int = 0
+    """Another seed draws other noise and other random strengths."""
+    save_images: Path | None = None
+    """Write the images as they were scored, as PNG, and their masks: a dataset for each dataset and distortion."""
+
+
+class Work(NamedTuple):
+    """All there is to do, opened and checked."""
+
+    wanted: Conditions
+    datasets: list[Dataset]
+    runs: list[NamedRun]
+    saved: dict[tuple[str, Condition], Path]
+
+    @property
+    def maps(self) -> int:
+        """How many are to be scored; where there are no runs, how many images are to be saved."""
+        images = sum(dataset.images for dataset in self.datasets)
+        return images * len(self.wanted.all()) * max(len(self.runs), 1)
+
+
+def prepare(options: Distortion) -> Work:
+    """Open and check everything, before anything is computed.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    check_counts(options)
+    if not options.data or not (options.run or options.save_images):
+        raise ValueError("nothing to do: give --run RUN --data DATASET, or --data DATASET --save-images FOLDER")
+    wanted = conditions(
+        options.sigma_range, options.quality_range, options.sigmas, options.qualities, options.severities
+    )
+    folders_of_runs = named("--run", options.run)
+    refuse_doubles("runs", [name for name, _ in folders_of_runs], "name them, NAME=FOLDER")
+    check_dest(options)
+    runs = open_runs(options, folders_of_runs, warn)
+    datasets = open_datasets(options)  # last, for a new one takes its time
+    saved = folders(options.save_images.expanduser(), datasets, wanted) if options.save_images else {}
+    for folder in saved.values():
+        if folder.exists():
+            raise ValueError(f"--save-images {options.save_images}: holds {folder.name} already; name another folder")
+    for folder in saved.values():
+        for kind in ("images", "masks"):
+            (folder / kind).mkdir(parents=True)
+    if options.dest:
+        options.dest.mkdir(parents=True, exist_ok=True)
+    return Work(wanted, datasets, runs, saved)
+
+
+def describe(options: Distortion, work: Work, used: Sequence[jax.Device]) -> str:
+    """What the command says before it starts."""
+    lines = [f"devices      {len(used)} × {used[0].device_kind} ({used[0].platform})"] if used else []
+    lines += [f"data         {dataset.sources[0].summary()}" for dataset in work.datasets]
+    lines += [f"run          {run.summary()}" for run in work.runs]
+    lines += [f"distortions  {', '.join(condition.label for condition in work.wanted.all())}; seed {options.seed}"]
+    lines += [f"saving       {len(work.saved)} folders in {options.save_images}"] if work.saved else []
+    return "\n".join(lines)
+
+
+def run(options: Distortion) -> int:
+    """Do what the command line asks for; the exit status, see `Distortion`."""
+    try:
+        used = devices.select(options.device) if options.run else []
+        devices.enable_compilation_cache()
+        work = prepare(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(describe(options, work, used))
+    try:
+        outcomes, problems = _study(options, work, used)
+        if outcomes:
+            _report(options, work, outcomes)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        whole = f"; the images in {options.save_images} are whole, but not all" if work.saved else ""
+        print(f"stopped; no results were written{whole}", file=sys.stderr)
+        return 128 + signal.SIGINT
+    if work.saved:
+        print(f"saved {len(work.saved)} folders of images and masks in {options.save_images}")
+    if problems:
+        print(f"error: {len(problems):,} images could not be read or distorted:", file=sys.stderr)
+        print(*(f"  {problem}" for problem in problems[:LISTED]), sep="\n", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _study(options: Distortion, work: Work, used: Sequence[jax.Device]) -> tuple[list[Outcome], list[str]]:
+    problems = list[str]()
+    with ExitStack() as stack:
+        bar = stack.enter_context(tqdm(total=work.maps, unit="image", dynamic_ncols=True))
+        pool = stack.enter_context(workers(options.threads, processes=False))
+        batch = min(options.batch_size, work.maps)
+        predictors = [Predictor(run.trained.config, run.trained.variables, used, batch) for run in work.runs]
+        outcomes = study(
+            work.datasets,
+            work.runs,
+            predictors,
+            work.wanted,
+            seed=options.seed,
+            saved=work.saved,
+            pool=pool,
+            done=bar.update,
+            problem=problems.append,
+        )
+    return outcomes, problems
+
+
+def _report(options: Distortion, work: Work, outcomes: Sequence[Outcome]) -> None:
+    table = distortion_reports.table_2(outcomes, work.wanted, options.published)
+    print(tables.as_text(table, distortion_reports.table_2_columns(work.wanted)))
+    if work.wanted.fixed:
+        print("\n" + tables.as_text(distortion_reports.strengths(outcomes), distortion_reports.SCORES))
+    if options.published:
+        print(*published_notes([dataset.published or dataset.name for dataset in work.datasets]), sep="\n")
+    if options.dest:
+        written = distortion_reports.write(
+            outcomes, work.wanted, seed=options.seed, with_published=options.published, dest=options.dest
+        )
+        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")

@@ -1,0 +1,26 @@
+"""How robust runs are:  python -m menet_jax.robustness distortion --run RUN --data DATASET --dest FOLDER"""
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from menet_jax import distortion_command
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; its exit status, as its options say."""
+    options = tyro.extras.subcommand_cli_from_dict(
+        {"distortion": distortion_command.Distortion},
+        args=arguments,
+        prog="python -m menet_jax.robustness",
+        description="Measure how robust trained runs are.",
+    )
+    match options:
+        case distortion_command.Distortion():
+            return distortion_command.run(options)
+    raise TypeError(f"no command takes {options!r}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
