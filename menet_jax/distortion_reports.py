@@ -10,7 +10,7 @@ from pathlib import Path
 from menet_jax import published, reports, tables
 from menet_jax.distortion_study import Condition, Conditions, Outcome
 from menet_jax.distortions import Jpeg, Noise
-from menet_jax.strength_curves import StrengthCurve, strength_curves
+from menet_jax.plots import StrengthCurve, save, strength_curves
 from menet_jax.tables import Record, Score
 
 SCORES = tuple(score for score in reports.SCORES if score.name in ("adaptive_f", "mae"))
@@ -189,7 +189,7 @@ def _figures(outcomes: Sequence[Outcome], wanted: Conditions, dest: Path) -> lis
             for name in dict.fromkeys(outcome.run.name for outcome in group)
         ]
         stem = dest / reports.file_name(f"strengths_{dataset.name}_{kind}", taken)
-        files += strength_curves(curves, f"{dataset.name}, {dataset.images} images, {kind} map", stem)
+        files += save(strength_curves(curves, f"{dataset.name}, {dataset.images} images, {kind} map"), stem)
     return files
 
 

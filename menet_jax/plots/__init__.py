@@ -7,5 +7,15 @@ from menet_jax.plots.comparisons import comparison, failures
 from menet_jax.plots.curves import PrCurve, pr_curves
 from menet_jax.plots.page import save
 from menet_jax.plots.scales import scale_maps
+from menet_jax.plots.strengths import StrengthCurve, strength_curves
 
-__all__ = ["PrCurve", "comparison", "failures", "pr_curves", "save", "scale_maps"]
+__all__ = [
+    "PrCurve",
+    "StrengthCurve",
+    "comparison",
+    "failures",
+    "pr_curves",
+    "save",
+    "scale_maps",
+    "strength_curves",
+]

@@ -1,16 +1,15 @@
 """Figure 9: scores over the strength of a distortion."""
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, product
-from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from menet_jax.figures import COLOURS, COLUMN, DASHES, LEGEND_CHARACTERS
+from menet_jax.plots.curves import LEGEND_TEXT, LINE_HEIGHT
+from menet_jax.plots.page import COLOURS, COLUMN, DASHES, SMALL, TICK, TITLE, wrapped
 
 SPAN = 0.1
 """Scores between the lower and the upper end of an axis, at least."""
@@ -36,18 +35,14 @@ class StrengthCurve:
     jpeg: dict[int, tuple[float, float]]
 
 
-def strength_curves(curves: Sequence[StrengthCurve], title: str, stem: Path) -> list[Path]:
-    """Draw adaptive F and MAE over σ and over JPEG quality, one line a curve: `<stem>.png` and `<stem>.pdf`.
+def strength_curves(curves: Sequence[StrengthCurve], title: str) -> Figure:
+    """Adaptive F and MAE over σ and over JPEG quality, one line a curve (Figure 9).
 
     Distortion grows to the right in both. The thin dotted lines are the scores without any. Scores span `SPAN` at
     least, lest a change of no account fill the figure.
-
-    Returns:
-        the files written.
     """
-    wrapper = textwrap.TextWrapper(LEGEND_CHARACTERS, subsequent_indent="  ", break_on_hyphens=False)
-    labels = [wrapper.fill(curve.label) for curve in curves]
-    legend_height = 0.13 * (sum(label.count("\n") + 1 for label in labels) + 1)
+    labels = [wrapped(curve.label, LEGEND_TEXT) for curve in curves]
+    legend_height = LINE_HEIGHT * (sum(label.count("\n") + 1 for label in labels) + 1) + 0.1
     figure = Figure(figsize=(COLUMN, 3.0 + legend_height), layout="constrained")
     kinds = [kind for kind in AXES if any(getattr(curve, kind) for curve in curves)]
     panels = figure.subplots(2, len(kinds), sharex="col", sharey="row", squeeze=False)
@@ -59,29 +54,26 @@ def strength_curves(curves: Sequence[StrengthCurve], title: str, stem: Path) -> 
             panel.plot(
                 list(points), [scores[row] for scores in points.values()], linewidth=1.2, markersize=2.5, **style
             )
-        panel.tick_params(labelsize=6)
+        panel.tick_params(labelsize=SMALL)
         panel.grid(color="0.88", linewidth=0.5)
         if column == 0:
-            panel.set_ylabel(score, fontsize=7)
+            panel.set_ylabel(score, fontsize=TICK)
         if row == 1:
-            panel.set_xlabel(AXES[kind], fontsize=7)
+            panel.set_xlabel(AXES[kind], fontsize=TICK)
     for row in panels:
         low, high = row[0].get_ylim()
         margin = max(0.0, SPAN - (high - low)) / 2
         row[0].set_ylim(low - margin, high + margin)
     if "jpeg" in kinds:
         panels[0, kinds.index("jpeg")].invert_xaxis()  # and of the panel below, which shares it
-    figure.suptitle(title, fontsize=8)
+    figure.suptitle(title, fontsize=TITLE)
     handles = [
         Line2D([], [], markersize=2.5, linewidth=1.2, label=label, **style)
         for label, style in zip(labels, _styles(), strict=False)
     ]
     handles.append(Line2D([], [], color="0.4", linestyle=":", linewidth=0.7, label="without distortion"))
-    figure.legend(handles=handles, loc="outside lower left", fontsize=6, frameon=False, handlelength=3)
-    files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
-    figure.savefig(files[0], dpi=300)
-    figure.savefig(files[1], metadata={"CreationDate": None})  # the same numbers give the same file
-    return files
+    figure.legend(handles=handles, loc="outside lower left", fontsize=SMALL, frameon=False, handlelength=3)
+    return figure
 
 
 def _styles() -> Iterator[dict[str, Any]]:
