@@ -82,6 +82,8 @@ def prepare(options: Distortion) -> Work:
     check_counts(options)
     if not options.data or not (options.run or options.save_images):
         raise ValueError("nothing to do: give --run RUN --data DATASET, or --data DATASET --save-images FOLDER")
+    if options.dest and not options.run:
+        raise ValueError(f"--dest {options.dest}: without --run there are no results to write")
     wanted = conditions(
         options.sigma_range, options.quality_range, options.sigmas, options.qualities, options.severities
     )
@@ -121,6 +123,9 @@ def run(options: Distortion) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped before anything was computed", file=sys.stderr)
+        return 128 + signal.SIGINT
     print(describe(options, work, used))
     try:
         outcomes, problems = _study(options, work, used)

@@ -303,6 +303,7 @@ def test_impossible_requests_are_refused_in_a_line(run: Path, dataset: Path, cac
         ([], "nothing to do"),
         (["--run", run], "nothing to do"),
         (["--data", dataset], "nothing to do"),
+        (["--data", dataset, "--save-images", tmp_path / "new", "--dest", tmp_path], "without --run"),
         ([*both, "--sigma-range", "9", "5"], "9.0 ... 5.0"),
         ([*both, "--quality-range", "5", "101"], "5 ... 101"),
         ([*both, "--sigmas", "-1"], "-1.0"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import flax
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -158,13 +159,19 @@ def test_ablations_differ_from_the_paper_in_network_and_loss_alone(name: str) ->
     assert network(config).multi_scale == config.model.multi_scale
 
 
-@pytest.mark.parametrize("squared", [True, False])
-@pytest.mark.parametrize("mining", [True, False])
-@pytest.mark.parametrize("stop_centres", [True, False])
-@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.0, 1.0), (1.0, 0.0)])
-def test_flags_of_the_loss_reach_it(
-    squared: bool, mining: bool, stop_centres: bool, weights: tuple[float, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        LossConfig(),
+        LossConfig(squared=False),
+        LossConfig(mining=False),
+        LossConfig(stop_centres=False),
+        LossConfig(metric=0.0),
+        LossConfig(metric=0.2, cross_entropy=0.0),
+    ],
+    ids=str,
+)
+def test_flags_of_the_loss_reach_it(config: LossConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network is replaced by its outputs, which stand in for its parameters."""
     rng = np.random.default_rng(0)
     outputs = {
@@ -177,19 +184,33 @@ def test_flags_of_the_loss_reach_it(
         return SimpleNamespace(**variables["params"]), {"batch_stats": {}}
 
     monkeypatch.setattr(MENet, "apply", apply)
-    config = LossConfig(*weights, squared=squared, mining=mining, stop_centres=stop_centres)
-    ours = jax.value_and_grad(lambda params: total_loss(network(CONFIG), config, params, {}, batch)[0])(outputs)
+    found = jax.value_and_grad(lambda params: total_loss(network(CONFIG), config, params, {}, batch)[0])(outputs)
+    flags = {"squared": config.squared, "mining": config.mining, "stop_centres": config.stop_centres}
 
     def expected(params: dict[str, jax.Array]) -> jax.Array:
-        flags = {"squared": squared, "mining": mining, "stop_centres": stop_centres}
         of_image = [
-            weights[0] * metric_loss(features, labels, **flags) + weights[1] * cross_entropy(logits, labels)
+            config.metric * metric_loss(features, jnp.asarray(labels), **flags)
+            + config.cross_entropy * cross_entropy(logits, jnp.asarray(labels))
             for features, logits, labels in zip(params["features"], params["logits"], batch.labels, strict=True)
         ]
         return (of_image[0] + of_image[1]) / 2
 
     theirs = jax.value_and_grad(expected)(outputs)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), ours, theirs)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), found, theirs)
+
+
+@pytest.mark.parametrize(("weight", "same"), [(0.0, True), (1.0, False)])
+def test_logits_that_were_not_trained_do_not_touch_the_metric_map(
+    weight: float, same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MENet, "apply", lambda self, variables, images: SimpleNamespace(**variables["params"]))
+    config = dataclasses.replace(CONFIG, loss=LossConfig(cross_entropy=weight))
+    mapped, rng = map_over_devices(config, jax.local_devices()[:1]), np.random.default_rng(0)
+    features, *logits = (rng.normal(size=(2, 60, 70, n)).astype(np.float32) for n in (3, 2, 2))
+    variables = [mapped.replicate({"params": {"features": features, "logits": each}}) for each in logits]
+    first, second = (mapped.evaluate(each, np.zeros((2, 60, 70, 3), np.uint8)) for each in variables)
+    assert np.array_equal(first.metric, second.metric) == same
+    assert not np.array_equal(first.probability, second.probability)
 
 
 def test_same_seed_same_parameters() -> None:
