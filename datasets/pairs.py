@@ -204,7 +204,7 @@ def check(pairs: Sequence[Pair], description: str) -> list[Irregularity | None]:
 
 
 class PairsBuilder(tfds.core.GeneratorBasedBuilder):
-    """A TFDS builder of pairs of an image and its mask. Subclasses say where the pairs are, in `_find`.
+    """A TFDS builder of pairs of an image and its mask. Subclasses say where the pairs are, in `find`.
 
     Features: `image` (H, W, 3) uint8, `mask` (H, W, 1) uint8 0/255 of its size, `file_name` of the image.
     Examples keep the order of their pairs. Splits without pairs are left out, since TFDS refuses empty ones.
@@ -227,8 +227,26 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
         super().__init__(file_format=file_format or "array_record", **kwargs)
 
     @abstractmethod
-    def _find(self, dl_manager: tfds.download.DownloadManager) -> Found:
+    def find(self) -> Found:
         """Find the files and match them; reads as little of their contents as possible."""
+
+    def find_usable(self) -> Found:
+        """`find`, and check the contents: only pairs that can be used, and all that is wrong with the others.
+
+        Raises:
+            IrregularFilesError: files that cannot be used, without `skip_bad`.
+            ValueError: there is nothing left.
+        """
+        found = self.find()
+        pairs = [pair for split in found.splits.values() for pair in split]
+        verdicts = dict(zip(pairs, check(pairs, f"Checking {self.where}"), strict=True))
+        irregular = [*found.irregularities, *(bad for bad in verdicts.values() if bad is not None)]
+        if irregular and not self.skip_bad:
+            raise IrregularFilesError(self.where, irregular)
+        good = {name: [pair for pair in split if verdicts[pair] is None] for name, split in found.splits.items()}
+        if not any(good.values()):
+            raise ValueError(f"{self.where} has no usable pair of an image and a mask")
+        return Found(good, irregular, found.splitting)
 
     def prepare(self) -> None:
         """Build the dataset unless it is cached; afterwards `as_data_source` works.
@@ -237,6 +255,9 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
             IrregularFilesError: files that cannot be used, without `skip_bad`; nothing is then written.
         """
         preparing.prepare(self)
+        self._refuse_cached_irregularities()
+
+    def _refuse_cached_irregularities(self) -> None:
         if self.irregularities and not self.skip_bad:  # cached by a run that skipped them
             raise IrregularFilesError(self.where, self.irregularities)
 
@@ -277,18 +298,11 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        found = self._find(dl_manager)
-        pairs = [pair for split in found.splits.values() for pair in split]
-        verdicts = dict(zip(pairs, check(pairs, f"Checking {self.where}"), strict=True))
-        irregular = [*found.irregularities, *(bad for bad in verdicts.values() if bad is not None)]
-        if irregular and not self.skip_bad:
-            raise IrregularFilesError(self.where, irregular)
-        good = {name: [pair for pair in split if verdicts[pair] is None] for name, split in found.splits.items()}
-        if not any(good.values()):
-            raise ValueError(f"{self.where} has no usable pair of an image and a mask")
+        del dl_manager  # nothing is downloaded
+        found = self.find_usable()
         self._metadata["splitting"] = found.splitting
-        self._metadata["irregularities"] = [list(each) for each in irregular]
-        return {name: self._generate_examples(split) for name, split in good.items() if split}
+        self._metadata["irregularities"] = [list(each) for each in found.irregularities]
+        return {name: self._generate_examples(split) for name, split in found.splits.items() if split}
 
     def _generate_examples(self, pairs: Sequence[Pair]) -> Iterator[tuple[str, dict[str, Any]]]:
         for pair in pairs:

@@ -82,6 +82,8 @@ class DataConfig:
     """Prepare a folder without its unreadable or unpaired files, instead of stopping at them."""
     cache: Path | None = None
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
+    manual_dir: Path | None = None
+    """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
     threads: int = 2
     """Threads that decode images; the batches do not depend on it."""
 
@@ -213,7 +215,7 @@ _CONFIG = pydantic.TypeAdapter(Config)
 
 # What may change when a run is resumed, because the trained parameters do not depend on it.
 RESUMABLE = (
-    "run", "steps", "save_every", "log_every", "data.validation", "data.cache", "data.threads",
+    "run", "steps", "save_every", "log_every", "data.validation", "data.cache", "data.manual_dir", "data.threads",
     "distributed", "device", "resume", "overwrite",
 )  # fmt: skip
 

@@ -100,18 +100,20 @@ class Result:
         }
 
 
-def open_sources(spec: str, split: str, cache: Path | None = None, skip_bad: bool = False) -> list[Source]:
+def open_sources(
+    spec: str, split: str, cache: Path | None = None, skip_bad: bool = False, manual_dir: Path | None = None
+) -> list[Source]:
     """Open one split of a dataset, or with "all" every split that has images.
 
     Raises:
         ValueError, FileNotFoundError: as `open_split` does; of "all", if no split can be opened.
     """
     if split != "all":
-        return [open_split(spec, split, cache, skip_bad)]
+        return [open_split(spec, split, cache, skip_bad, manual_dir)]
     opened, errors = [], []
     for name in SPLITS:
         try:
-            opened.append(open_split(spec, name, cache, skip_bad))
+            opened.append(open_split(spec, name, cache, skip_bad, manual_dir))
         except ValueError as error:
             errors.append(error)
     if not opened:

@@ -43,6 +43,8 @@ class ScoringOptions:
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
     cache: Path | None = None
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
+    manual_dir: Path | None = None
+    """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
     device: Literal["cpu", "gpu", "tpu"] | None = None
     """Fail unless JAX computes there; none given: wherever JAX does by default."""
 
@@ -148,7 +150,7 @@ def warn(message: str) -> None:
 
 
 def _open(options: ScoringOptions, spec: str) -> Dataset:
-    sources = open_sources(spec, options.split, options.cache, options.skip_bad)
+    sources = open_sources(spec, options.split, options.cache, options.skip_bad, options.manual_dir)
     folder = Path(spec).expanduser().resolve()
     name, truth = (spec, spec) if spec in NAMED else (folder.name, str(folder))
     part = "" if options.split == "all" else f" ({options.split})"

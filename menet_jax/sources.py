@@ -10,12 +10,46 @@ import tensorflow_datasets as tfds
 
 from menet_jax import images
 from menet_jax.datasets import preparing
+from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
+from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
+from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
+from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
+from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k
+from menet_jax.datasets.pairs import PairsBuilder
 from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder
+from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
 
-# Named datasets: what makes each one's builder, given where to keep it (None: TFDS's own place).
-NAMED: dict[str, Callable[[Path | None], tfds.core.DatasetBuilder]] = {
-    "synthetic": lambda data_dir: Synthetic(data_dir=data_dir),
+
+@dataclass(frozen=True)
+class Places:
+    """Where datasets come from and go to, and how strict to be with them.
+
+    Attributes:
+        cache: where prepared datasets are kept; None: where TFDS keeps its own.
+        manual: where the user has put downloaded archives; None: `downloads/manual` in the cache.
+        skip_bad: go on without files that cannot be used and with wrong counts.
+    """
+
+    cache: Path | None = None
+    manual: Path | None = None
+    skip_bad: bool = False
+
+    def arguments(self) -> dict[str, Any]:
+        """For the builder of a benchmark."""
+        return {"data_dir": self.cache, "manual_dir": self.manual, "skip_bad": self.skip_bad}
+
+
+# Named datasets: what makes each one's builder.
+NAMED: dict[str, Callable[[Places], tfds.core.DatasetBuilder]] = {
+    "synthetic": lambda places: Synthetic(data_dir=places.cache),
+    "msra10k": lambda places: Msra10k.best(**places.arguments()),
+    "msra1k": lambda places: Msra1k(**places.arguments()),
+    "hku_is": lambda places: HkuIs(**places.arguments()),
+    "hku_is/official": lambda places: HkuIs(config="official", **places.arguments()),
+    "ecssd": lambda places: Ecssd(**places.arguments()),
+    "dut_omron": lambda places: DutOmron(**places.arguments()),
+    "sod": lambda places: Sod(**places.arguments()),
 }
 
 
@@ -72,7 +106,13 @@ class Source:
         return "; ".join([f"{self.name}: {counts} images", *self.notes])
 
 
-def open_split(spec: str, split: str, cache_dir: Path | None = None, skip_bad: bool = False) -> Source:
+def open_split(
+    spec: str,
+    split: str,
+    cache_dir: Path | None = None,
+    skip_bad: bool = False,
+    manual_dir: Path | None = None,
+) -> Source:
     """Open a split of a dataset, preparing the dataset on first use.
 
     Args:
@@ -81,12 +121,14 @@ def open_split(spec: str, split: str, cache_dir: Path | None = None, skip_bad: b
         split: train, validation or test.
         cache_dir: where to keep prepared datasets; by default where TFDS keeps its own.
         skip_bad: go on without files that cannot be used.
+        manual_dir: where the archives of benchmarks are; by default `downloads/manual` in the cache.
 
     Raises:
         ValueError: neither a dataset nor a folder; no such split, or nothing in it; irregular files.
-        FileNotFoundError: the folder has none of the layouts.
+        FileNotFoundError: the folder has none of the layouts; a benchmark is not in the manual directory.
     """
-    builder, notes = _prepare(spec, cache_dir, skip_bad)
+    builder = find_builder(spec, Places(cache_dir, manual_dir, skip_bad))
+    notes = _prepare(builder)
     counts = {name: info.num_examples for name, info in builder.info.splits.items()}
     if not counts.get(split):
         there = ", ".join(f"{name} ({count:,} images)" for name, count in counts.items())
@@ -101,19 +143,33 @@ def open_split(spec: str, split: str, cache_dir: Path | None = None, skip_bad: b
     return Source(spec, split, counts, notes, size, records(split, decoders=raw))
 
 
-def _prepare(spec: str, cache_dir: Path | None, skip_bad: bool) -> tuple[tfds.core.DatasetBuilder, tuple[str, ...]]:
+def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
+    """The builder of a dataset, as yet unprepared.
+
+    Args:
+        spec: as for `open_split`.
+        places: where datasets come from and go to.
+
+    Raises:
+        ValueError: neither a dataset nor a folder.
+        FileNotFoundError: the folder has none of the layouts.
+    """
     if spec in NAMED:
-        builder = NAMED[spec](cache_dir)
-        preparing.prepare(builder)
-        return builder, ()
+        return NAMED[spec](places)
     folder = Path(spec).expanduser()
     if not folder.is_dir():
         raise ValueError(_unknown(spec))
-    prepared = SaliencyFolder(folder, data_dir=cache_dir, skip_bad=skip_bad)
-    prepared.prepare()
-    skipped = len(prepared.irregularities)
-    notes = [prepared.splitting] + ([f"{skipped} irregular files skipped"] if skipped else [])
-    return prepared, tuple(notes)
+    return SaliencyFolder(folder, data_dir=places.cache, skip_bad=places.skip_bad)
+
+
+def _prepare(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
+    """Build the dataset unless it is cached; what the user should know about it."""
+    if not isinstance(builder, PairsBuilder):
+        preparing.prepare(builder)
+        return ()
+    builder.prepare()
+    skipped = len(builder.irregularities)
+    return (builder.splitting, *([f"{skipped} irregular files skipped"] if skipped else []))
 
 
 def _unknown(spec: str) -> str:

@@ -80,9 +80,9 @@ def start_processes(config: Config) -> None:
 def open_data(config: Config) -> tuple[list[Source], list[Source]]:
     """The training and the validation splits, prepared on first use."""
     data = config.data
-    training = [open_split(spec, "train", data.cache, data.skip_bad) for spec in data.train]
-    names = data.validation or data.train
-    return training, [open_split(spec, "validation", data.cache, data.skip_bad) for spec in names]
+    places = data.cache, data.skip_bad, data.manual_dir
+    training = [open_split(spec, "train", *places) for spec in data.train]
+    return training, [open_split(spec, "validation", *places) for spec in data.validation or data.train]
 
 
 def distortions(config: Config) -> tuple[Distortion, Distortion]:

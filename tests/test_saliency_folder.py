@@ -316,7 +316,7 @@ def forbid(*_: object) -> None:
 def test_the_cache_is_used(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_folder(tmp_path / "data")
     first = names(build(folder))
-    monkeypatch.setattr(SaliencyFolder, "_find", forbid)
+    monkeypatch.setattr(SaliencyFolder, "find", forbid)
     again = build(folder)
     assert names(again) == first
     assert "hash" in again.splitting
@@ -352,14 +352,14 @@ def test_a_changed_folder_is_built_again(change: Callable[[Path], None], tmp_pat
 
 def test_a_race_between_two_processes(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_folder(tmp_path / "data", 4)
-    find = SaliencyFolder._find
+    find = SaliencyFolder.find
 
-    def slow_find(self: SaliencyFolder, dl_manager: tfds.download.DownloadManager) -> pairs.Found:
-        monkeypatch.setattr(SaliencyFolder, "_find", find)
+    def slow_find(self: SaliencyFolder) -> pairs.Found:
+        monkeypatch.setattr(SaliencyFolder, "find", find)
         build(folder)  # the other one, faster
-        return find(self, dl_manager)
+        return find(self)
 
-    monkeypatch.setattr(SaliencyFolder, "_find", slow_find)
+    monkeypatch.setattr(SaliencyFolder, "find", slow_find)
     builder = build(folder)
     assert all_names(builder) == ["000.png", "001.png", "002.png", "003.png"]
     assert "hash" in builder.splitting

@@ -95,8 +95,7 @@ class SaliencyFolder(pairs.PairsBuilder):
             digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()[:12]
 
-    def _find(self, dl_manager: tfds.download.DownloadManager) -> Found:
-        del dl_manager  # nothing is downloaded
+    def find(self) -> Found:
         image_files, mask_files, irregular = self._image_and_mask_files()
         matched, unmatched = pairs.match(image_files, mask_files)
         lists = find_lists(self.folder)

@@ -1,0 +1,148 @@
+"""The files of a dataset as it was downloaded: in folders, in archives, or in archives within archives."""
+
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from menet_jax.datasets.pairs import as_paths, is_stray
+
+TAR = (".tgz", ".tar.gz", ".tar")
+UNREADABLE = (".rar", ".7z")
+"""Archives that Python cannot read."""
+
+
+class BadArchiveError(ValueError):
+    """An archive that cannot be read at all."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in a folder or an archive.
+
+    Attributes:
+        where: what to call it in messages.
+        path: its place below the root; an archive counts as a folder of its name without `.zip`.
+        size: in bytes.
+    """
+
+    where: str
+    path: PurePosixPath
+    size: int
+    _read: Callable[[], bytes] = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self.where
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that it is in, in lower case; empty at the root."""
+        return self.path.parent.name.lower()
+
+    def read_bytes(self) -> bytes:
+        """The contents.
+
+        Raises:
+            OSError: they cannot be read; in an archive, because it is damaged or encrypted, too.
+        """
+        return self._read()
+
+
+def walk(root: Path, patterns: tuple[str, ...] = ("*",)) -> list[Entry]:
+    """All files below the root, in archives too, sorted by path; what operating systems leave behind is left out.
+
+    A file that is there twice, in an archive and unpacked, is listed once: two of one name and size, in folders
+    of one name, are taken for the same file.
+
+    Args:
+        root: a folder.
+        patterns: which files and folders directly in it to look at, by names in lower case.
+
+    Raises:
+        BadArchiveError: an archive is not one, or not whole.
+    """
+    found: dict[tuple[str, str, int], Entry] = {}
+    for path in sorted(as_paths(root), key=lambda path: path.is_file()):  # what is unpacked comes first
+        if any(fnmatch(path.name.lower(), pattern) for pattern in patterns):
+            for entry in _in_path(path, PurePosixPath()):
+                found.setdefault((entry.folder, entry.name, entry.size), entry)
+    return sorted(found.values(), key=lambda entry: entry.path)
+
+
+def unreadable_archives(root: Path, patterns: tuple[str, ...] = ("*",)) -> list[Path]:
+    """The archives directly in the root that must be unpacked by hand first."""
+    return [
+        path
+        for path in as_paths(root)
+        if path.suffix.lower() in UNREADABLE and any(fnmatch(path.name.lower(), pattern) for pattern in patterns)
+    ]
+
+
+def _in_path(path: Path, below: PurePosixPath) -> Iterator[Entry]:
+    if path.is_dir():
+        for child in as_paths(path):
+            yield from _in_path(child, below / path.name)
+    elif path.name.lower().endswith(".zip"):
+        yield from _in_zip(path, str(path), below / _without_zip(path.name))
+    elif path.name.lower().endswith(TAR):
+        yield from _in_tar(path, below)
+    elif path.suffix.lower() not in UNREADABLE:
+        yield Entry(str(path), below / path.name, path.stat().st_size, path.read_bytes)
+
+
+def _without_zip(name: str) -> str:
+    while name.lower().endswith(".zip"):
+        name = name[: -len(".zip")]
+    return name
+
+
+def _in_zip(file: Path | io.BytesIO, where: str, below: PurePosixPath) -> Iterator[Entry]:
+    try:
+        archive = zipfile.ZipFile(file)
+    except zipfile.BadZipFile as error:
+        raise BadArchiveError(f"{where}: not a whole zip archive ({error}); download it again") from error
+    for info in archive.infolist():
+        path = PurePosixPath(info.filename)
+        if info.is_dir() or any(is_stray(part) for part in path.parts):
+            continue
+        inside = f"{where}/{info.filename}"
+        read = partial(_read_member, archive, info, inside)
+        if path.suffix.lower() == ".zip":
+            yield from _in_zip(io.BytesIO(read()), inside, below / path.parent / _without_zip(path.name))
+        else:
+            yield Entry(inside, below / path, info.file_size, read)
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> bytes:
+    try:
+        return archive.read(info)
+    # An encrypted member raises RuntimeError, an unknown compression its subclass NotImplementedError.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
+        raise OSError(f"{where}: cannot be unpacked: {error}") from error
+
+
+def _in_tar(path: Path, below: PurePosixPath) -> Iterator[Entry]:
+    """Read at once, because members of a compressed tar archive cannot be read in any order."""
+    try:
+        with tarfile.open(path) as archive:
+            members = [
+                (PurePosixPath(member.name), file.read())
+                for member in archive
+                if member.isfile() and (file := archive.extractfile(member)) is not None
+            ]
+    except (tarfile.TarError, zlib.error, EOFError) as error:
+        raise BadArchiveError(f"{path}: not a whole tar archive ({error}); download it again") from error
+    for name, data in members:
+        if not any(is_stray(part) for part in name.parts):
+            yield Entry(f"{path}/{name}", below / name, len(data), partial(bytes, data))

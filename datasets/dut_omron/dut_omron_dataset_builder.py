@@ -1,0 +1,20 @@
+"""TFDS builder of DUT-OMRON."""
+
+from etils import epath
+
+from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, layout
+
+CONFIGS = [BenchmarkConfig(name="standard", sizes={"test": 5168}, copies=(5166,))]
+
+
+class DutOmron(Benchmark):
+    """5,168 images with one or more objects and busy backgrounds, all for testing; copies with 5,166 exist."""
+
+    BUILDER_CONFIGS = CONFIGS
+    LAYOUTS = (layout("dut-omron-image", "pixelwisegt-new-png"),)
+    FILES = ("dut-omron*", "dut_omron*", "pixelwisegt-new-png*")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Download DUT-OMRON-image.zip and DUT-OMRON-gt-pixelwise.zip.zip from http://saliencydetection.net/dut-omron/."
+    )
+    pkg_dir_path = epath.Path(__file__).parent
+    code_path = epath.Path(__file__)

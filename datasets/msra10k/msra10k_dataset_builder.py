@@ -1,0 +1,127 @@
+"""TFDS builder of MSRA10K, without MSRA1K's images in its training split where these are known."""
+
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from menet_jax import images, likeness
+from menet_jax.datasets.archives import Entry
+from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
+from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
+from menet_jax.datasets.pairs import CHECK_THREADS, Pair
+from menet_jax.datasets.splits import split_by_rank
+
+SIZES = {"test": 1000, "validation": 500, "train": 8500}
+
+
+@dataclass(kw_only=True)
+class Msra10kConfig(BenchmarkConfig):
+    """What is known of MSRA1K.
+
+    Attributes:
+        msra1k: the configuration of MSRA1K, whose images all go into the test split; None if it is not at hand.
+    """
+
+    msra1k: BenchmarkConfig | None = None
+
+
+WITH_MSRA1K = Msra10kConfig(
+    name="msra1k_in_test",
+    description="MSRA1K's images are all in the test split.",
+    sizes=SIZES,
+    msra1k=Msra1k.BUILDER_CONFIGS[0],
+)
+WITHOUT_MSRA1K = Msra10kConfig(
+    name="msra1k_unknown",
+    description="MSRA1K was not at hand: its images may be in any split.",
+    sizes=SIZES,
+)
+
+CONFIGS = [WITH_MSRA1K, WITHOUT_MSRA1K]
+
+
+class Msra10k(Benchmark):
+    """10,000 images with pixelwise masks; 8,500 to train on and 500 to validate with, as in the paper.
+
+    MSRA1K, the paper's test set, is part of it by other names and compressed otherwise. With it at hand, its images
+    are recognised by their content (`likeness`) and put into the test split.
+    """
+
+    BUILDER_CONFIGS = CONFIGS
+    LAYOUTS = (layout("imgs", "imgs"),)
+    FILES = ("msra10k*", "imgs")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Download MSRA10K_Imgs_GT.zip from https://mmcheng.net/msra10k/."
+    pkg_dir_path = epath.Path(__file__).parent
+    code_path = epath.Path(__file__)
+
+    @property
+    def msra1k(self) -> Msra1k | None:
+        """The MSRA1K to keep out of training, in the same manual directory."""
+        config = self.builder_config
+        if not isinstance(config, Msra10kConfig) or config.msra1k is None:
+            return None
+        return Msra1k(manual_dir=self.manual_dir, config=config.msra1k, data_dir=self.root, skip_bad=self.skip_bad)
+
+    @classmethod
+    def best(cls, **arguments: Any) -> "Msra10k":
+        """The builder with MSRA1K in the test split if that is prepared or MSRA1K is at hand, else without.
+
+        Args:
+            **arguments: those of `Msra10k` without `config`.
+        """
+        builder = cls(config=WITH_MSRA1K, **arguments)
+        msra1k = builder.msra1k
+        known = builder.data_path.exists() or (msra1k is not None and msra1k.at_hand())
+        return builder if known else cls(config=WITHOUT_MSRA1K, **arguments)
+
+    def origins(self) -> list[Benchmark]:
+        return [self] if self.msra1k is None else [self, self.msra1k]
+
+    def _split(
+        self, matched: Sequence[Pair], stems: Collection[str], entries: Sequence[Entry]
+    ) -> tuple[dict[str, list[Pair]], str]:
+        msra1k = self.msra1k
+        if msra1k is None:
+            splits, splitting = super()._split(matched, stems, entries)
+            return splits, (
+                f"{splitting}; MSRA1K is not at hand, so its images may be among the training images: "
+                f"put it into {self.manual_dir / 'msra1k'} to keep them out"
+            )
+        theirs = [pair for split in msra1k.find_usable().splits.values() for pair in split]
+        found = same_pictures(matched, theirs)
+        same = {pair.stem for pair, _ in found}
+        recognised = {pair.stem for _, pair in found}
+        splits = gather(matched, split_by_rank(stems, self.sizes, first=same))
+        return splits, (
+            f"split by a hash of each file's stem, but for {len(same):,} images that show pictures of MSRA1K "
+            f"({len(recognised):,} of its {len(theirs):,}): these are kept out of training, in the test split"
+        )
+
+
+def same_pictures(first: Sequence[Pair], second: Sequence[Pair]) -> list[tuple[Pair, Pair]]:
+    """The pairs of both whose images show the same picture; images that cannot be read are like none."""
+    ours, theirs = (
+        thumbnails(pairs, f"Looking for MSRA1K in MSRA10K, {part} of 2")
+        for part, pairs in enumerate((first, second), 1)
+    )
+    close = likeness.same_pictures(np.stack(list(ours.values())), np.stack(list(theirs.values())))
+    return [(list(ours)[i], list(theirs)[j]) for i, j in close]
+
+
+def thumbnails(pairs: Sequence[Pair], description: str) -> dict[Pair, likeness.Thumbnail]:
+    """Thumbnails of the images that can be read, in threads and with a progress bar."""
+
+    def make(pair: Pair) -> likeness.Thumbnail | None:
+        try:
+            return likeness.thumbnail(images.read_image(pair.image.read_bytes(), str(pair.image)))
+        except (images.UnreadableImageError, OSError):  # the check of all pairs reports it
+            return None
+
+    with ThreadPoolExecutor(CHECK_THREADS) as pool:
+        made = list(tqdm(pool.map(make, pairs), total=len(pairs), desc=description, unit=" images", leave=False))
+    return {pair: small for pair, small in zip(pairs, made, strict=True) if small is not None}

@@ -1,0 +1,24 @@
+"""TFDS builder of MSRA1K, also called MSRA1000 and ASD."""
+
+from etils import epath
+
+from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, layout
+
+IMAGES = "images image"
+
+CONFIGS = [BenchmarkConfig(name="standard", sizes={"test": 1000})]
+
+
+class Msra1k(Benchmark):
+    """1,000 images with pixelwise masks, all for testing. They are among MSRA10K's, by other names."""
+
+    BUILDER_CONFIGS = CONFIGS
+    LAYOUTS = (layout(IMAGES, "groundtruth binarymasks"), layout(IMAGES, IMAGES))
+    FILES = ("msra1k*", "msra1000*", "msra-1000*", "msra_1000*", *IMAGES.split(), "groundtruth*", "binarymasks*")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Download the masks (binarymasks) from https://www.epfl.ch/labs/ivrl/research/saliency/frequency-tuned-"
+        "salient-region-detection/, and the images of the same names, which are part of MSRA-B, from "
+        "https://mmcheng.net/msra10k/ or wherever MSRA1000 (ASD) is kept whole."
+    )
+    pkg_dir_path = epath.Path(__file__).parent
+    code_path = epath.Path(__file__)
