@@ -1,25 +1,22 @@
-"""Batches of arrays on the host, for training and for evaluation; and a command to look at them.
+"""Batches of arrays on the host, for training and for evaluation.
 
-    python -m menet_jax.data show SPEC... --dest FILE.png
+`python -m menet_jax.data show|check` looks at them and at datasets: `data_commands.py`.
 
 Datasets are opened with `sources.open_split` and given to `training_batches` or `evaluation_batches`. Images
 stay uint8, 0…255: the network takes them as float32, but converting on the device quarters the transfer.
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, SupportsIndex, TypedDict, runtime_checkable
 
 import grain
 import numpy as np
-import tyro
 from jaxtyping import Bool, UInt8
 
-from menet_jax import images, pictures
-from menet_jax.distortions import QUALITY_RANGE, SIGMA_RANGE, Distortion, Jpeg, Noise
-from menet_jax.sources import Example, open_split
+from menet_jax import images
+from menet_jax.distortions import Distortion
+from menet_jax.sources import Example
 
 SMALLEST_RATIO = 0.90  # of a crop's sides to the image's; spec: one of 0.90, 0.91, … 1.00
 RATIO_STEP = 0.01
@@ -254,46 +251,7 @@ def evaluation_batches(
     return iter(grain.MapDataset.source(starts).map(batch).to_iter_dataset(options))
 
 
-def show(
-    specs: tyro.conf.Positional[tuple[str, ...]],
-    dest: Path,
-    split: str = "train",
-    count: int = 25,
-    seed: int = 0,
-    distort: float = 0.0,
-    skip_bad: bool = False,
-    cache: Path | None = None,
-) -> None:
-    """Write a picture of an augmented training batch, salient pixels in red.
-
-    Args:
-        specs: dataset names or folders.
-        dest: the PNG file to write.
-        split: which split to read.
-        count: how many images to show.
-        seed: of order and augmentation.
-        distort: share of the images that are distorted, as `--data.distort` of training does by default.
-        skip_bad: go on without files that cannot be used.
-        cache: where prepared datasets are kept; by default where TFDS keeps them.
-    """
-    try:
-        if not specs:
-            raise ValueError("name at least one dataset or folder")
-        if not 0 <= distort <= 1:
-            raise ValueError(f"--distort {distort}: is a share of the images, from 0 to 1")
-        sources = [open_split(spec, split, cache, skip_bad) for spec in specs]
-        for source in sources:
-            print(source.summary())
-        both = (Noise(*SIGMA_RANGE), Jpeg(*QUALITY_RANGE))
-        batches = training_batches(sources, batch_size=count, seed=seed, distorted=distort, distortions=both)
-        batch = next(batches)
-        batches.close()
-        pictures.batch_grid(batch["image"], batch["mask"], dest)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(f"{count} images: {dest}")
-
-
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"show": show}, description="Look at what the network is fed.")
+    from menet_jax.data_commands import main
+
+    main()

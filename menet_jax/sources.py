@@ -169,7 +169,7 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
         return ()
     builder.prepare()
     skipped = len(builder.irregularities)
-    return (builder.splitting, *([f"{skipped} irregular files skipped"] if skipped else []))
+    return (builder.splitting, *([f"{skipped} irregularities passed over"] if skipped else []))
 
 
 def _unknown(spec: str) -> str:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from menet_jax import benchmark, data, images, pictures
+from menet_jax import benchmark, data, data_commands, images, pictures
 from menet_jax.data import Augmentation, evaluation_batches, training_batches
 from menet_jax.distortions import Jpeg, Noise
 from menet_jax.sources import NAMED, Example, open_split
@@ -344,7 +344,7 @@ def test_skipped_files_are_counted(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"0\.png: the file is empty"):
         open_split(str(folder), "train", tmp_path / "cache")
     source = open_split(str(folder), "train", tmp_path / "cache", skip_bad=True)
-    assert source.summary().endswith("1 irregular files skipped")
+    assert source.summary().endswith("1 irregularities passed over")
     assert sum(source.counts.values()) == 19
 
 
@@ -367,7 +367,7 @@ def test_an_unknown_dataset_is_explained(tmp_path: Path) -> None:
 
 def test_show_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_folder(tmp_path / "photos", 5)
-    data.show((str(folder),), tmp_path / "new" / "grid.png", count=5, cache=tmp_path / "cache")
+    data_commands.show((str(folder),), tmp_path / "new" / "grid.png", count=5, cache=tmp_path / "cache")
     with Image.open(tmp_path / "new" / "grid.png") as picture:
         assert picture.size == (3 * 224 + 2 * pictures.GAP, 2 * 224 + pictures.GAP)
     assert "5 images" in capsys.readouterr().out
@@ -381,7 +381,7 @@ def test_show_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[
         ((str(folder),), "grid.xyz", "unknown file extension"),
     ):
         with pytest.raises(SystemExit) as caught:
-            data.show(specs, tmp_path / dest, count=5, cache=tmp_path / "cache")
+            data_commands.show(specs, tmp_path / dest, count=5, cache=tmp_path / "cache")
         assert caught.value.code == 2
         error = capsys.readouterr().err
         assert "error: " in error and message in error

@@ -1,0 +1,101 @@
+"""Look at what the network is fed, and check datasets:  python -m menet_jax.data show|check"""
+
+import sys
+from pathlib import Path
+
+import tyro
+
+from menet_jax import pictures, sheets, surveys
+from menet_jax.data import training_batches
+from menet_jax.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
+from menet_jax.sources import Places, find_builder, open_split
+
+
+def show(
+    specs: tyro.conf.Positional[tuple[str, ...]],
+    dest: Path,
+    split: str = "train",
+    count: int = 25,
+    seed: int = 0,
+    distort: float = 0.0,
+    skip_bad: bool = False,
+    cache: Path | None = None,
+    manual_dir: Path | None = None,
+) -> None:
+    """Write a picture of an augmented training batch, salient pixels in red.
+
+    Args:
+        specs: dataset names or folders.
+        dest: the PNG file to write.
+        split: which split to read.
+        count: how many images to show.
+        seed: of order and augmentation.
+        distort: share of the images that are distorted, as `--data.distort` of training does by default.
+        skip_bad: go on without files that cannot be used.
+        cache: where prepared datasets are kept; by default where TFDS keeps them.
+        manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.
+    """
+    try:
+        if not specs:
+            raise ValueError("name at least one dataset or folder")
+        if not 0 <= distort <= 1:
+            raise ValueError(f"--distort {distort}: is a share of the images, from 0 to 1")
+        sources = [open_split(spec, split, cache, skip_bad, manual_dir) for spec in specs]
+        for source in sources:
+            print(source.summary())
+        both = (Noise(*SIGMA_RANGE), Jpeg(*QUALITY_RANGE))
+        batches = training_batches(sources, batch_size=count, seed=seed, distorted=distort, distortions=both)
+        batch = next(batches)
+        batches.close()
+        pictures.batch_grid(batch["image"], batch["mask"], dest)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{count} images: {dest}")
+
+
+def check(
+    specs: tyro.conf.Positional[tuple[str, ...]],
+    dest: Path = Path("check.png"),
+    cache: Path | None = None,
+    manual_dir: Path | None = None,
+) -> None:
+    """Check datasets as they were downloaded, and write a contact sheet.
+
+    Reports counts against the published ones, sizes, mask values, shares of salient pixels, files that cannot be used
+    or have no counterpart, and pictures that are there twice, within and between the datasets. Exit status: 0; 1 if
+    something is wrong; 2 for bad input.
+
+    Args:
+        specs: dataset names or folders.
+        dest: the picture to write.
+        cache: where prepared datasets are kept; by default where TFDS keeps them.
+        manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.
+    """
+    try:
+        if not specs:
+            raise ValueError("name at least one dataset or folder")
+        # Nothing is prepared from what is passed over here: it is reported instead.
+        places = Places(cache, manual_dir, skip_bad=True)
+        builders = {spec: find_builder(spec, places) for spec in specs}
+        found = []
+        for spec, builder in builders.items():
+            found.append(surveys.survey(spec, builder))
+            print(*surveys.describe(found[-1]), sep="\n")
+        twins = surveys.twins(found)
+        print(*surveys.describe_twins(twins) or ("no picture is there twice",), sep="\n")
+        if any(each.facts for each in found):
+            sheets.contact_sheet(found, twins, dest)
+            print(f"contact sheet: {dest}")
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    wrong = sum(len(each.irregularities) for each in found) + sum(each.is_wrong for each in twins)
+    if wrong:
+        print(f"error: {wrong:,} things are wrong in {', '.join(builders)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def main() -> None:
+    """The command line."""
+    tyro.extras.subcommand_cli_from_dict({"show": show, "check": check}, description="Look at datasets.")
