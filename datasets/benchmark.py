@@ -51,8 +51,8 @@ class Layout(NamedTuple):
 
 
 def layout(images: str, masks: str) -> Layout:
-    """A layout from folder names separated by blanks."""
-    return Layout(frozenset(images.split()), frozenset(masks.split()))
+    """A layout from folder names separated by blanks; without any, the place of the download itself."""
+    return Layout(frozenset(images.split() or [""]), frozenset(masks.split() or [""]))
 
 
 class Benchmark(pairs.PairsBuilder):

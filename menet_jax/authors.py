@@ -3,6 +3,8 @@
 Their tensors are named after the attributes of their module (`stack6.0.m1.2.weight`), ours after the paper's
 stages. In a pre-activation layer their `.0` is the BatchNorm and `.2` the convolution; in the stem and the heads
 `.0` is the convolution and `.1` the BatchNorm.
+
+`python -m menet_jax.authors import|export` reads and writes files of them: `authors_commands.py`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from menet_jax.model import DEPTH, SMALLEST_SIDE, MENet
+
+_PARALLEL = "module."
 
 _BATCH_NORM = {
     "weight": ("params", "scale"),
@@ -98,7 +102,8 @@ def _expected(width: int) -> dict[tuple[str, ...], tuple[int, ...]]:
 def from_state_dict(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Turn the authors' tensors into variables for `MENet(width).apply`; the width is the stem's.
 
-    PyTorch's `num_batches_tracked` counters, which no computation reads, may be present and are left out.
+    PyTorch's `num_batches_tracked` counters, which no computation reads, may be present and are left out. So may
+    `module.` before every name, which `DataParallel` puts there.
 
     Args:
         state_dict: name → tensor in PyTorch's names and layouts.
@@ -109,8 +114,11 @@ def from_state_dict(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     Raises:
         ValueError: a tensor is missing, unknown or misshapen; each is named.
     """
+    prefix = _PARALLEL if all(name.startswith(_PARALLEL) for name in state_dict) else ""
     tensors = {
-        name: np.asarray(tensor) for name, tensor in state_dict.items() if not name.endswith(".num_batches_tracked")
+        name.removeprefix(prefix): np.asarray(tensor)
+        for name, tensor in state_dict.items()
+        if not name.endswith(".num_batches_tracked")
     }
     names = dict(_names())
     problems = [f"missing: {name}" for name in names if name not in tensors]
@@ -147,3 +155,18 @@ def to_state_dict(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     if missing or extra:
         raise ValueError(f"not the variables of a multi-scale MENet: missing {missing}, unknown {extra}")
     return {name: np.ascontiguousarray(_to_theirs(path, ours[path])) for name, path in names.items()}
+
+
+def check_values(state_dict: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError if a tensor holds what no trained network does, as one of a damaged file may; it is named."""
+    for name, tensor in state_dict.items():
+        if not np.isfinite(tensor.astype(np.float32)).all():
+            raise ValueError(f"{name} holds values that are not finite")
+        if name.endswith(".running_var") and (tensor < 0).any():
+            raise ValueError(f"{name} holds negative values, and is a variance")
+
+
+if __name__ == "__main__":
+    from menet_jax.authors_commands import main
+
+    main()

@@ -1,4 +1,4 @@
-"""Run directories: made by training, opened to use the trained network.
+"""Run directories: made by training or from weights, opened to use the trained network.
 
 A run directory holds `config.json`, `checkpoints/`, `logs/` and `samples/`.
 """
@@ -8,13 +8,21 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
 from menet_jax import config as configuration
-from menet_jax.checkpoints import load_best_variables, load_newest_variables, saved_steps
+from menet_jax.checkpoints import (
+    Checkpoint,
+    CheckpointStore,
+    library_versions,
+    load_best_variables,
+    load_newest_variables,
+    saved_steps,
+)
 from menet_jax.config import Config
 
 CONFIG_FILE = "config.json"
@@ -54,6 +62,48 @@ def write_config(config: Config) -> None:
     """Write the configuration into the run directory, where another process does not do so."""
     if jax.process_index() == 0:
         configuration.write(dataclasses.replace(config, resume=False, overwrite=False), config.run / CONFIG_FILE)
+
+
+def check_new(folder: Path) -> None:
+    """Raise ValueError if there is something at the place of a new run directory."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder}: is there already, and nothing is overwritten; name another directory")
+
+
+def write_run(config: Config, variables: Mapping[str, Any], origin: str) -> None:
+    """Make the run directory `config.run` of a network that was not trained here, whole or not at all.
+
+    It can be used like any other, but not resumed: how far its training had come, and with what, is not known.
+
+    Args:
+        config: a configuration that fits the variables.
+        variables: `params` and `batch_stats`.
+        origin: where they are from, kept with them.
+
+    Raises:
+        ValueError: there is something at that place.
+        OSError: it cannot be written.
+    """
+    check_new(config.run)
+    config.run.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=config.run.parent, prefix=f".{config.run.name}-") as unfinished:
+        made = Path(unfinished) / config.run.name
+        with CheckpointStore(made / CHECKPOINTS, config.best_score) as store:
+            store.save(
+                Checkpoint(
+                    step=0,
+                    variables=variables,
+                    optimizer={},
+                    rng=jax.random.key_data(jax.random.key(config.seed)),
+                    data_position={},
+                    config=configuration.to_dict(config),
+                    versions=library_versions() | {"origin": origin},
+                )
+            )
+        configuration.write(config, made / CONFIG_FILE)
+        if config.run.exists():
+            config.run.rmdir()
+        made.rename(config.run)
 
 
 @dataclass(frozen=True)

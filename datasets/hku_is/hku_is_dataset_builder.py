@@ -40,7 +40,10 @@ class HkuIs(Benchmark):
     BUILDER_CONFIGS = CONFIGS
     LAYOUTS = (layout("imgs", "gt"),)
     FILES = ("hku-is*", "hku_is*", "imgs", "gt", *LISTS.values())
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "Download HKU-IS from https://i.cs.hku.hk/~gbli/deep_saliency.html."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Download HKU-IS.rar from https://i.cs.hku.hk/~gbli/deep_saliency.html and unpack it; a zip archive of it "
+        "will do as well."
+    )
     pkg_dir_path = epath.Path(__file__).parent
     code_path = epath.Path(__file__)
 
@@ -101,8 +104,8 @@ def read_list(entry: Entry) -> list[str]:
     except Exception as error:  # scipy raises nearly anything on a damaged file
         raise ValueError(f"{entry}: cannot be read as a MATLAB file: {error}") from error
     arrays = [value for name, value in variables.items() if not name.startswith("__")]
-    cells = np.ravel(arrays[0]).tolist() if len(arrays) == 1 else []
-    names = [str(np.ravel(cell)[0]) for cell in cells if np.size(cell) == 1]
+    cells = [np.ravel(cell) for cell in np.ravel(arrays[0])] if len(arrays) == 1 else []
+    names = [str(cell[0]) for cell in cells if cell.dtype.kind == "U" and cell.size == 1]
     if not names or len(names) < len(cells):
         raise ValueError(f"{entry}: holds no list of file names, but {', '.join(variables)}")
     return [PurePosixPath(name.strip()).stem for name in names]

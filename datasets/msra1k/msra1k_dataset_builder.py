@@ -16,9 +16,9 @@ class Msra1k(Benchmark):
     LAYOUTS = (layout(IMAGES, "groundtruth binarymasks"), layout(IMAGES, IMAGES))
     FILES = ("msra1k*", "msra1000*", "msra-1000*", "msra_1000*", *IMAGES.split(), "groundtruth*", "binarymasks*")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "Download the masks (binarymasks) from https://www.epfl.ch/labs/ivrl/research/saliency/frequency-tuned-"
-        "salient-region-detection/, and the images of the same names, which are part of MSRA-B, from "
-        "https://mmcheng.net/msra10k/ or wherever MSRA1000 (ASD) is kept whole."
+        "Download the masks (binarymasks) from http://ivrlwww.epfl.ch/supplementary_material/RK_CVPR09/, and the "
+        "images of the same names, which are part of MSRA-B, from https://mmcheng.net/msra10k/; some collections of "
+        "benchmarks have both together, as MSRA1000 or ASD."
     )
     pkg_dir_path = epath.Path(__file__).parent
     code_path = epath.Path(__file__)

@@ -1,0 +1,99 @@
+"""The authors' weights in, ours out:  python -m menet_jax.authors import|export"""
+
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import tyro
+
+from menet_jax import config as configuration
+from menet_jax.authors import check_values, from_state_dict, to_state_dict
+from menet_jax.runs import check_new, load_run, write_run
+from menet_jax.weight_files import check_suffix, read_tensors, write_tensors
+
+LISTED = 12
+"""Lines of an error that are printed: another network differs in hundreds of tensors."""
+
+
+def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
+    """Make a run directory of a network with the authors' tensors, for predict, evaluate and robustness.
+
+    The file may be a PyTorch checkpoint of any version (a state dict, a whole network, or a dictionary with either in
+    it), .npz or .safetensors. Nothing in it is executed, and PyTorch is not needed. Exit status: 0; 2 if it cannot be
+    used, nothing being written.
+
+    Args:
+        file: the file to read.
+        dest: the run directory to make.
+    """
+    with _errors():
+        check_new(dest)
+        tensors = read_tensors(file)
+        try:
+            variables = from_state_dict(tensors)
+            check_values(tensors)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+        width = variables["params"]["stem_conv"]["kernel"].shape[-1]
+        paper = configuration.preset("paper").config
+        config = dataclasses.replace(paper, run=dest, model=dataclasses.replace(paper.model, width=width))
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        write_run(config, variables, origin=f"{file.name}, sha256 {digest}")
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    kinds = sorted({str(tensor.dtype) for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")})
+    converted = "" if kinds == ["float32"] else f", converted from {', '.join(kinds)}"
+    print(f"{file}: width {width}, {parameters:,} parameters{converted}")
+    print(f"run    {dest}. Predict with: python -m menet_jax.predict --checkpoint {dest} --source IMAGES --dest MAPS")
+
+
+def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = False) -> None:
+    """Write a trained network under the authors' names, so that their PyTorch code runs it.
+
+    Exit status: 0; 2 if it cannot be done, nothing being written.
+
+    Args:
+        run: run directory, as training wrote it.
+        dest: the file to write: .pt, a state dict for torch.load; .npz; or .safetensors.
+        newest: use the newest checkpoint of the run, not the best.
+    """
+    with _errors():
+        check_suffix(dest)
+        if dest.exists():
+            raise ValueError(f"{dest}: is there already, and nothing is overwritten; name another file")
+        trained = load_run(run, newest=newest, report=_warn)
+        tensors = to_state_dict(trained.variables)
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = dest.with_name(f".unfinished-{dest.name}")
+        try:
+            write_tensors(unfinished, tensors)
+            unfinished.replace(dest)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    print(f"{run}, step {trained.step:,}: {len(tensors)} tensors in {dest}")
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        lines = str(error).splitlines()
+        more = [f"  … and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+        print("error: " + "\n".join(lines[:LISTED] + more), file=sys.stderr)
+        sys.exit(2)
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def main() -> None:
+    """The command line."""
+    tyro.extras.subcommand_cli_from_dict(
+        {"import": import_weights, "export": export_weights},
+        description="The authors' weights as a run, and runs as weights for the authors' code.",
+    )

@@ -1,0 +1,67 @@
+"""Tensors by name in the file formats in use: PyTorch checkpoints, `.npz` and `.safetensors`."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from menet_jax.torch_reading import read_torch
+from menet_jax.torch_writing import write_torch
+
+WRITTEN = (".pt", ".npz", ".safetensors")
+
+
+class WeightFileError(ValueError):
+    """A file that holds no tensors that can be read."""
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The tensors in a file, by name; what kind of file it is, its contents tell for PyTorch, its suffix otherwise.
+
+    Nothing in the file is executed.
+
+    Raises:
+        WeightFileError, torch_reading.TorchFileError: it is damaged, or of no known kind.
+        OSError: it cannot be opened.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    if path.suffix.lower() == ".npz":
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (ValueError, zipfile.BadZipFile, EOFError, OSError, AttributeError) as error:
+            raise WeightFileError(f"{path}: damaged, or no archive of plain arrays ({error})") from error
+    if path.suffix.lower() == ".safetensors":
+        try:
+            return safetensors.numpy.load_file(path)
+        except (SafetensorError, OSError, KeyError) as error:
+            raise WeightFileError(f"{path}: damaged, or not a safetensors file ({error})") from error
+    return read_torch(path)
+
+
+def check_suffix(path: Path) -> None:
+    """Raise ValueError unless tensors can be written to a file of this name."""
+    if path.suffix not in WRITTEN:
+        raise ValueError(f"{path}: the suffix must be one of {', '.join(WRITTEN)}")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write float32 tensors by name, in the format that the suffix says.
+
+    Raises:
+        ValueError: another suffix.
+        OSError: it cannot be written.
+    """
+    check_suffix(path)
+    if path.suffix == ".npz":
+        save: Any = np.savez  # its signature admits no arrays by name
+        save(path, **tensors)
+    elif path.suffix == ".safetensors":
+        safetensors.numpy.save_file(dict(tensors), path)
+    else:
+        write_torch(path, tensors)

@@ -1,0 +1,466 @@
+"""The six benchmarks, from small archives in the published layouts: built, split, and refused where they are wrong."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import benchmark_archives as small
+import numpy as np
+import pytest
+import scipy.io
+import tensorflow_datasets as tfds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tensorflow_datasets.core import dataset_metadata
+
+from menet_jax import images, likeness
+from menet_jax.config import PRESETS
+from menet_jax.datasets import archives
+from menet_jax.datasets.archives import BadArchiveError
+from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
+from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
+from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
+from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
+from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
+from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k, Msra10kConfig
+from menet_jax.datasets.pairs import IrregularFilesError
+from menet_jax.datasets.sod.sod_dataset_builder import Sod
+from menet_jax.datasets.splits import split_by_rank
+from menet_jax.sources import NAMED, Places, open_split
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+BUILDERS: tuple[type[Benchmark], ...] = (Msra10k, Msra1k, HkuIs, Ecssd, DutOmron, Sod)
+SHARED_SOD = Path(__file__).parents[2] / "shared" / "data" / "sod"
+NUMBERS = range(1, 9)
+
+
+def config(**sizes: int) -> BenchmarkConfig:
+    return BenchmarkConfig(name="small", sizes=sizes, copies=(6,))
+
+
+def make(kind: type[Benchmark], tmp_path: Path, count: BenchmarkConfig | None = None, **options: Any) -> Benchmark:
+    wanted = count or config(test=8)
+    return kind(manual_dir=tmp_path / "manual", data_dir=tmp_path / "cache", config=wanted, **options)
+
+
+def records(builder: Benchmark) -> dict[str, list[dict[str, bytes]]]:
+    raw = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
+    source: Any = builder.as_data_source
+    return {split: list(source(split, decoders=raw)) for split in builder.info.splits}
+
+
+def number(name: str) -> int:
+    return int("".join(character for character in Path(name).stem.removeprefix("0_") if character.isdecimal()))
+
+
+def numbers(builder: Benchmark) -> dict[str, set[int]]:
+    return {split: {number(each["file_name"].decode()) for each in found} for split, found in records(builder).items()}
+
+
+def complaint(builder: Benchmark) -> str:
+    with pytest.raises(IrregularFilesError) as caught:
+        builder.prepare()
+    assert not builder.data_path.exists()
+    return str(caught.value)
+
+
+def unzipped(contents: small.Files, folder: str = "") -> small.Files:
+    return {f"{folder}{name}": data for name, data in contents.items()}
+
+
+FLAT_SOD = small.files("{}.jpg", small.jpeg, NUMBERS) | small.files("{}.png", small.one_bit_mask, NUMBERS)
+MSRA1K_MIXED = small.files("Images/0_{}.jpg", small.jpeg, NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "contents"),
+    [
+        (Msra10k, {"msra10k/MSRA10K_Imgs_GT.zip": small.zipped(small.msra10k(NUMBERS), "MSRA10K_Imgs_GT/Imgs")}),
+        (Msra10k, unzipped(small.msra10k(NUMBERS, "MSRA10K_Imgs_GT/MSRA10K_Imgs_GT/Imgs"))),
+        (Msra10k, unzipped(small.msra10k(NUMBERS, "MSRA10K/Imgs"))),
+        (Msra1k, unzipped(small.msra1k(NUMBERS), "MSRA1K/")),
+        (Msra1k, MSRA1K_MIXED | small.files("Groundtruth/0_{}.png", small.gray_mask, NUMBERS)),
+        (Msra1k, unzipped(MSRA1K_MIXED | small.files("Images/0_{}.bmp", small.bmp_mask, NUMBERS), "msra1k/")),
+        (HkuIs, small.hku_is(NUMBERS)),
+        (HkuIs, {"hku_is/HKU-IS.zip": small.zipped(small.hku_is(NUMBERS), "HKU-IS/gt")}),
+        (Ecssd, unzipped(small.ecssd(NUMBERS), "ecssd/")),
+        (Ecssd, small.ecssd(NUMBERS)),
+        (DutOmron, unzipped(small.dut_omron(NUMBERS), "DUT-OMRON/")),
+        (DutOmron, small.dut_omron(NUMBERS, twice=False)),
+        (Sod, unzipped(small.sod(NUMBERS), "sod/")),
+        (Sod, unzipped(FLAT_SOD, "sod/")),
+        (Sod, {"SOD.zip": small.zipped(unzipped(FLAT_SOD, "SOD/"), "SOD")}),
+        (Sod, small.files("images/{}.jpg", small.jpeg, NUMBERS) | small.files("GT/{}.png", small.gray_mask, NUMBERS)),
+    ],
+)
+def test_layouts(kind: type[Benchmark], contents: small.Files, tmp_path: Path) -> None:
+    small.write(tmp_path / "manual", contents)
+    builder = make(kind, tmp_path)
+    builder.prepare()
+    assert numbers(builder) == {"test": set(NUMBERS)}
+    assert builder.splitting.startswith("as many as published; all in the test split")
+    original = small.png if kind is HkuIs else small.recompressed if "MSRA1K/" in str(contents) else small.jpeg
+    for record in records(builder)["test"]:
+        assert set(record) == {"image", "mask", "file_name"}
+        index = number(record["file_name"].decode())
+        np.testing.assert_array_equal(images.read_image(record["image"]), images.read_image(original(index)))
+        truth = images.fit_mask(small.mask(index), images.read_image(original(index)).shape[:2])
+        np.testing.assert_array_equal(images.read_mask(record["mask"]), truth)
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_what_tfds_knows_of_a_builder(kind: type[Benchmark], tmp_path: Path) -> None:
+    builder = kind(data_dir=tmp_path)
+    metadata = dataset_metadata.load(kind.pkg_dir_path)
+    assert builder.name == Path(str(kind.pkg_dir_path)).name
+    assert metadata.tags and set(metadata.tags) <= set(dataset_metadata.valid_tags())
+    assert "@" in builder.info.citation and builder.info.description.startswith("# ")
+    assert set(builder.info.features or ()) == {"image", "mask", "file_name"}
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("msra10k", {"train": 8500, "validation": 500, "test": 1000}),
+        ("msra1k", {"test": 1000}),
+        ("hku_is", {"train": 3558, "validation": 222, "test": 667}),
+        ("hku_is/official", {"train": 2500, "validation": 500, "test": 1447}),
+        ("ecssd", {"test": 1000}),
+        ("dut_omron", {"test": 5168}),
+        ("sod", {"test": 300}),
+    ],
+)
+def test_the_published_sizes(name: str, sizes: dict[str, int], tmp_path: Path) -> None:
+    builder = NAMED[name](Places(cache=tmp_path))
+    assert isinstance(builder, Benchmark)
+    assert builder.sizes == sizes
+    stems = [str(index) for index in range(sum(sizes.values()))]
+    cut = split_by_rank(stems, builder.sizes)
+    assert {split: list(cut.values()).count(split) for split in sizes} == sizes
+
+
+def test_the_paper_can_be_repeated_by_name() -> None:
+    assert PRESETS["paper"].config.data.train == ("msra10k", "hku_is")
+    assert {"msra10k", "hku_is", "dut_omron", "ecssd", "msra1k", "sod"} <= set(NAMED)
+
+
+@settings(max_examples=30)
+@given(st.sets(st.text(max_size=2), max_size=30), st.randoms(use_true_random=False), st.data())
+def test_splits_by_rank(stems: set[str], random: Any, data: st.DataObject) -> None:
+    """Whatever the order; every stem in one split; those to come first in the first."""
+    sizes = {"test": 2, "validation": 1, "train": 7}
+    first = data.draw(st.sets(st.sampled_from(sorted(stems)))) if stems else set()
+    shuffled = sorted(stems)
+    random.shuffle(shuffled)
+    cut = split_by_rank(stems, sizes, first)
+    assert cut == split_by_rank(shuffled, sizes, first)
+    assert set(cut) == stems
+    assert {cut[stem] for stem in first} <= {"test"}
+    in_test = list(cut.values()).count("test")
+    assert in_test == max(len(first), round(len(stems) * 0.2))
+
+
+def test_splits_of_exact_sizes_do_not_move_with_a_missing_mask(tmp_path: Path) -> None:
+    sizes = config(test=4, validation=2, train=14)
+    contents = small.hku_is(range(20))
+    small.write(tmp_path / "manual", contents)
+    whole = make(HkuIs, tmp_path, sizes)
+    whole.prepare()
+    before = numbers(whole)
+    assert {split: len(found) for split, found in before.items()} == {"train": 14, "validation": 2, "test": 4}
+    (tmp_path / "manual" / "HKU-IS" / "gt" / "0007.png").unlink()
+    message = complaint(make(HkuIs, tmp_path, sizes))
+    assert "0007.png: image without a mask" in message
+    assert "19 pairs of an image and its mask, and 20 were published" in message
+    builder = make(HkuIs, tmp_path, sizes, skip_bad=True)
+    builder.prepare()
+    assert numbers(builder) == {split: found - {7} for split, found in before.items()}
+    assert builder.splitting.startswith("19 of the 20 published")
+
+
+def save_lists(folder: Path, lists: dict[str, list[str]]) -> None:
+    for name, listed in lists.items():
+        cells = np.empty((len(listed), 1), object)
+        cells[:, 0] = listed
+        scipy.io.savemat(folder / f"{name}ImgSet.mat", {f"{name}ImgSet": cells})
+
+
+@pytest.fixture
+def official(tmp_path: Path) -> Callable[..., HkuIs]:
+    small.write(tmp_path / "manual", small.hku_is(range(10)))
+
+    def builder(**options: Any) -> HkuIs:
+        sizes = {"train": 5, "validation": 1, "test": 3}
+        made = make(HkuIs, tmp_path, BenchmarkConfig(name="official_small", sizes=sizes), **options)
+        assert isinstance(made, HkuIs)
+        return made
+
+    return builder
+
+
+LISTS = {"train": ["0000.png", "0008.png", "0002.png", "0003.png", "0004.png"], "val": ["0009.png"]}
+
+
+def test_official_lists(tmp_path: Path, official: Callable[..., HkuIs]) -> None:
+    save_lists(tmp_path / "manual" / "HKU-IS", LISTS | {"test": ["0005.png", "0006.png", "0007.png"]})
+    builder = official()
+    builder.prepare()
+    assert numbers(builder) == {"train": {0, 8, 2, 3, 4}, "validation": {9}, "test": {5, 6, 7}}
+    assert "official lists; 1 pairs are in no list" in builder.splitting
+
+
+def test_official_lists_name_what_is_missing(tmp_path: Path, official: Callable[..., HkuIs]) -> None:
+    save_lists(tmp_path / "manual" / "HKU-IS", LISTS | {"test": ["0005.png", "0066.png", "0007.png"]})
+    message = complaint(official())
+    assert "2 pairs in the test split, and 3 were published" in message
+    assert "0066: neither its image nor its mask is there" in message
+
+
+def test_official_lists_that_cannot_be_used(tmp_path: Path, official: Callable[..., HkuIs]) -> None:
+    folder = tmp_path / "manual" / "HKU-IS"
+    save_lists(folder, LISTS)
+    with pytest.raises(FileNotFoundError, match=r"official lists testimgset\.mat are not there"):
+        official().prepare()
+    save_lists(folder, {"test": ["0005.png", "0005.png", "0009.png"]})
+    with pytest.raises(ValueError, match=r"name images twice: 0009, 0005"):
+        official().prepare()
+    (folder / "testImgSet.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(512))
+    with pytest.raises(ValueError, match=r"testImgSet\.mat: a MATLAB file of version 7\.3"):
+        official().prepare()
+    (folder / "testImgSet.mat").write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + b"nonsense")
+    with pytest.raises(ValueError, match=r"testImgSet\.mat: "):
+        official().prepare()
+    scipy.io.savemat(folder / "testImgSet.mat", {"numbers": np.arange(4)})
+    with pytest.raises(ValueError, match="holds no list of file names"):
+        official().prepare()
+
+
+def msra10k_config(msra1k: BenchmarkConfig | None) -> Msra10kConfig:
+    name = "small" if msra1k else "small_unknown"
+    return Msra10kConfig(name=name, sizes={"test": 8, "validation": 4, "train": 28}, msra1k=msra1k)
+
+
+def test_msra1k_is_kept_out_of_training(tmp_path: Path) -> None:
+    """Its pictures have other names, sizes and compression; two are of none in MSRA10K; there are more than fit."""
+    small.write(tmp_path / "manual", {"msra10k.zip": small.zipped(small.msra10k(range(40)))})
+    unknown = make(Msra10k, tmp_path, msra10k_config(None))
+    unknown.prepare()
+    assert {split: len(found) for split, found in numbers(unknown).items()} == {
+        "train": 28,
+        "validation": 4,
+        "test": 8,
+    }
+    assert "MSRA1K is not at hand, so its images may be among the training images" in unknown.splitting
+    common = set(range(0, 40, 4))
+    assert common & numbers(unknown)["train"]
+
+    renamed = {index: index + 500 for index in (*common, 98, 99)}
+    theirs = {f"msra1k/Image/0_{name}.jpg": small.recompressed(index) for index, name in renamed.items()} | {
+        f"msra1k/Image/0_{name}.bmp": small.bmp_mask(index) for index, name in renamed.items()
+    }
+    small.write(tmp_path / "manual", theirs)
+    builder = make(Msra10k, tmp_path, msra10k_config(config(test=12)))
+    builder.prepare()
+    found = numbers(builder)
+    assert found["test"] == common
+    assert not common & (found["train"] | found["validation"])
+    assert "10 images that show pictures of MSRA1K (10 of its 12)" in builder.splitting
+
+
+def test_msra1k_decides_the_configuration(tmp_path: Path) -> None:
+    places = {"data_dir": tmp_path / "cache", "manual_dir": tmp_path / "manual"}
+    small.write(tmp_path / "manual", small.ecssd(NUMBERS))
+    assert Msra10k.best(**places).msra1k is None
+    small.write(tmp_path / "manual", unzipped(small.msra1k(range(3)), "MSRA1K/"))
+    assert Msra10k.best(**places).msra1k is not None
+
+
+def test_a_broken_msra1k_stops_msra10k(tmp_path: Path) -> None:
+    small.write(tmp_path / "manual", unzipped(small.msra10k(range(10)), "msra10k/"))
+    small.write(tmp_path / "manual", unzipped(small.msra1k(range(8)), "msra1k/"))
+    (tmp_path / "manual" / "msra1k" / "Image" / "0_3.jpg").write_bytes(b"")
+    wanted = msra10k_config(config(test=8))
+    assert "0_3.jpg: the file is empty" in complaint(make(Msra10k, tmp_path, wanted))
+    builder = make(Msra10k, tmp_path, wanted, skip_bad=True)
+    builder.prepare()
+    assert "(7 of its 7)" in builder.splitting
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_nothing_there_gives_instructions(kind: type[Benchmark], tmp_path: Path) -> None:
+    for there in (False, True):
+        if there:
+            (tmp_path / "manual").mkdir()
+            (tmp_path / "manual" / "other.txt").write_text("")
+        with pytest.raises(FileNotFoundError) as caught:
+            make(kind, tmp_path).prepare()
+        message = str(caught.value)
+        assert f"{kind.__name__.lower()[:3]}" in message.lower() and "http" in message
+        assert f"{tmp_path}/manual/{make(kind, tmp_path).name}" in message and "--data.manual-dir" in message
+
+
+def test_half_of_the_downloads(tmp_path: Path) -> None:
+    contents = small.ecssd(NUMBERS)
+    small.write(tmp_path / "manual" / "ecssd", {"images.zip": contents["images.zip"]})
+    with pytest.raises(FileNotFoundError, match=r"there are images, but no masks \(in a folder ground_truth_mask\)"):
+        make(Ecssd, tmp_path).prepare()
+    (tmp_path / "manual" / "ecssd" / "images.zip").unlink()
+    (tmp_path / "manual" / "ecssd" / "ECSSD.rar").write_bytes(b"Rar!")
+    with pytest.raises(FileNotFoundError, match=r"Unpack .*ECSSD\.rar there first"):
+        make(Ecssd, tmp_path).prepare()
+
+
+def test_wrong_counts_name_what_is_missing(tmp_path: Path) -> None:
+    small.write(tmp_path / "manual", small.ecssd((1, 2, 4, 5)))
+    message = complaint(make(Ecssd, tmp_path, config(test=7)))
+    assert "4 pairs of an image and its mask, and 7 were published" in message
+    for missing in ("0003", "0006", "0007"):
+        assert f"ecssd: {missing}: neither its image nor its mask is there" in message
+    small.write(tmp_path / "manual", {f"ecssd/{name}": data for name, data in small.ecssd(range(1, 10)).items()})
+    assert "9 pairs of an image and its mask, and 7 were published" in complaint(make(Ecssd, tmp_path, config(test=7)))
+    listed = small.sod(range(8))
+    del listed["masks/3.png"]
+    small.write(tmp_path / "sod" / "manual", listed)
+    message = complaint(make(Sod, tmp_path / "sod"))
+    assert "images/train/3.jpg: image without a mask" in message and message.count("neither") == 0
+
+
+def test_known_copies_are_accepted_and_stated(tmp_path: Path) -> None:
+    small.write(tmp_path / "manual", small.dut_omron(range(6)))
+    builder = make(DutOmron, tmp_path)
+    builder.prepare()
+    assert builder.splitting.startswith("6 of the 8 published, as known copies have")
+    assert not builder.irregularities
+
+
+def test_bad_files_are_all_named(tmp_path: Path) -> None:
+    contents = small.files("images/{:04d}.jpg", small.jpeg, NUMBERS)
+    masks = small.files("ground_truth_mask/{:04d}.png", small.gray_mask, NUMBERS)
+    contents["images/0002.jpg"] = contents["images/0002.jpg"][:700]
+    masks["ground_truth_mask/0005.png"] = b"text"
+    del masks["ground_truth_mask/0008.png"]
+    masks["ground_truth_mask/0009.png"] = small.gray_mask(9)
+    zips = {"images.zip": small.zipped(contents), "ground_truth_mask.zip": small.zipped(masks)}
+    small.write(tmp_path / "manual" / "ecssd", zips)
+    message = complaint(make(Ecssd, tmp_path))
+    for name in ("images/0002.jpg", "mask/0005.png", "images/0008.jpg: image without", "mask/0009.png: mask without"):
+        assert name in message
+    builder = make(Ecssd, tmp_path, skip_bad=True)
+    builder.prepare()
+    assert numbers(builder) == {"test": {1, 3, 4, 6, 7}}
+    assert len(builder.irregularities) == 5  # and the count
+
+
+def test_damaged_archives(tmp_path: Path) -> None:
+    whole = small.dut_omron(NUMBERS)
+    small.write(tmp_path / "cut" / "manual", whole | {"DUT-OMRON-image.zip": whole["DUT-OMRON-image.zip"][:5000]})
+    with pytest.raises(BadArchiveError, match=r"DUT-OMRON-image\.zip: not a whole zip archive"):
+        make(DutOmron, tmp_path / "cut").prepare()
+    data = bytearray(whole["DUT-OMRON-image.zip"])
+    data[data.index(b"im003.jpg") + 500] ^= 1
+    small.write(tmp_path / "flipped" / "manual", whole | {"DUT-OMRON-image.zip": bytes(data)})
+    assert "im003.jpg: cannot be unpacked: Bad CRC-32" in complaint(make(DutOmron, tmp_path / "flipped"))
+    images_tgz = small.sod(NUMBERS)["BSDS300-images.tgz"]
+    small.write(tmp_path / "tar" / "manual", {"BSDS300-images.tgz": images_tgz[:2000]})
+    with pytest.raises(BadArchiveError, match=r"BSDS300-images\.tgz: not a whole tar archive"):
+        make(Sod, tmp_path / "tar").prepare()
+
+
+def test_an_archive_and_what_it_unpacks_to_are_one(tmp_path: Path) -> None:
+    contents = small.msra10k(NUMBERS)
+    small.write(tmp_path / "manual" / "msra10k", contents | {"MSRA10K_Imgs_GT.zip": small.zipped(contents)})
+    entries = archives.walk(tmp_path / "manual")
+    assert sorted(entry.name for entry in entries) == sorted(Path(name).name for name in contents)
+    assert not any(".zip" in str(entry) for entry in entries)
+
+
+def test_a_cache_lasts_and_follows_the_downloads(tmp_path: Path) -> None:
+    manual = tmp_path / "manual"
+    small.write(manual, unzipped(FLAT_SOD, "sod/"))
+    kept = {path: path.read_bytes() for path in manual.rglob("2.*")}
+    for path in kept:
+        path.unlink()
+    partial = make(Sod, tmp_path, skip_bad=True)
+    partial.prepare()
+    assert numbers(partial) == {"test": set(NUMBERS) - {2}}
+    with pytest.raises(IrregularFilesError, match="7 pairs"):
+        make(Sod, tmp_path).prepare()
+    for path, data in kept.items():
+        path.write_bytes(data)
+    whole = make(Sod, tmp_path)
+    whole.prepare()
+    assert numbers(whole) == {"test": set(NUMBERS)}
+    assert not whole.irregularities
+    shutil.rmtree(manual)
+    kept_builder = make(Sod, tmp_path)
+    kept_builder.prepare()
+    assert numbers(kept_builder) == {"test": set(NUMBERS)}
+
+
+def test_tfds_own_way_to_name_the_manual_directory(tmp_path: Path) -> None:
+    small.write(tmp_path / "elsewhere" / "sod", FLAT_SOD)
+    builder: Any = make(Sod, tmp_path)
+    downloads = tfds.download.DownloadConfig(manual_dir=tmp_path / "elsewhere")
+    builder.download_and_prepare(download_config=downloads)
+    assert numbers(builder) == {"test": set(NUMBERS)}
+
+
+def test_the_default_manual_directory(tmp_path: Path) -> None:
+    assert Sod(data_dir=tmp_path).manual_dir == tmp_path / "downloads" / "manual"
+
+
+def test_opened_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.write(tmp_path / "manual", small.sod(NUMBERS))
+    monkeypatch.setitem(NAMED, "sod", lambda places: Sod(config=config(test=8), **places.arguments()))
+    source = open_split("sod", "test", tmp_path / "cache", manual_dir=tmp_path / "manual")
+    assert len(source) == 8
+    assert source.summary() == "sod: test 8 images; as many as published; all in the test split"
+    with pytest.raises(ValueError, match=r"sod has no images in its train split; it has test \(8 images\)"):
+        open_split("sod", "train", tmp_path / "cache", manual_dir=tmp_path / "manual")
+
+
+@pytest.mark.skipif(not SHARED_SOD.is_dir(), reason=f"the real pairs are not at {SHARED_SOD}")
+def test_real_pairs(tmp_path: Path) -> None:
+    """Half of SOD: refused for its count, and with skip_bad built whole."""
+    with pytest.raises(IrregularFilesError, match="150 pairs of an image and its mask, and 300 were published"):
+        Sod(manual_dir=SHARED_SOD.parent, data_dir=tmp_path).prepare()
+    source = open_split("sod", "test", tmp_path, skip_bad=True, manual_dir=SHARED_SOD.parent)
+    assert source.summary().startswith("sod: test 150 images; 150 of the 300 published")
+    example = source[7]
+    stem = Path(example.file_name).stem
+    np.testing.assert_array_equal(example.image, np.asarray(Image.open(SHARED_SOD / "images" / example.file_name)))
+    np.testing.assert_array_equal(
+        example.mask, np.asarray(Image.open(SHARED_SOD / "masks" / f"{stem}.png").convert("L")) > 0
+    )
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """As the formula says, in float64."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    contrast = max(float(np.sqrt(((each - each.mean((0, 1))) ** 2).sum())) for each in (a, b))
+    difference = float(np.sqrt(((a - b) ** 2).sum()))
+    return difference / contrast if contrast else (np.inf if difference else 0.0)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from((0.0, 1.0, 3.0, 8.0)), min_size=1, max_size=12))
+def test_likeness_is_the_formula(seed: int, noise: list[float]) -> None:
+    generator = np.random.default_rng(seed)
+    base = generator.integers(40, 216, (len(noise), 16, 16, 3)) * generator.integers(0, 2, (len(noise), 1, 1, 1))
+    other = base + generator.normal(0, 1, base.shape) * np.array(noise)[:, None, None, None]
+    first, second = (np.clip(each, 0, 255).astype(np.uint8) for each in (base, other))
+    expected = [
+        (i, j) for i in range(len(first)) for j in range(len(second)) if distance(first[i], second[j]) <= likeness.LIMIT
+    ]
+    assert likeness.same_pictures(first, second) == expected
+
+
+def test_likeness_knows_pictures_compressed_again() -> None:
+    def thumbnails(make: Callable[[int], bytes]) -> np.ndarray:
+        return np.stack([likeness.thumbnail(images.read_image(make(index))) for index in range(60)])
+
+    found = likeness.same_pictures(thumbnails(small.jpeg), thumbnails(small.recompressed))
+    assert found == [(index, index) for index in range(60)]
