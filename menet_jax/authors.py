@@ -67,7 +67,7 @@ def _is_transposed(ours: tuple[str, ...]) -> bool:
 
 
 def _names() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield (their tensor, the path of ours), all 420 of them."""
+    """Yield (their tensor, the path of ours), all 421 of them."""
     for their_conv, our_conv, their_norm, our_norm in _layers():
         for tensor, (collection, leaf) in _BATCH_NORM.items():
             yield f"{their_norm}.{tensor}", (collection, *our_norm, leaf)

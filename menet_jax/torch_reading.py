@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+Binary = io.BufferedReader | io.BytesIO
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
@@ -138,7 +140,7 @@ class _StandIn(metaclass=_NoCalls):
 class _Unpickler(pickle.Unpickler):
     """Reads the structure of a checkpoint; everything it makes is new for each file."""
 
-    def __init__(self, file: BinaryIO, storage_of: Callable[[Any, _Storage], _Storage]) -> None:
+    def __init__(self, file: Binary, storage_of: Callable[[Any, _Storage], _Storage]) -> None:
         """`storage_of(key, as named)` is the storage of a key, the same one each time."""
         super().__init__(file, encoding="utf-8")
         self._storage_of = storage_of
@@ -199,7 +201,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _read_zip(file: BinaryIO) -> Any:
+def _read_zip(file: Binary) -> Any:
     """PyTorch 1.6 and later: `<any>/data.pkl` and `<any>/data/<key>`."""
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
@@ -222,7 +224,7 @@ def _read_zip(file: BinaryIO) -> Any:
         return _Unpickler(io.BytesIO(archive.read(pickles[0])), storage_of).load()
 
 
-def _read_stream(file: BinaryIO) -> Any:
+def _read_stream(file: Binary) -> Any:
     """Before PyTorch 1.6: five pickles, then each storage as its length and its data."""
     file.seek(0)
     storages: dict[Any, _Storage] = {}

@@ -24,12 +24,17 @@ def write_torch(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         tensors: by name; float32.
     """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(f"{FOLDER}/data.pkl", _pickle(tensors))
-        archive.writestr(f"{FOLDER}/byteorder", b"little")
+
+        def write(name: str, data: bytes | memoryview) -> None:
+            # A ZipInfo has no time of its own: the same tensors give the same file.
+            with archive.open(zipfile.ZipInfo(f"{FOLDER}/{name}"), "w", force_zip64=True) as file:
+                file.write(data)
+
+        write("data.pkl", _pickle(tensors))
+        write("byteorder", b"little")
         for key, tensor in enumerate(tensors.values()):
-            with archive.open(f"{FOLDER}/data/{key}", "w", force_zip64=True) as file:
-                file.write(np.ascontiguousarray(tensor, "<f4").data.cast("B"))
-        archive.writestr(f"{FOLDER}/version", b"3\n")
+            write(f"data/{key}", np.ascontiguousarray(tensor, "<f4").reshape(-1).view(np.uint8).data)
+        write("version", b"3\n")
 
 
 def _pickle(tensors: Mapping[str, np.ndarray]) -> bytes:

@@ -32,7 +32,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     if path.suffix.lower() == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
         except (ValueError, zipfile.BadZipFile, EOFError, OSError, AttributeError) as error:
             raise WeightFileError(f"{path}: damaged, or no archive of plain arrays ({error})") from error

@@ -1,0 +1,140 @@
+"""`data check`: what is wrong in datasets is found, named, and told from what is not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import benchmark_archives as small
+import numpy as np
+import pytest
+from PIL import Image
+
+from menet_jax import surveys
+from menet_jax.data_commands import check
+from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
+from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
+from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
+from menet_jax.datasets.sod.sod_dataset_builder import Sod
+from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
+from menet_jax.sources import NAMED, Places
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+Check = Callable[..., tuple[int, str, str]]
+
+
+def benchmark(kind: type[Benchmark], **sizes: int) -> Callable[[Places], Benchmark]:
+    config = BenchmarkConfig(name="small", sizes=sizes)
+    return lambda places: kind(config=config, **places.arguments())
+
+
+@pytest.fixture
+def run_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
+    """The exit status of the command, and what it says on both streams."""
+    monkeypatch.setitem(NAMED, "sod", benchmark(Sod, test=6))
+    monkeypatch.setitem(NAMED, "ecssd", benchmark(Ecssd, test=6))
+    monkeypatch.setitem(NAMED, "hku_is", benchmark(HkuIs, test=4, validation=1, train=5))
+
+    def run(*specs: str) -> tuple[int, str, str]:
+        status = 0
+        try:
+            check(specs, tmp_path / "new" / "sheet.png", tmp_path / "cache", tmp_path / "manual")
+        except SystemExit as exit:
+            status = int(exit.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def test_sound_datasets(tmp_path: Path, run_check: Check) -> None:
+    small.write(tmp_path / "manual" / "sod", small.sod(range(6)))
+    small.write(tmp_path / "manual" / "hku_is", small.hku_is(range(100, 110)))
+    status, out, _ = run_check("sod", "hku_is")
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[:5] == [
+        "sod: 6 images with masks; as many as published; all in the test split",
+        "  splits   test 6",
+        "  sizes    72 … 72 wide, 54 … 54 high, 72 by 54 in the middle",
+        "  masks    6 of 0 and 255 (PNG 1)",
+        f"  salient  {min(shares(range(6))):.1%} … {max(shares(range(6))):.1%} of the pixels, "
+        f"{np.mean(shares(range(6))):.1%} on average",
+    ]
+    assert "  splits   train 5, validation 1, test 4" in lines
+    assert lines[-2:] == ["no picture is there twice", f"contact sheet: {tmp_path}/new/sheet.png"]
+    with Image.open(tmp_path / "new" / "sheet.png") as sheet:
+        assert len(sheet.convert("RGB").getcolors(2**24) or ()) > 1000
+    assert not (tmp_path / "cache" / "sod").exists()  # nothing is prepared
+
+
+def shares(numbers: range) -> list[float]:
+    return [float(small.mask(number).mean()) for number in numbers]
+
+
+def test_everything_wrong_is_named(tmp_path: Path, run_check: Check) -> None:
+    contents = small.files("images/{:04d}.jpg", small.jpeg, range(1, 6))
+    masks = small.files("ground_truth_mask/{:04d}.png", small.gray_mask, range(1, 6))
+    contents["images/0002.jpg"] = contents["images/0002.jpg"][:600]
+    del masks["ground_truth_mask/0003.png"]
+    gray = np.linspace(0, 255, 72 * 54).reshape(54, 72).astype(np.uint8)
+    masks["ground_truth_mask/0004.png"] = small.encode(Image.fromarray(gray), "PNG")
+    masks["ground_truth_mask/0005.png"] = small.encode(Image.fromarray(np.zeros_like(gray)), "PNG")
+    small.write(tmp_path / "manual" / "ecssd", contents | masks)
+    status, out, err = run_check("ecssd")
+    assert status == 1
+    for sentence in (
+        "ecssd: 3 images with masks; 4 of the 6 published",
+        "images/0002.jpg: ",
+        "images/0003.jpg: image without a mask",
+        "4 pairs of an image and its mask, and 6 were published",
+        "ecssd: 0006: neither its image nor its mask is there",
+        "1 of more than two values (PNG L)",
+        "1 of 0 (PNG L)",
+        "nothing is salient in 0005.jpg",
+    ):
+        assert sentence in out
+    assert "error: 4 things are wrong in ecssd" in err
+
+
+def test_pictures_that_are_there_twice(tmp_path: Path, run_check: Check) -> None:
+    """A copy in one dataset and a leak are wrong; a picture that two datasets are tested on is a note."""
+    small.write(tmp_path / "manual" / "sod", small.sod(range(6)))
+    small.write(tmp_path / "manual" / "ecssd", small.ecssd(range(1, 7)))
+    status, out, _ = run_check("sod", "ecssd")
+    assert status == 0
+    assert (
+        "note: 5 pictures twice in sod (test) and ecssd (test); 5 of them equal to the pixel (=), others nearly (~): "
+        "1.jpg = 0001.JPG" in out
+    )
+    photos = tmp_path / "photos"
+    small.write(photos, small.files("images/{}.jpg", small.jpeg, range(10, 14)))
+    small.write(photos, small.files("masks/{}.png", small.gray_mask, (10, 11, 12, 13, 20, 21, 22)))
+    small.write(photos, {"images/20.jpg": small.jpeg(13), "images/21.jpg": small.recompressed(12)})
+    small.write(photos, {"images/22.jpg": small.recompressed(3)})
+    small.write(photos, {"train.txt": b"10\n11\n12\n13\n20\n22\n", "test.txt": b"21\n"})
+    status, out, err = run_check("sod", str(photos))
+    assert status == 1
+    assert f"wrong: 1 pictures twice in {photos} (train); 1 of them equal" in out
+    assert "13.jpg = 20.jpg" in out
+    assert f"wrong: 1 pictures twice in {photos} (train) and {photos} (test), a leak" in out
+    assert "12.jpg ~ 21.jpg" in out
+    assert f"wrong: 1 pictures twice in sod (test) and {photos} (train), a leak" in out
+    assert "3.jpg ~ 22.jpg" in out
+    assert "error: 3 things are wrong" in err
+
+
+def test_what_is_not_there(tmp_path: Path, run_check: Check) -> None:
+    assert run_check()[0] == 2
+    status, _, err = run_check("ecssd")
+    assert status == 2 and "Download images.zip" in err
+    status, _, err = run_check("nowhere")
+    assert status == 2 and "neither a dataset nor a folder" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_dataset_that_is_not_downloaded(tmp_path: Path) -> None:
+    """Nothing but the prepared dataset is there to be looked at."""
+    found = surveys.survey("synthetic", Synthetic(data_dir=tmp_path, config="tiny"))
+    assert [each.split for each in found.facts] == ["train"] * 20 + ["validation"] * 5 + ["test"] * 10
+    assert {each.mask for each in found.facts} == {"0 and 255 (PNG L)"}
+    assert not surveys.twins([found])
