@@ -83,7 +83,7 @@ def check(
             found.append(surveys.survey(spec, builder))
             print(*surveys.describe(found[-1]), sep="\n")
         twins = surveys.twins(found)
-        print(*surveys.describe_twins(twins) or ("no picture is there twice",), sep="\n")
+        print(*(surveys.describe_twins(twins) if twins else ["no picture is there twice"]), sep="\n")
         if any(each.facts for each in found):
             sheets.contact_sheet(found, twins, dest)
             print(f"contact sheet: {dest}")

@@ -62,6 +62,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         save: Any = np.savez  # its signature admits no arrays by name
         save(path, **tensors)
     elif path.suffix == ".safetensors":
-        safetensors.numpy.save_file(dict(tensors), path)
+        # The library writes the memory of an array whatever its strides.
+        safetensors.numpy.save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path)
     else:
         write_torch(path, tensors)
