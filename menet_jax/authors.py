@@ -8,6 +8,7 @@ stages. In a pre-activation layer their `.0` is the BatchNorm and `.2` the convo
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import flax
@@ -92,6 +93,7 @@ def _to_theirs(path: tuple[str, ...], tensor: np.ndarray) -> np.ndarray:
     return tensor.transpose(3, 2, 0, 1)
 
 
+@cache
 def _expected(width: int) -> dict[tuple[str, ...], tuple[int, ...]]:
     """Path and shape of every variable of a network of this width."""
     image = jax.ShapeDtypeStruct((1, SMALLEST_SIDE, SMALLEST_SIDE, 3), jnp.float32)

@@ -63,6 +63,6 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         save(path, **tensors)
     elif path.suffix == ".safetensors":
         # The library writes the memory of an array whatever its strides.
-        safetensors.numpy.save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path)
+        safetensors.numpy.save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, path)
     else:
         write_torch(path, tensors)

@@ -149,16 +149,15 @@ def test_tensors_come_back_to_the_bit(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
-def test_a_network_comes_back_to_the_bit(suffix: str, tensors: StateDict, tmp_path: Path) -> None:
+def test_a_network_comes_back_to_the_bit(suffix: str, run: Path, tensors: StateDict, tmp_path: Path) -> None:
     """From a file to a run, and from the run to a file."""
-    write_tensors(tmp_path / f"first{suffix}", tensors)
-    import_weights(tmp_path / f"first{suffix}", tmp_path / "run")
-    export_weights(tmp_path / "run", tmp_path / f"second{suffix}")
-    assert bits(read_tensors(tmp_path / f"second{suffix}")) == bits(tensors)
-    loaded = load_run(tmp_path / "run", report=quiet)
+    loaded = load_run(run, report=quiet)
     assert bits(flatten_dict(dict(loaded.variables))) == bits(flatten_dict(from_state_dict(tensors)))
-    assert loaded.config.model.width == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"first{suffix}", "run", f"second{suffix}"]
+    assert (loaded.config.model.width, loaded.step) == (1, 0)
+    export_weights(run, tmp_path / f"out{suffix}")
+    assert bits(read_tensors(tmp_path / f"out{suffix}")) == bits(tensors)
+    assert [path.name for path in tmp_path.iterdir()] == [f"out{suffix}"]
+    assert sorted(path.name for path in run.parent.iterdir()) == ["run"]
 
 
 def test_a_trained_run_comes_back_to_the_bit(tmp_path: Path) -> None:
