@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path, PurePosixPath
+from threading import Lock
 
 from menet_jax.datasets.pairs import as_paths, is_stray
 
@@ -112,21 +113,23 @@ def _in_zip(file: Path | io.BytesIO, where: str, below: PurePosixPath) -> Iterat
         archive = zipfile.ZipFile(file)
     except zipfile.BadZipFile as error:
         raise BadArchiveError(f"{where}: not a whole zip archive ({error}); download it again") from error
+    lock = Lock()
     for info in archive.infolist():
         path = PurePosixPath(info.filename)
         if info.is_dir() or any(is_stray(part) for part in path.parts):
             continue
         inside = f"{where}/{info.filename}"
-        read = partial(_read_member, archive, info, inside)
+        read = partial(_read_member, archive, lock, info, inside)
         if path.suffix.lower() == ".zip":
             yield from _in_zip(io.BytesIO(read()), inside, below / path.parent / _without_zip(path.name))
         else:
             yield Entry(inside, below / path, info.file_size, read)
 
 
-def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> bytes:
+def _read_member(archive: zipfile.ZipFile, lock: Lock, info: zipfile.ZipInfo, where: str) -> bytes:
     try:
-        return archive.read(info)
+        with lock:  # an archive counts its open members, and does not count well in several threads
+            return archive.read(info)
     # An encrypted member raises RuntimeError, an unknown compression its subclass NotImplementedError.
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         raise OSError(f"{where}: cannot be unpacked: {error}") from error

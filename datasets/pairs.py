@@ -182,18 +182,23 @@ def example(pair: Pair) -> dict[str, Any]:
     }
 
 
-def irregularity(pair: Pair) -> Irregularity | None:
-    """What is wrong with the contents of a pair, or None."""
+def try_read(pair: Pair) -> tuple[images.Rgb, images.Mask] | Irregularity:
+    """`read`, or what is wrong with the pair."""
     try:
-        read(pair)
         pair.image.name.encode()  # file names are stored as UTF-8
+        return read(pair)
     except images.UnreadableImageError as error:
         return Irregularity(error.name, error.reason)
     except UnicodeEncodeError:
         return Irregularity(ascii(str(pair.image)), "the name is not valid UTF-8")
     except OSError as error:
         return Irregularity(str(pair.image), str(error))
-    return None
+
+
+def irregularity(pair: Pair) -> Irregularity | None:
+    """What is wrong with the contents of a pair, or None."""
+    result = try_read(pair)
+    return result if isinstance(result, Irregularity) else None
 
 
 def check(pairs: Sequence[Pair], description: str) -> list[Irregularity | None]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +94,11 @@ def _warn(message: str) -> None:
 
 def main() -> None:
     """The command line."""
-    tyro.extras.subcommand_cli_from_dict(
-        {"import": import_weights, "export": export_weights},
-        description="The authors' weights as a run, and runs as weights for the authors' code.",
-    )
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            {"import": import_weights, "export": export_weights},
+            description="The authors' weights as a run, and runs as weights for the authors' code.",
+        )
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

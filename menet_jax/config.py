@@ -79,7 +79,7 @@ class DataConfig:
     distort_quality: tuple[int, int] = QUALITY_RANGE
     """JPEG qualities to draw from."""
     skip_bad: bool = False
-    """Prepare a folder without its unreadable or unpaired files, instead of stopping at them."""
+    """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them or at a wrong count."""
     cache: Path | None = None
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
     manual_dir: Path | None = None

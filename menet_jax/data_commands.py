@@ -1,5 +1,6 @@
 """Look at what the network is fed, and check datasets:  python -m menet_jax.data show|check"""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -98,4 +99,8 @@ def check(
 
 def main() -> None:
     """The command line."""
-    tyro.extras.subcommand_cli_from_dict({"show": show, "check": check}, description="Look at datasets.")
+    try:
+        tyro.extras.subcommand_cli_from_dict({"show": show, "check": check}, description="Look at datasets.")
+    except KeyboardInterrupt:
+        print("stopped; no picture was written", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

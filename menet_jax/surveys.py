@@ -124,10 +124,10 @@ def survey(name: str, builder: tfds.core.DatasetBuilder) -> Survey:
 
 def examine(dataset: str, split: str, pair: Pair) -> Facts | Irregularity:
     """The facts of a pair, or why it cannot be used."""
-    problem = pairs.irregularity(pair)
-    if problem is not None:
-        return problem
-    image, mask = pairs.read(pair)
+    result = pairs.try_read(pair)
+    if isinstance(result, Irregularity):
+        return result
+    image, mask = result
     height, width = mask.shape
     return Facts(
         dataset,
