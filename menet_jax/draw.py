@@ -54,6 +54,8 @@ class Common:
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
     cache: Path | None = None
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
+    manual_dir: Path | None = None
+    """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
     device: Literal["cpu", "gpu", "tpu"] | None = None
     """Fail unless JAX computes there; none given: wherever JAX does by default."""
 
@@ -236,7 +238,7 @@ def _check_dest(options: Common) -> None:
 
 
 def _open(options: Common) -> list[Source]:
-    return open_sources(options.data, options.split, options.cache, options.skip_bad)
+    return open_sources(options.data, options.split, options.cache, options.skip_bad, options.manual_dir)
 
 
 def _load(folder: Path, options: Common) -> TrainedRun:

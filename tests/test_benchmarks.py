@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tensorflow_datasets.core import dataset_metadata
 
-from menet_jax import images, likeness
+from menet_jax import images, likeness, surveys
 from menet_jax.config import PRESETS
 from menet_jax.datasets import archives
 from menet_jax.datasets.archives import BadArchiveError
@@ -424,7 +424,7 @@ def test_opened_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.skipif(not SHARED_SOD.is_dir(), reason=f"the real pairs are not at {SHARED_SOD}")
 def test_real_pairs(tmp_path: Path) -> None:
-    """Half of SOD: refused for its count, and with skip_bad built whole."""
+    """Half of SOD: refused for its count, with skip_bad built whole, and checked."""
     with pytest.raises(IrregularFilesError, match="150 pairs of an image and its mask, and 300 were published"):
         Sod(manual_dir=SHARED_SOD.parent, data_dir=tmp_path).prepare()
     source = open_split("sod", "test", tmp_path, skip_bad=True, manual_dir=SHARED_SOD.parent)
@@ -435,6 +435,12 @@ def test_real_pairs(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         example.mask, np.asarray(Image.open(SHARED_SOD / "masks" / f"{stem}.png").convert("L")) > 0
     )
+    found = surveys.survey("sod", Sod(manual_dir=SHARED_SOD.parent, data_dir=tmp_path))
+    assert len(found.facts) == 150 and {each.mask for each in found.facts} == {"0 and 255 (PNG 1)"}
+    assert [str(each) for each in found.irregularities] == [
+        "sod: 150 pairs of an image and its mask, and 300 were published"
+    ]
+    assert not surveys.twins([found])
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
