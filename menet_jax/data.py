@@ -8,6 +8,7 @@ stay uint8, 0…255: the network takes them as float32, but converting on the de
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, SupportsIndex, TypedDict, runtime_checkable
 
 import grain
