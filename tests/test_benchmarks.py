@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tensorflow_datasets.core import dataset_metadata
 
-from menet_jax import images, likeness, surveys
+from menet_jax import images, surveys
 from menet_jax.config import PRESETS
 from menet_jax.datasets import archives
 from menet_jax.datasets.archives import BadArchiveError
@@ -24,7 +24,7 @@ from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
-from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k, Msra10kConfig
+from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k
 from menet_jax.datasets.pairs import IrregularFilesError
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.splits import split_by_rank
@@ -238,57 +238,6 @@ def test_official_lists_that_cannot_be_used(tmp_path: Path, official: Callable[.
         official().prepare()
 
 
-def msra10k_config(msra1k: BenchmarkConfig | None) -> Msra10kConfig:
-    name = "small" if msra1k else "small_unknown"
-    return Msra10kConfig(name=name, sizes={"test": 8, "validation": 4, "train": 28}, msra1k=msra1k)
-
-
-def test_msra1k_is_kept_out_of_training(tmp_path: Path) -> None:
-    """Its pictures have other names, sizes and compression; two are of none in MSRA10K; there are more than fit."""
-    small.write(tmp_path / "manual", {"msra10k.zip": small.zipped(small.msra10k(range(40)))})
-    unknown = make(Msra10k, tmp_path, msra10k_config(None))
-    unknown.prepare()
-    assert {split: len(found) for split, found in numbers(unknown).items()} == {
-        "train": 28,
-        "validation": 4,
-        "test": 8,
-    }
-    assert "MSRA1K is not at hand, so its images may be among the training images" in unknown.splitting
-    common = set(range(0, 40, 4))
-    assert common & numbers(unknown)["train"]
-
-    renamed = {index: index + 500 for index in (*common, 98, 99)}
-    theirs = {f"msra1k/Image/0_{name}.jpg": small.recompressed(index) for index, name in renamed.items()} | {
-        f"msra1k/Image/0_{name}.bmp": small.bmp_mask(index) for index, name in renamed.items()
-    }
-    small.write(tmp_path / "manual", theirs)
-    builder = make(Msra10k, tmp_path, msra10k_config(config(test=12)))
-    builder.prepare()
-    found = numbers(builder)
-    assert found["test"] == common
-    assert not common & (found["train"] | found["validation"])
-    assert "10 images that show pictures of MSRA1K (10 of its 12)" in builder.splitting
-
-
-def test_msra1k_decides_the_configuration(tmp_path: Path) -> None:
-    places = {"data_dir": tmp_path / "cache", "manual_dir": tmp_path / "manual"}
-    small.write(tmp_path / "manual", small.ecssd(NUMBERS))
-    assert Msra10k.best(**places).msra1k is None
-    small.write(tmp_path / "manual", unzipped(small.msra1k(range(3)), "MSRA1K/"))
-    assert Msra10k.best(**places).msra1k is not None
-
-
-def test_a_broken_msra1k_stops_msra10k(tmp_path: Path) -> None:
-    small.write(tmp_path / "manual", unzipped(small.msra10k(range(10)), "msra10k/"))
-    small.write(tmp_path / "manual", unzipped(small.msra1k(range(8)), "msra1k/"))
-    (tmp_path / "manual" / "msra1k" / "Image" / "0_3.jpg").write_bytes(b"")
-    wanted = msra10k_config(config(test=8))
-    assert "0_3.jpg: the file is empty" in complaint(make(Msra10k, tmp_path, wanted))
-    builder = make(Msra10k, tmp_path, wanted, skip_bad=True)
-    builder.prepare()
-    assert "(7 of its 7)" in builder.splitting
-
-
 @pytest.mark.parametrize("kind", BUILDERS)
 def test_nothing_there_gives_instructions(kind: type[Benchmark], tmp_path: Path) -> None:
     for there in (False, True):
@@ -441,32 +390,3 @@ def test_real_pairs(tmp_path: Path) -> None:
         "sod: 150 pairs of an image and its mask, and 300 were published"
     ]
     assert not surveys.twins([found])
-
-
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """As the formula says, in float64."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    contrast = max(float(np.sqrt(((each - each.mean((0, 1))) ** 2).sum())) for each in (a, b))
-    difference = float(np.sqrt(((a - b) ** 2).sum()))
-    return difference / contrast if contrast else (np.inf if difference else 0.0)
-
-
-@settings(max_examples=30)
-@given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from((0.0, 1.0, 3.0, 8.0)), min_size=1, max_size=12))
-def test_likeness_is_the_formula(seed: int, noise: list[float]) -> None:
-    generator = np.random.default_rng(seed)
-    base = generator.integers(40, 216, (len(noise), 16, 16, 3)) * generator.integers(0, 2, (len(noise), 1, 1, 1))
-    other = base + generator.normal(0, 1, base.shape) * np.array(noise)[:, None, None, None]
-    first, second = (np.clip(each, 0, 255).astype(np.uint8) for each in (base, other))
-    expected = [
-        (i, j) for i in range(len(first)) for j in range(len(second)) if distance(first[i], second[j]) <= likeness.LIMIT
-    ]
-    assert likeness.same_pictures(first, second) == expected
-
-
-def test_likeness_knows_pictures_compressed_again() -> None:
-    def thumbnails(make: Callable[[int], bytes]) -> np.ndarray:
-        return np.stack([likeness.thumbnail(images.read_image(make(index))) for index in range(60)])
-
-    found = likeness.same_pictures(thumbnails(small.jpeg), thumbnails(small.recompressed))
-    assert found == [(index, index) for index in range(60)]
