@@ -22,6 +22,7 @@ DEPTH = 5  # halvings between the image and the coarsest feature map
 SMALLEST_SIDE = 7 * 2**DEPTH  # the bottleneck's 7×7 kernel needs a map of at least 7×7
 
 ModuleDef = Callable[..., Any]
+Activation = Callable[[jax.Array], jax.Array]
 
 # Caffe's "xavier": uniform in ±sqrt(3 / fan_in). Caffe takes a transposed kernel's fan-in over its outputs.
 _conv_init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
@@ -29,7 +30,7 @@ _transposed_init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform", in
 
 
 class Outputs(NamedTuple):
-    """What the network says of every pixel; all float32.
+    """What the network says of every pixel; all float32 (float64 of a network that computes in that).
 
     Attributes:
         features: point in the metric space, each coordinate in [−1, 1] (not of unit length).
@@ -80,10 +81,11 @@ class Pre(nn.Module):
 
     conv: ModuleDef
     norm: ModuleDef
+    relu: Activation = nn.relu
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.conv(name="conv")(nn.relu(self.norm(name="norm")(x)))
+        return self.conv(name="conv")(self.relu(self.norm(name="norm")(x)))
 
 
 class ResidualBlock(nn.Module):
@@ -91,13 +93,13 @@ class ResidualBlock(nn.Module):
 
     features: int
     conv: ModuleDef
-    norm: ModuleDef
+    pre: ModuleDef
 
     @nn.compact
     def __call__(self, h: jax.Array) -> jax.Array:
         conv = partial(self.conv, self.features, (3, 3), padding=1)
-        main = Pre(conv, self.norm, name="main1")(h)
-        return h + Pre(conv, self.norm, name="main2")(main)
+        main = self.pre(conv, name="main1")(h)
+        return h + self.pre(conv, name="main2")(main)
 
 
 class DownBlock(nn.Module):
@@ -105,14 +107,14 @@ class DownBlock(nn.Module):
 
     features: int
     conv: ModuleDef
-    norm: ModuleDef
+    pre: ModuleDef
 
     @nn.compact
     def __call__(self, h: jax.Array) -> jax.Array:
         conv = partial(self.conv, self.features)
-        shortcut = Pre(partial(conv, (1, 1), 2, padding=0), self.norm, name="shortcut")(h)
-        main = Pre(partial(conv, (3, 3), 2, padding=1), self.norm, name="main1")(h)
-        return shortcut + Pre(partial(conv, (3, 3), padding=1), self.norm, name="main2")(main)
+        shortcut = self.pre(partial(conv, (1, 1), 2, padding=0), name="shortcut")(h)
+        main = self.pre(partial(conv, (3, 3), 2, padding=1), name="main1")(h)
+        return shortcut + self.pre(partial(conv, (3, 3), padding=1), name="main2")(main)
 
 
 class UpBlock(nn.Module):
@@ -121,14 +123,14 @@ class UpBlock(nn.Module):
     features: int
     conv: ModuleDef
     transposed: ModuleDef
-    norm: ModuleDef
+    pre: ModuleDef
 
     @nn.compact
     def __call__(self, h: jax.Array) -> jax.Array:
         transposed = partial(self.transposed, self.features)
-        shortcut = Pre(partial(transposed, 2, conv_transpose_2x2), self.norm, name="shortcut")(h)
-        main = Pre(partial(transposed, 4, conv_transpose_4x4), self.norm, name="main1")(h)
-        return shortcut + Pre(partial(self.conv, self.features, (3, 3), padding=1), self.norm, name="main2")(main)
+        shortcut = self.pre(partial(transposed, 2, conv_transpose_2x2), name="shortcut")(h)
+        main = self.pre(partial(transposed, 4, conv_transpose_4x4), name="main1")(h)
+        return shortcut + self.pre(partial(self.conv, self.features, (3, 3), padding=1), name="main2")(main)
 
 
 class MENet(nn.Module):
@@ -138,14 +140,19 @@ class MENet(nn.Module):
         width: channels at full resolution; 32 in the paper, which gives 184,959,166 parameters.
         multi_scale: whether the heads read the 13 scale maps, or (False: "CE-plain" of Table IV) the last
             decoder output directly.
-        dtype: what the convolutions compute in. Parameters, batch statistics and outputs are float32.
+        dtype: what the convolutions compute in. Parameters and batch statistics are float32; so are outputs, unless
+            this is float64.
         axis_name: the mapped axis over which batch statistics are synchronised, under `pmap` or `shard_map`.
+        relu: the activation before every convolution but the stem's, and after that one.
+        tanh: the activation of the features. Both are linear where the network is bounded (Eq. 13).
     """
 
     width: int = 32
     multi_scale: bool = True
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    relu: Activation = nn.relu
+    tanh: Activation = jnp.tanh
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w 3"], train: bool = False) -> Outputs:
@@ -171,26 +178,27 @@ class MENet(nn.Module):
             dtype=self.dtype,
             axis_name=self.axis_name,
         )
+        pre = partial(Pre, norm=norm, relu=self.relu)
 
         h = conv(self.width, (3, 3), padding=1, name="stem_conv")(images)
-        h = nn.relu(norm(name="stem_norm")(h))
-        h = ResidualBlock(self.width, conv, norm, name="encoder0_residual1")(h)
-        encoder = [ResidualBlock(self.width, conv, norm, name="encoder0_residual2")(h)]
+        h = self.relu(norm(name="stem_norm")(h))
+        h = ResidualBlock(self.width, conv, pre, name="encoder0_residual1")(h)
+        encoder = [ResidualBlock(self.width, conv, pre, name="encoder0_residual2")(h)]
         for k in range(1, DEPTH + 1):
-            h = DownBlock(self.width * 2**k, conv, norm, name=f"encoder{k}_down")(encoder[-1])
-            encoder.append(ResidualBlock(self.width * 2**k, conv, norm, name=f"encoder{k}_residual")(h))
+            h = DownBlock(self.width * 2**k, conv, pre, name=f"encoder{k}_down")(encoder[-1])
+            encoder.append(ResidualBlock(self.width * 2**k, conv, pre, name=f"encoder{k}_residual")(h))
 
         deepest = self.width * 2**DEPTH
         whole = partial(conv, deepest, (7, 7), padding=0, conv_general_dilated=_conv_or_product)
-        h = Pre(whole, norm, name="bottleneck_down")(encoder[-1])
-        h = Pre(partial(transposed, deepest, 7, conv_transpose_7x7), norm, name="bottleneck_up")(h)
+        h = pre(whole, name="bottleneck_down")(encoder[-1])
+        h = pre(partial(transposed, deepest, 7, conv_transpose_7x7), name="bottleneck_up")(h)
         bottleneck = h
 
         decoder: dict[int, jax.Array] = {}
         for k in reversed(range(DEPTH)):
             h = jnp.concatenate([h, encoder[k + 1]], axis=-1)
-            h = UpBlock(self.width * 2**k, conv, transposed, norm, name=f"decoder{k}_up")(h)
-            h = decoder[k] = ResidualBlock(self.width * 2**k, conv, norm, name=f"decoder{k}_residual")(h)
+            h = UpBlock(self.width * 2**k, conv, transposed, pre, name=f"decoder{k}_up")(h)
+            h = decoder[k] = ResidualBlock(self.width * 2**k, conv, pre, name=f"decoder{k}_residual")(h)
 
         scales = None
         if self.multi_scale:
@@ -199,15 +207,17 @@ class MENet(nn.Module):
             read |= {f"decoder{k}": decoder[k] for k in range(DEPTH)}
             read |= {"bottleneck": bottleneck}
             one_channel = partial(conv, 1, (3, 3), padding=1)
-            maps = {name: Pre(one_channel, norm, name=f"scale_{name}")(level) for name, level in read.items()}
+            maps = {name: pre(one_channel, name=f"scale_{name}")(level) for name, level in read.items()}
             scales = jnp.concatenate([enlarge(m, height // m.shape[1]) for m in maps.values()], axis=-1)
             h = scales
 
-        norm = partial(norm, dtype=jnp.float32)  # the heads' outputs keep all digits, whatever comes before computes in
+        # The heads' outputs keep all digits, whatever comes before computes in.
+        exact = jnp.promote_types(self.dtype, jnp.float32)
+        norm = partial(norm, dtype=exact)
         features = norm(name="features_norm")(conv(FEATURES, (3, 3), padding=1, name="features_conv")(h))
         logits = norm(name="logits_norm")(conv(2, (3, 3), padding=1, name="logits_conv")(h))
         return Outputs(
-            jnp.tanh(features).astype(jnp.float32),
-            logits.astype(jnp.float32),
-            None if scales is None else scales.astype(jnp.float32),
+            self.tanh(features).astype(exact),
+            logits.astype(exact),
+            None if scales is None else scales.astype(exact),
         )
