@@ -92,7 +92,7 @@ def exact_norms(f: ImageMap, image: jax.Array | np.ndarray, *, chunk: int = 8) -
     """
     f, x = checked(f, image)
     output = evaluate.eval_shape(f, x)
-    chunk = min(_positive("chunk", chunk), output.size)
+    chunk = min(positive("chunk", chunk), output.size)
     rows, columns = np.zeros(output.size), np.zeros(x.shape)
     for start in range(0, output.size, chunk * BATCH):
         some, share = jax.device_get(_squared_rows(f, x, jnp.int32(start), chunk))
@@ -150,12 +150,12 @@ def frobenius_norm(
     """
     if not relative_error > 0:
         raise ValueError(f"want a positive relative_error, got {relative_error}")
-    _positive("max_samples", max_samples)
+    positive("max_samples", max_samples)
     f, x = checked(f, image)
     squares = np.zeros(0)
     while True:
         batch = jax.random.fold_in(key, squares.size)
-        squares = np.append(squares, jax.device_get(_squared_vjps(f, x, batch, _positive("chunk", chunk))))
+        squares = np.append(squares, jax.device_get(_squared_vjps(f, x, batch, positive("chunk", chunk))))
         mean = float(squares.mean())
         _check_finite(mean)
         value = float(np.sqrt(mean))
@@ -242,7 +242,8 @@ def _squared_vjps(f: ImageMap, image: Float[Array, "h w 3"], key: jax.Array, chu
     return lax.map(sample, jax.random.split(key, BATCH), batch_size=chunk)
 
 
-def _positive(name: str, value: int) -> int:
+def positive(name: str, value: int) -> int:
+    """`value`, or ValueError where it is below 1."""
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
     return value
