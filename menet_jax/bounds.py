@@ -59,10 +59,12 @@ class BoundNorms(NamedTuple):
     margin: float
 
 
-def bounding_map(f: NetworkMap | Pooled, *, softmax: float = TIGHT_SOFTMAX) -> ImageMap:
+def bounding_map(f: ImageMap, *, softmax: float = TIGHT_SOFTMAX) -> ImageMap:
     """The linear map v ↦ J̄v with `|J(x)| ≤ J̄` element by element, at every image x of any size.
 
-    It holds for the readings `probability`, `logit_margin` and `features` of MENet, and for pooled ones.
+    It holds for the readings `probability`, `logit_margin` and `features` of MENet, and for pooled ones; and for every
+    other module of convolutions, batch normalisations, sums and activations of slope 0 to 1 that has the fields
+    `relu`, `tanh` and `dtype` as MENet does.
 
     Args:
         f: what to bound, of `network_map` and `pooled`.
@@ -82,12 +84,13 @@ def bounding_map(f: NetworkMap | Pooled, *, softmax: float = TIGHT_SOFTMAX) -> I
         return Pooled(bounding_map(f.f, softmax=softmax), f.cells)
     if not isinstance(f, NetworkMap):
         raise TypeError(f"only maps of a network can be bounded, this is {f!r}")
-    network = f.network.clone(relu=linear, tanh=linear, dtype=jnp.promote_types(f.network.dtype, jnp.float32))
+    precision = jnp.promote_types(f.network.dtype, jnp.float32)
+    network = f.network.clone(relu=linear, tanh=linear, dtype=precision)
     return NetworkMap(absolute(f.variables), network, _bounding_reading(f.reading, softmax))
 
 
 def bound_norms(
-    f: NetworkMap | Pooled,
+    f: ImageMap,
     shape: tuple[int, int],
     *,
     softmax: float = TIGHT_SOFTMAX,

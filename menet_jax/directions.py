@@ -6,9 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from menet_jax.image_maps import ImageMap, checked, evaluate
+from menet_jax.image_maps import ImageMap, as_tree, evaluate, linearise
 from menet_jax.jacobian import Summary, summarise
 
 Distortion = Callable[[np.ndarray, int], np.ndarray]
@@ -54,22 +54,21 @@ def directional_ratios(
     if draws < 1:
         raise ValueError(f"want at least one draw, got {draws}")
     original = np.asarray(image)
-    f, x = checked(f, _as_float(original))
-    before = np.asarray(evaluate(f, x))
+    jacobian = linearise(f, _as_float(original))
+    x, before = np.asarray(jacobian.image), np.asarray(jacobian.value)
     finite, infinitesimal, distances = list[float](), list[float](), list[float]()
     for draw in range(draws):
         distorted = np.asarray(distortion(original, draw))
         if distorted.shape != original.shape:
             raise ValueError(f"the distortion made an image of shape {distorted.shape} of one of {original.shape}")
-        delta = _as_float(distorted) - np.asarray(x)
+        delta = _as_float(distorted) - x
         distance = _norm(delta)
         if not np.isfinite(distance):
             raise ValueError(f"the distorted image of draw {draw} has values that are not finite")
         if not distance:
             continue
-        moved, slope = evaluate(f, x + delta), _slope(f, x, jnp.asarray(delta / x.dtype.type(distance)))
-        finite.append(_norm(np.asarray(moved) - before) / distance)
-        infinitesimal.append(_norm(np.asarray(slope)))
+        finite.append(_norm(np.asarray(evaluate(as_tree(f), jnp.asarray(x + delta))) - before) / distance)
+        infinitesimal.append(_norm(np.asarray(jacobian.jvp(delta / distance))))
         distances.append(distance)
     if not distances:
         raise ValueError(f"none of the {draws} draws of the distortion changed the image: there is no direction")
@@ -82,8 +81,3 @@ def _as_float(image: np.ndarray) -> np.ndarray:
 
 def _norm(x: np.ndarray) -> float:
     return float(np.linalg.norm(x.ravel().astype(np.float64)))
-
-
-@jax.jit
-def _slope(f: ImageMap, image: Float[Array, "h w 3"], direction: Float[Array, "h w 3"]) -> jax.Array:
-    return jax.jvp(f, (image,), (direction,))[1]

@@ -6,8 +6,9 @@ network's variables then travel as arguments of the compiled programs, not as co
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from menet_jax import saliency
-from menet_jax.model import MENet, Outputs
+from menet_jax.model import Outputs
 
 ImageMap = Callable[[jax.Array], jax.Array]
 """Image (H, W, 3), float → map, float of any shape."""
@@ -50,7 +51,7 @@ class NetworkMap(struct.PyTreeNode):
     """A reading of a network's outputs, as a function of one image. `network_map` makes one."""
 
     variables: Mapping[str, Any]
-    network: MENet = struct.field(pytree_node=False)
+    network: nn.Module = struct.field(pytree_node=False)
     reading: Reading = struct.field(pytree_node=False)
 
     def __call__(self, image: Float[Array, "h w 3"]) -> jax.Array:
@@ -77,11 +78,11 @@ class Pooled(struct.PyTreeNode):
         return full.reshape(self.cells, rows, self.cells, columns, *full.shape[2:]).mean((1, 3))
 
 
-def network_map(network: MENet, variables: Mapping[str, Any], reading: Reading = probability) -> NetworkMap:
+def network_map(network: nn.Module, variables: Mapping[str, Any], reading: Reading = probability) -> NetworkMap:
     """One output of a network with fixed statistics, as a function of one image.
 
     Args:
-        network: what to apply, in evaluation mode.
+        network: MENet, or another module that returns `Outputs`; applied in evaluation mode.
         variables: its `params` and `batch_stats`.
         reading: which output; `probability`, `logit_margin`, `features`, `metric` or one's own.
 
@@ -147,6 +148,64 @@ def check_image(image: jax.Array | np.ndarray) -> None:
 def evaluate(f: ImageMap, image: Float[Array, "h w 3"]) -> jax.Array:
     """`f(image)`, compiled once for each kind of f and shape of image."""
     return f(image)
+
+
+class Linearised(NamedTuple):
+    """A function's value at an image, and its Jacobian J there as products.
+
+    Attributes:
+        value: f(x).
+        push: v ↦ Jv, as `jax.linearize` gives it.
+        image: x.
+    """
+
+    value: jax.Array
+    push: ImageMap
+    image: Float[Array, "h w 3"]
+
+    def jvp(self, direction: jax.Array | np.ndarray) -> jax.Array:
+        """Jv, of the map's shape, for v (H, W, 3)."""
+        return _push(self.push, jnp.asarray(direction, self.image.dtype))
+
+    def vjps(self, cotangents: jax.Array | np.ndarray) -> Float[Array, "k h w 3"]:
+        """Jᵀu for each of the u (k, map shape); they are computed at once."""
+        return _pull(self.push, self.image, jnp.asarray(cotangents, self.value.dtype))
+
+    def vjp(self, cotangent: jax.Array | np.ndarray) -> Float[Array, "h w 3"]:
+        """Jᵀu for u of the map's shape."""
+        return self.vjps(jnp.asarray(cotangent)[None])[0]
+
+
+def linearise(f: ImageMap, image: jax.Array | np.ndarray) -> Linearised:
+    """The value and the Jacobian of `f` at an image, ready to multiply with.
+
+    Like `jax.jvp` and `jax.vjp`, but f itself is computed once however many products follow, and the three programs
+    (this one and those of the two products) are compiled once for each kind of f and shape of image and serve
+    everything that is asked of J.
+
+    Raises:
+        TypeError, ValueError: as `checked`.
+    """
+    f, x = checked(f, image)
+    value, push = _linearise(f, x)
+    return Linearised(value, push, x)
+
+
+@jax.jit
+def _linearise(f: ImageMap, image: Float[Array, "h w 3"]) -> tuple[jax.Array, ImageMap]:
+    return jax.linearize(f, image)
+
+
+@jax.jit
+def _push(push: ImageMap, direction: Float[Array, "h w 3"]) -> jax.Array:
+    return push(direction)
+
+
+@jax.jit
+def _pull(push: ImageMap, like: Float[Array, "h w 3"], cotangents: jax.Array) -> Float[Array, "k h w 3"]:
+    pull = jax.linear_transpose(push, like)
+    # A batch of one stays a batch in the network, but needs no batching of its operations.
+    return pull(cotangents[0])[0][None] if len(cotangents) == 1 else jax.vmap(pull)(cotangents)[0]
 
 
 @jax.jit

@@ -5,23 +5,19 @@ function here but `exact_jacobian` holds it: memory grows with m + n, not with m
 for each kind of function and shape of image. For the spectral norm see `spectral`, for bounds `bounds`.
 """
 
+import math
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
 
-from menet_jax.image_maps import ImageMap, checked, evaluate
+from menet_jax.image_maps import ImageMap, checked, evaluate, linearise
 
 MEMORY_LIMIT = 2**30
 """Bytes that `exact_jacobian` takes at most, unless told otherwise."""
-
-BATCH = 16
-"""Samples of one call of a compiled program; after each, a person may interrupt and the estimate may stop."""
 
 MIN_SAMPLES = 64
 """Samples before an estimate may stop: fewer do not tell their own standard error."""
@@ -79,7 +75,7 @@ class ExactNorms(NamedTuple):
     columns: Float[np.ndarray, "h w"]
 
 
-def exact_norms(f: ImageMap, image: jax.Array | np.ndarray, *, chunk: int = 8) -> ExactNorms:
+def exact_norms(f: ImageMap, image: jax.Array | np.ndarray, *, chunk: int = 1) -> ExactNorms:
     """‖J‖_F and the norms of rows and columns, exactly: one vector–Jacobian product for each value of the map.
 
     Args:
@@ -90,17 +86,19 @@ def exact_norms(f: ImageMap, image: jax.Array | np.ndarray, *, chunk: int = 8) -
     Raises:
         TypeError, ValueError: as `checked`; or J is not finite, or the chunk is below 1.
     """
-    f, x = checked(f, image)
-    output = evaluate.eval_shape(f, x)
-    chunk = min(positive("chunk", chunk), output.size)
-    rows, columns = np.zeros(output.size), np.zeros(x.shape)
-    for start in range(0, output.size, chunk * BATCH):
-        some, share = jax.device_get(_squared_rows(f, x, jnp.int32(start), chunk))
-        rows[start : start + chunk * BATCH] = some[: output.size - start]
-        columns += share
+    positive("chunk", chunk)
+    jacobian = linearise(f, image)
+    size, shape = jacobian.value.size, jacobian.value.shape
+    rows, columns = np.zeros(size), np.zeros(jacobian.image.shape)
+    for start in range(0, size, chunk):
+        # Past the end no place has the index, and the row is 0: all chunks are of one size, and one program.
+        one_hot = np.arange(size) == np.arange(start, start + min(chunk, size))[:, None]
+        squares = np.asarray(jacobian.vjps(one_hot.reshape(-1, *shape)), np.float64) ** 2
+        rows[start : start + chunk] = squares.sum((1, 2, 3))[: size - start]
+        columns += squares.sum(0)
     frobenius = float(np.sqrt(rows.sum()))
     _check_finite(frobenius)
-    return ExactNorms(frobenius, np.sqrt(rows).reshape(output.shape), np.sqrt(columns.sum(-1)))
+    return ExactNorms(frobenius, np.sqrt(rows).reshape(shape), np.sqrt(columns.sum(-1)))
 
 
 class Estimate(NamedTuple):
@@ -133,14 +131,14 @@ def frobenius_norm(
         ‖J‖_F² = E ‖Jᵀu‖²,   u ∈ {−1, 1}^m, independent signs
 
     The standard error of the mean of ‖Jᵀu‖² becomes that of its root by the delta method, `se(‖J‖_F) = se(‖J‖_F²) /
-    (2 ‖J‖_F)`. The estimate stops at the first multiple of 16 samples, from 64 on, where it is as small as asked for.
+    (2 ‖J‖_F)`. The estimate stops at the first sample, from the 64th on, where it is as small as asked for.
 
     Args:
         f: image → map.
         image: (H, W, 3) float.
         key: of the random signs.
         relative_error: standard error of ‖J‖_F to reach, over ‖J‖_F.
-        max_samples: where to stop at the latest, rounded up to a multiple of 16 and at least 64.
+        max_samples: where to stop at the latest, but not before the 64th.
         chunk: products computed at once.
 
     Source: Hutchinson, "A stochastic estimator of the trace of the influence matrix", 1990.
@@ -151,18 +149,19 @@ def frobenius_norm(
     if not relative_error > 0:
         raise ValueError(f"want a positive relative_error, got {relative_error}")
     positive("max_samples", max_samples)
-    f, x = checked(f, image)
-    squares = np.zeros(0)
+    positive("chunk", chunk)
+    jacobian, squares = linearise(f, image), np.zeros(0)
     while True:
-        batch = jax.random.fold_in(key, squares.size)
-        squares = np.append(squares, jax.device_get(_squared_vjps(f, x, batch, positive("chunk", chunk))))
-        mean = float(squares.mean())
-        _check_finite(mean)
-        value = float(np.sqrt(mean))
-        error = float(squares.std(ddof=1)) / np.sqrt(squares.size) / (2 * value) if value else 0.0
-        converged = bool(error <= relative_error * value)
-        if squares.size >= MIN_SAMPLES and (converged or squares.size >= max_samples):
-            return Estimate(value, float(error), squares.size, converged)
+        rows = jacobian.vjps(random_signs(jax.random.fold_in(key, squares.size), (chunk, *jacobian.value.shape)))
+        squares = np.append(squares, np.sum(np.asarray(rows, np.float64) ** 2, (1, 2, 3)))
+        if squares.size < MIN_SAMPLES:
+            continue
+        value = float(np.sqrt(squares.mean()))
+        _check_finite(value)
+        error = float(squares.std(ddof=1)) / math.sqrt(squares.size) / (2 * value) if value else 0.0
+        converged = error <= relative_error * value
+        if converged or squares.size >= max_samples:
+            return Estimate(value, error, squares.size, converged)
 
 
 class Summary(NamedTuple):
@@ -201,45 +200,14 @@ def summarise(values: Sequence[float] | np.ndarray) -> Summary:
     return Summary(array, float(array.mean()), error, quantiles)
 
 
-def squared_norm(x: jax.Array) -> Float[Array, ""]:
-    """Sum of squares, axis by axis, which loses fewer digits than one long sum."""
-    squares = x * x
-    for _ in range(x.ndim):
-        squares = jnp.sum(squares, axis=-1)
-    return squares
+def random_signs(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
+    """Independent signs, each −1 or 1 with probability ½."""
+    return np.asarray(jax.random.rademacher(key, shape, jnp.int8))
 
 
 @jax.jit
 def _jacrev(f: ImageMap, image: Float[Array, "h w 3"]) -> jax.Array:
     return jax.jacrev(f)(image)
-
-
-@partial(jax.jit, static_argnames="chunk")
-def _squared_rows(f: ImageMap, image: Float[Array, "h w 3"], start: jax.Array, chunk: int) -> tuple[Array, Array]:
-    """Squared norms of `BATCH * chunk` rows from `start` on, and the sum of their squares, (H, W, 3)."""
-    output, pull_back = jax.vjp(f, image)
-    places = jnp.arange(output.size).reshape(output.shape)
-
-    def add(columns: jax.Array, first: jax.Array) -> tuple[Array, Array]:
-        # Past the end no place has the index, and the row is 0.
-        one_hot = jax.vmap(lambda index: (places == index).astype(output.dtype))(first + jnp.arange(chunk))
-        [rows] = jax.vmap(pull_back)(one_hot)
-        return columns + jnp.sum(rows * rows, axis=0), jax.vmap(squared_norm)(rows)
-
-    columns, rows = lax.scan(add, jnp.zeros_like(image), start + chunk * jnp.arange(BATCH))
-    return rows.ravel(), columns
-
-
-@partial(jax.jit, static_argnames="chunk")
-def _squared_vjps(f: ImageMap, image: Float[Array, "h w 3"], key: jax.Array, chunk: int) -> Float[Array, " batch"]:
-    """‖Jᵀu‖² of `BATCH` random sign vectors u."""
-    output, pull_back = jax.vjp(f, image)
-
-    def sample(key: jax.Array) -> Float[Array, ""]:
-        [row] = pull_back(jax.random.rademacher(key, output.shape, output.dtype))
-        return squared_norm(row)
-
-    return lax.map(sample, jax.random.split(key, BATCH), batch_size=chunk)
 
 
 def positive(name: str, value: int) -> int:

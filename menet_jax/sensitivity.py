@@ -1,17 +1,14 @@
 """Where a map reacts and to what: sensitivity maps, and the gradient statistics of Table III."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
 
-from menet_jax.image_maps import ImageMap, NetworkMap, check_image, checked, network_map
-from menet_jax.jacobian import BATCH, positive
+from menet_jax.image_maps import ImageMap, linearise, network_map
+from menet_jax.jacobian import random_signs
 from menet_jax.model import MENet, Outputs
 
 TABLE_III_SIDE = 352
@@ -45,7 +42,7 @@ def input_sensitivity(
         f: image → map.
         image: (H, W, 3) float.
         key: of the random signs.
-        samples: rounded up to a multiple of 16.
+        samples: how many, at least 2; rounded up to a multiple of the chunk.
         chunk: products computed at once.
 
     Returns:
@@ -54,13 +51,18 @@ def input_sensitivity(
     Raises:
         TypeError, ValueError: as `checked`; or J is not finite, or a number is not positive.
     """
-    positive("samples", samples)
-    f, x = checked(f, image)
-    return _estimate(partial(_squares_of_columns, f, x, positive("chunk", chunk)), key, samples)
+    _check(samples, chunk)
+    jacobian = linearise(f, image)
+
+    def draw(key: jax.Array) -> np.ndarray:
+        rows = jacobian.vjps(random_signs(key, (chunk, *jacobian.value.shape)))
+        return np.sum(np.asarray(rows, np.float64) ** 2, axis=-1)
+
+    return _estimate(draw, key, samples)
 
 
 def output_sensitivity(
-    f: ImageMap, image: jax.Array | np.ndarray, key: jax.Array, *, samples: int = 64, chunk: int = 1
+    f: ImageMap, image: jax.Array | np.ndarray, key: jax.Array, *, samples: int = 64
 ) -> SensitivityMap:
     """How strongly each value of the map depends on the image: row norms of J, estimated.
 
@@ -69,7 +71,7 @@ def output_sensitivity(
     For small or pooled maps `jacobian.exact_norms` has them exactly.
 
     Args:
-        f, image, key, samples, chunk: as `input_sensitivity`.
+        f, image, key, samples: as `input_sensitivity`.
 
     Returns:
         Of the map's shape, in map units per gray level (norm over the image).
@@ -77,9 +79,14 @@ def output_sensitivity(
     Raises:
         TypeError, ValueError: as `input_sensitivity`.
     """
-    positive("samples", samples)
-    f, x = checked(f, image)
-    return _estimate(partial(_squares_of_rows, f, x, positive("chunk", chunk)), key, samples)
+    _check(samples, 1)
+    jacobian = linearise(f, image)
+
+    def draw(key: jax.Array) -> np.ndarray:
+        column = jacobian.jvp(random_signs(key, jacobian.image.shape))
+        return np.asarray(column, np.float64)[None] ** 2
+
+    return _estimate(draw, key, samples)
 
 
 class GradientStatistics(NamedTuple):
@@ -110,9 +117,9 @@ def constant_gradient_statistics(
             nearest neighbour.
 
     Raises:
-        TypeError, ValueError: as `network_map` and `check_image`.
+        TypeError, ValueError: as `network_map` and `linearise`.
     """
-    return _statistics(network_map(network, variables, _both_probabilities), image)
+    return _gradient_statistics(network, variables, image, (1, 1))
 
 
 def salient_gradient_statistics(
@@ -122,7 +129,7 @@ def salient_gradient_statistics(
 
     Args, Raises: as `constant_gradient_statistics`.
     """
-    return _statistics(network_map(network, variables, _salient_probability), image)
+    return _gradient_statistics(network, variables, image, (0, 1))
 
 
 def mean_statistics(images: Sequence[GradientStatistics]) -> GradientStatistics:
@@ -132,63 +139,38 @@ def mean_statistics(images: Sequence[GradientStatistics]) -> GradientStatistics:
     return GradientStatistics(*map(float, np.mean(np.array(images), axis=0)))
 
 
-def _both_probabilities(outputs: Outputs) -> Float[Array, "h w 2"]:
+def _probabilities(outputs: Outputs) -> Float[Array, "h w 2"]:
     return jax.nn.softmax(outputs.logits[::2, ::2])
 
 
-def _salient_probability(outputs: Outputs) -> Float[Array, "h w"]:
-    return _both_probabilities(outputs)[..., 1]
-
-
-def _statistics(f: NetworkMap, image: jax.Array | np.ndarray) -> GradientStatistics:
-    check_image(image)
-    size = np.abs(np.asarray(_gradient_of_sum(f, jnp.asarray(image)), np.float64))
+def _gradient_statistics(
+    network: MENet, variables: Mapping[str, Any], image: jax.Array | np.ndarray, weights: tuple[int, int]
+) -> GradientStatistics:
+    """Of the gradient of the probabilities' weighted sum, the weights those of background and salient."""
+    jacobian = linearise(network_map(network, variables, _probabilities), image)
+    gradient = jacobian.vjp(np.broadcast_to(np.array(weights), jacobian.value.shape))
+    size = np.abs(np.asarray(gradient, np.float64))
     if not np.isfinite(size).all():
         raise ValueError("the gradient at this image is not finite")
     return GradientStatistics(*(float(of(size)) for of in (np.max, np.min, np.median, np.mean, np.var)))
 
 
-@jax.jit
-def _gradient_of_sum(f: ImageMap, image: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
-    return jax.grad(lambda x: jnp.sum(f(x)))(image)
-
-
-def _estimate(batch: Callable[[jax.Array], jax.Array], key: jax.Array, samples: int) -> SensitivityMap:
-    """Roots of the means of the squares that `batch` draws, and their standard errors."""
-    first = second = np.zeros(())
-    batches = -(-samples // BATCH)
-    for index in range(batches):
-        squares = np.asarray(batch(jax.random.fold_in(key, index)), np.float64)
-        first, second = first + squares.sum(0), second + (squares**2).sum(0)
-    count = batches * BATCH
-    mean = first / count
+def _estimate(draw: Callable[[jax.Array], np.ndarray], key: jax.Array, samples: int) -> SensitivityMap:
+    """Roots of the means of the squares that `draw` gives (of several samples at a time), with standard errors."""
+    count, mean, spread = 0, np.zeros(()), np.zeros(())  # Welford's sums, which do not cancel
+    while count < samples:
+        for squares in draw(jax.random.fold_in(key, count)):
+            count += 1
+            above = squares - mean
+            mean = mean + above / count
+            spread = spread + above * (squares - mean)
     if not np.isfinite(mean).all():
         raise ValueError("the Jacobian at this image is not finite")
-    variance = np.maximum(second / count - mean**2, 0) * count / (count - 1)
     values = np.sqrt(mean)
-    error = np.sqrt(variance / count) / (2 * np.where(values > 0, values, 1))
+    error = np.sqrt(spread / (count - 1) / count) / (2 * np.where(values > 0, values, 1))
     return SensitivityMap(values, error, count)
 
 
-@partial(jax.jit, static_argnums=2)
-def _squares_of_columns(
-    f: ImageMap, image: Float[Array, "h w 3"], chunk: int, key: jax.Array
-) -> Float[Array, "samples h w"]:
-    output, pull_back = jax.vjp(f, image)
-
-    def sample(key: jax.Array) -> Float[Array, "h w"]:
-        [row] = pull_back(jax.random.rademacher(key, output.shape, output.dtype))
-        return jnp.sum(row * row, axis=-1)
-
-    return lax.map(sample, jax.random.split(key, BATCH), batch_size=chunk)
-
-
-@partial(jax.jit, static_argnums=2)
-def _squares_of_rows(f: ImageMap, image: Float[Array, "h w 3"], chunk: int, key: jax.Array) -> jax.Array:
-    _, push = jax.linearize(f, image)
-
-    def sample(key: jax.Array) -> jax.Array:
-        column = push(jax.random.rademacher(key, image.shape, image.dtype))
-        return column * column
-
-    return lax.map(sample, jax.random.split(key, BATCH), batch_size=chunk)
+def _check(samples: int, chunk: int) -> None:
+    if samples < 2 or chunk < 1:
+        raise ValueError(f"want at least 2 samples and a chunk of at least 1, got {samples} and {chunk}")

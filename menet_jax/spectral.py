@@ -1,25 +1,18 @@
 """The spectral norm ‖J‖₂ of the Jacobian of an image-to-map function (Eq. 8 to 11): two methods, one kind of result.
 
-Both work on JᵀJ through products alone: f is linearised once for every few steps (`jax.linearize`), and the linear map
-and its transpose are then applied, which spares `jax.jvp` and `jax.vjp` the function itself in every step. Power
-iteration is the textbook's, but takes thousands of steps where the largest singular values lie close together;
-`lanczos` takes tens, and holds one image for each.
+Both work on JᵀJ through products alone, of the function linearised once (`image_maps.linearise`): that spares `jax.jvp`
+and `jax.vjp` the function itself in every step. Power iteration is the textbook's, but takes thousands of steps where
+the largest singular values lie close together; `lanczos` takes tens, and holds one image for each.
 """
 
 import math
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from menet_jax.image_maps import ImageMap, checked, evaluate
-from menet_jax.jacobian import squared_norm
-
-STEPS = 8
-"""Steps of one call of a compiled program; after each, a person may interrupt and the iteration may stop."""
+from menet_jax.image_maps import ImageMap, Linearised, linearise
 
 TOLERANCE = 1e-5
 """Residual to reach. Random starts seldom hide a larger singular value from so small a one, and float32 gets there."""
@@ -48,8 +41,8 @@ class SpectralNorm(NamedTuple):
     upper: float
     iterations: int
     converged: bool
-    left: Float[Array, "*map"]
-    right: Float[Array, "h w 3"]
+    left: Float[np.ndarray, "*map"]
+    right: Float[np.ndarray, "h w 3"]
 
 
 def power_iteration(
@@ -69,17 +62,17 @@ def power_iteration(
         image: (H, W, 3) float.
         key: of the random start.
         tolerance: residual to reach.
-        max_iterations: where to stop at the latest, rounded up to a multiple of 8.
+        max_iterations: where to stop at the latest.
 
     Raises:
         TypeError, ValueError: as `checked`; or J is not finite, or a setting is not positive.
     """
     _check(tolerance, max_iterations)
-    f, x = checked(f, image)
-    pair, iterations = _power_steps(f, x, _random_start(key, x), jnp.int32(STEPS)), STEPS
-    while _residual(pair) > tolerance and iterations < max_iterations:
-        pair, iterations = _power_steps(f, x, pair.back, jnp.int32(STEPS)), iterations + STEPS
-    return _result(pair, tolerance, iterations, _excess_of_power(x.size, iterations))
+    jacobian = linearise(f, image)
+    pair, iterations = _examine(jacobian, _random_start(key, image.shape)), 1
+    while pair.residual > tolerance and iterations < max_iterations:
+        pair, iterations = _examine(jacobian, _normalised(pair.back)[0]), iterations + 1
+    return _result(pair, tolerance, iterations, _excess_of_power(image.size, iterations))
 
 
 def lanczos(
@@ -100,7 +93,7 @@ def lanczos(
         image: (H, W, 3) float.
         key: of the random start.
         tolerance: residual to reach.
-        max_iterations: where to stop at the latest, rounded up to a multiple of 8; never more than m or n.
+        max_iterations: where to stop at the latest, and never more than n.
 
     Source: Golub and Kahan, "Calculating the singular values and pseudo-inverse of a matrix", 1965; Simon and Zha,
     "Low-rank matrix approximation using the Lanczos bidiagonalization process", 2000.
@@ -109,117 +102,65 @@ def lanczos(
         TypeError, ValueError: as `power_iteration`.
     """
     _check(tolerance, max_iterations)
-    f, x = checked(f, image)
-    output = evaluate.eval_shape(f, x)
-    capacity = STEPS * math.ceil(min(max_iterations, x.size) / STEPS)
-    state = _Bidiagonal(
-        basis=jnp.zeros((capacity + 1, *x.shape), x.dtype).at[0].set(_random_start(key, x)),
-        diagonal=jnp.zeros(capacity, x.dtype),
-        above=jnp.zeros(capacity, x.dtype),
-        left=jnp.zeros(output.shape, output.dtype),
-    )
-    for iterations in range(STEPS, capacity + STEPS, STEPS):
-        state = _lanczos_steps(f, x, state, jnp.int32(iterations - STEPS))
-        diagonal, above = (np.asarray(each[:iterations], np.float64) for each in (state.diagonal, state.above))
-        if not np.isfinite(diagonal).all() or not np.isfinite(above).all():
-            raise ValueError("the Jacobian at this image is not finite")
-        left, values, right_t = np.linalg.svd(np.diag(diagonal) + np.diag(above[:-1], 1))
-        expected = above[-1] * abs(left[-1, 0])  # ‖Jᵀu − σv‖, were there no rounding
-        if expected <= 0.5 * tolerance * values[0]:
+    jacobian, v = linearise(f, image), _random_start(key, image.shape)
+    capacity = min(max_iterations, v.size)
+    basis = np.zeros((capacity + 1, v.size), v.dtype)
+    diagonal, above, u = np.zeros(capacity), np.zeros(capacity), np.zeros(jacobian.value.shape)
+    basis[0] = v.ravel()
+    for j in range(capacity):  # J · basisᵀ = (left vectors) · B, with B upper bidiagonal
+        v = basis[j].reshape(v.shape)
+        u, diagonal[j] = _normalised(_array(jacobian.jvp(v)) - above[j - 1] * u)
+        back = _array(jacobian.vjp(u))
+        w = (back - diagonal[j] * v).ravel().astype(v.dtype)
+        for _ in range(2):  # once is not enough where cancellation is heavy
+            w -= (basis[: j + 1] @ w) @ basis[: j + 1]
+        w, above[j] = _normalised(w)
+        left, values, right_t = np.linalg.svd(np.diag(diagonal[: j + 1]) + np.diag(above[:j], 1))
+        exhausted = above[j] <= 10 * np.finfo(w.dtype).eps * values[0]  # what is left is rounding, no direction
+        if exhausted or above[j] * abs(left[-1, 0]) <= 0.5 * tolerance * values[0]:  # ‖Jᵀu − σv‖, but for rounding
             break
-    weights = jnp.zeros(capacity + 1, x.dtype).at[:iterations].set(jnp.asarray(right_t[0], x.dtype))
-    pair = _power_steps(f, x, jnp.tensordot(weights, state.basis, 1), jnp.int32(1))
-    return _result(pair, tolerance, iterations, _excess_of_lanczos(x.size, iterations))
+        basis[j + 1] = w
+    largest, _ = _normalised((right_t[0].astype(v.dtype) @ basis[: j + 1]).reshape(v.shape))
+    return _result(_examine(jacobian, largest), tolerance, j + 1, _excess_of_lanczos(v.size, j + 1))
 
 
 class _Pair(NamedTuple):
-    """v of unit norm, u = Jv/σ, σ, and Jᵀu."""
+    """v, u = Jv/σ, σ, Jᵀu and ‖Jᵀu − σv‖/σ, which is ‖JᵀJv − σ²v‖/σ²."""
 
-    right: Float[Array, "h w 3"]
-    left: Float[Array, "*map"]
-    value: Float[Array, ""]
-    back: Float[Array, "h w 3"]
-
-
-class _Bidiagonal(NamedTuple):
-    """J · basis = left vectors · B, with B upper bidiagonal; of the left vectors only the last is kept."""
-
-    basis: Float[Array, "k1 h w 3"]
-    diagonal: Float[Array, " k"]
-    above: Float[Array, " k"]
-    left: Float[Array, "*map"]
+    right: np.ndarray
+    left: np.ndarray
+    value: float
+    back: np.ndarray
+    residual: float
 
 
-def _linear(f: ImageMap, image: Float[Array, "h w 3"]) -> tuple[ImageMap, ImageMap]:
-    """v ↦ Jv and u ↦ Jᵀu."""
-    _, push = jax.linearize(f, image)
-    transpose = jax.linear_transpose(push, image)
-    return push, lambda u: transpose(u)[0]
+def _examine(jacobian: Linearised, right: np.ndarray) -> _Pair:
+    left, value = _normalised(_array(jacobian.jvp(right)))
+    back = _array(jacobian.vjp(left))
+    residual = float(np.linalg.norm(back - value * right)) / value if value else 0.0
+    return _Pair(right, left, value, back, residual)
 
 
-def _norm(x: jax.Array) -> Float[Array, ""]:
-    """Euclidean norm, whose squares neither under- nor overflow."""
-    largest = jnp.max(jnp.abs(x))
-    return largest * jnp.sqrt(squared_norm(x / jnp.where(largest > 0, largest, 1.0)))
-
-
-def _normalised(x: jax.Array) -> tuple[jax.Array, Float[Array, ""]]:
-    """x / ‖x‖, or 0 of 0, and ‖x‖."""
-    norm = _norm(x)
-    return x / jnp.where(norm > 0, norm, 1.0), norm
-
-
-@jax.jit
-def _power_steps(f: ImageMap, image: Float[Array, "h w 3"], back: Float[Array, "h w 3"], steps: jax.Array) -> _Pair:
-    push, pull_back = _linear(f, image)
-
-    def step(_: jax.Array, pair: _Pair) -> _Pair:
-        right, _ = _normalised(pair.back)
-        left, value = _normalised(push(right))
-        return _Pair(right, left, value, pull_back(left))
-
-    output = jax.eval_shape(push, image)
-    start = _Pair(back, jnp.zeros(output.shape, output.dtype), jnp.zeros((), output.dtype), back)
-    return lax.fori_loop(0, steps, step, start)
-
-
-@jax.jit
-def _lanczos_steps(f: ImageMap, image: Float[Array, "h w 3"], state: _Bidiagonal, done: jax.Array) -> _Bidiagonal:
-    push, pull_back = _linear(f, image)
-
-    def step(j: jax.Array, state: _Bidiagonal) -> _Bidiagonal:
-        basis, diagonal, above, left = state
-        v = basis[j]
-        left, alpha = _normalised(push(v) - jnp.where(j > 0, above[j - 1], 0.0) * left)
-        back = pull_back(left)
-        w = back - alpha * v
-        for _ in range(2):  # once is not enough, where cancellation is heavy
-            w -= jnp.tensordot(jnp.tensordot(basis, w, w.ndim), basis, 1)
-        w, beta = _normalised(w)
-        # What is left of a span used up is rounding: no direction, but noise along those already taken.
-        exhausted = beta <= 10 * jnp.finfo(w.dtype).eps * _norm(back)
-        beta, w = jnp.where(exhausted, 0.0, beta), jnp.where(exhausted, 0.0, w)
-        return _Bidiagonal(basis.at[j + 1].set(w), diagonal.at[j].set(alpha), above.at[j].set(beta), left)
-
-    return lax.fori_loop(done, done + STEPS, step, state)
-
-
-def _random_start(key: jax.Array, image: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
-    """Uniform on the unit sphere."""
-    return _normalised(jax.random.normal(key, image.shape, image.dtype))[0]
-
-
-def _residual(pair: _Pair) -> float:
-    value = float(pair.value)
-    if not np.isfinite(value):
+def _array(x: jax.Array) -> np.ndarray:
+    if not np.isfinite(array := np.asarray(x, np.float64)).all():
         raise ValueError("the Jacobian at this image is not finite")
-    return float(_norm(pair.back - pair.value * pair.right)) / value if value else 0.0
+    return array
+
+
+def _normalised(x: np.ndarray) -> tuple[np.ndarray, float]:
+    """x / ‖x‖, or 0 of 0, and ‖x‖."""
+    norm = float(np.linalg.norm(x.ravel().astype(np.float64)))
+    return (x / norm if norm else x), norm
+
+
+def _random_start(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform on the unit sphere."""
+    return _normalised(np.asarray(jax.random.normal(key, shape)))[0]
 
 
 def _result(pair: _Pair, tolerance: float, iterations: int, excess: float) -> SpectralNorm:
-    value, residual = float(pair.value), _residual(pair)
-    upper = value / math.sqrt(1 - excess) if excess < 1 else math.inf
-    return SpectralNorm(value, residual, upper, iterations, residual <= tolerance, pair.left, pair.right)
+    upper = pair.value / math.sqrt(1 - excess) if excess < 1 else math.inf
+    return SpectralNorm(pair.value, pair.residual, upper, iterations, pair.residual <= tolerance, pair.left, pair.right)
 
 
 def _excess_of_power(n: int, k: int) -> float:

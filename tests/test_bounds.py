@@ -1,0 +1,225 @@
+"""The certified bound: sound for random networks, statistics and images, for MENet, and its norms against the SVD."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jacobian_cases import (
+    IMAGE,
+    SMALL_IMAGE,
+    Matrix,
+    SmallNet,
+    authors_variables,
+    small_image,
+    small_variables,
+    waves,
+)
+
+from menet_jax.bounds import (
+    PAPER_SOFTMAX,
+    TIGHT_SOFTMAX,
+    BoundNorms,
+    bound_norms,
+    bounding_map,
+    nonnegative_norms,
+    rounding_margin,
+)
+from menet_jax.image_maps import (
+    ImageMap,
+    Reading,
+    features,
+    linearise,
+    logit_margin,
+    metric,
+    network_map,
+    pooled,
+    probability,
+)
+from menet_jax.model import MENet
+
+jacobian_at = jax.jit(lambda f, x: jax.jacrev(f)(x))
+
+
+def rows(jacobian: Any) -> np.ndarray:
+    return np.asarray(jacobian, np.float64).reshape(-1, int(np.prod(SMALL_IMAGE)))
+
+
+# --- soundness
+
+
+@pytest.mark.parametrize("reading", [probability, logit_margin, features])
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), strength=st.sampled_from([1e-2, 1.0, 60.0]))
+def test_no_jacobian_and_no_finite_difference_exceeds_the_bound(reading: Reading, seed: int, strength: float) -> None:
+    f = network_map(SmallNet(), small_variables(seed), reading)
+    x = small_image(seed)
+    bound = rows(jacobian_at(bounding_map(f), jnp.zeros(SMALL_IMAGE)))
+    assert (bound >= 0).all()
+    jacobian = rows(jacobian_at(f, jnp.asarray(x)))
+    assert np.linalg.norm(jacobian) > 0
+    assert (np.abs(jacobian) <= bound * (1 + 1e-4) + 1e-7 * bound.max()).all()
+
+    delta = strength * np.random.default_rng(seed).standard_normal(SMALL_IMAGE).astype(np.float32)
+    moved = x + delta
+    before, after = (np.asarray(f(jnp.asarray(image)), np.float64).ravel() for image in (x, moved))
+    rounding = 1e-5 * max(1, np.abs(before).max())
+    assert (np.abs(after - before) <= bound @ np.abs(moved.astype(np.float64) - x).ravel() + rounding).all()
+
+
+def test_the_bound_is_reached_where_all_weights_have_one_sign() -> None:
+    """With positive weights and biases every ReLU passes and every path adds up: J is J̄ but for the slope of tanh."""
+    variables = jax.tree.map(np.abs, small_variables(3))
+    for name in ("logits_norm", "features_norm"):
+        variables["batch_stats"][name]["mean"] *= 0
+    stats = variables["batch_stats"]
+    variables["batch_stats"] = jax.tree.map_with_path(lambda path, a: a * (path[-1].key == "var"), stats)
+    net = SmallNet(tanh=lambda x: x)
+    f = network_map(net, variables, features)
+    bound = rows(jacobian_at(bounding_map(f), jnp.zeros(SMALL_IMAGE)))
+    np.testing.assert_allclose(rows(jacobian_at(f, jnp.ones(SMALL_IMAGE))), bound, rtol=1e-5)
+
+
+def test_softmax_factors() -> None:
+    f = network_map(SmallNet(), small_variables(0), probability)
+    tight, paper = (bounding_map(f, softmax=factor) for factor in (TIGHT_SOFTMAX, PAPER_SOFTMAX))
+    v = jnp.ones(SMALL_IMAGE)
+    np.testing.assert_allclose(paper(v), 4 * tight(v), rtol=1e-6)
+    margin = bounding_map(network_map(SmallNet(), small_variables(0), logit_margin))
+    np.testing.assert_allclose(paper(v), margin(v), rtol=1e-6)
+
+
+def test_menet_is_below_its_bound() -> None:
+    f = pooled(network_map(MENet(width=1), authors_variables()), 2)
+    multiply, x = bounding_map(f), waves()
+    bound, actual = linearise(multiply, np.zeros_like(x)), linearise(f, x)
+    for cell in range(4):
+        u = (np.arange(4) == cell).reshape(2, 2)
+        below, above = np.abs(actual.vjp(u)), np.asarray(bound.vjp(u))
+        assert below.max() > 1e-6
+        assert (below <= above).all()
+    delta = np.random.default_rng(0).normal(0, 20, x.shape).astype(np.float32)
+    change = np.abs(linearise(f, x + delta).value - actual.value)
+    assert change.max() > 1e-4
+    assert (change <= bound.jvp(np.abs(delta))).all()
+
+    norms = bound_norms(f, (224, 224), max_iterations=3)
+    assert 0 < norms.two_at_least < norms.two < np.inf
+    exact = np.stack([np.asarray(bound.vjp((np.arange(4) == c).reshape(2, 2)), np.float64).ravel() for c in range(4)])
+    check_norms(norms, exact, tolerance=1)
+
+
+# --- norms
+
+
+def check_norms(norms: BoundNorms, matrix: np.ndarray, tolerance: float) -> None:
+    one, infinity, two = (np.linalg.norm(matrix, order) for order in (1, np.inf, 2))
+    slack = 1 + 3 * norms.margin + 1e-6
+    assert one <= norms.one <= one * slack
+    assert infinity <= norms.infinity <= infinity * slack
+    assert norms.two_at_least <= two * (1 + 1e-6)
+    assert two <= norms.two <= two * slack * (1 + tolerance)
+    assert norms.schur == pytest.approx(np.sqrt(norms.one * norms.infinity))
+    assert norms.two == min(norms.schur, norms.collatz_wielandt)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), empty=st.integers(0, 30), scale=st.sampled_from([1e-12, 1.0, 1e12, 1e30]))
+def test_norms_of_nonnegative_matrices(seed: int, empty: int, scale: float) -> None:
+    """Sparse ones, with columns of zeros (pixels without influence) and at the ends of float32's range."""
+    rng = np.random.default_rng(seed)
+    a = rng.random((21, 60)) * (rng.random((21, 60)) < 0.3)
+    a[:, rng.permutation(60)[:empty]] = 0
+    a = (scale * a).astype(np.float32)
+    norms = nonnegative_norms(Matrix(jnp.asarray(a)), IMAGE[:2], 1e-5, tolerance=1e-3, max_iterations=200)
+    check_norms(norms, a.astype(np.float64), tolerance=2e-3 if norms.iterations < 200 else 1)
+
+
+def test_a_reducible_matrix_is_bounded_too() -> None:
+    """Two separate blocks: power iteration leaves the weaker one, whose elements sink, but its ratio stays below."""
+    a = np.zeros((21, 60), np.float32)
+    a[:10, :30], a[10:, 30:] = 1, 0.5
+    norms = nonnegative_norms(Matrix(jnp.asarray(a)), IMAGE[:2], 0.0)
+    check_norms(norms, a.astype(np.float64), tolerance=2e-2)
+
+
+def test_no_influence_at_all() -> None:
+    norms = nonnegative_norms(Matrix(jnp.zeros((21, 60))), IMAGE[:2], 0.0)
+    assert norms == (0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def test_norms_beyond_float32() -> None:
+    """Products of 1e24 and 1e24: vectors are scaled down; and of more than any scale allows: said."""
+
+    def twice(a: float, image: jax.Array) -> jax.Array:
+        return (jnp.float32(a) * (jnp.float32(a) * jnp.sum(image))).reshape(1)
+
+    norms = nonnegative_norms(partial(twice, 1e24), IMAGE[:2], 0.0)
+    assert norms.infinity == pytest.approx(60e48, rel=1e-5)
+    assert norms.two == pytest.approx(np.sqrt(60) * 1e48, rel=1e-5)
+    with pytest.raises(OverflowError, match=r"beyond float32, even for vectors scaled by 2\^-100"):
+        nonnegative_norms(partial(twice, 3e38), IMAGE[:2], 0.0)
+
+
+def test_rounding_margin() -> None:
+    """Covers what float32 loses against float64; some hundred thousand roundings at the paper's width."""
+    variables = small_variables(1)
+    f = network_map(SmallNet(), variables, logit_margin)
+    margin = rounding_margin(f, SMALL_IMAGE[:2])
+    single = np.asarray(bounding_map(f)(jnp.ones(SMALL_IMAGE)), np.float64)
+    with jax.enable_x64(True):
+        double = network_map(SmallNet(dtype=jnp.float64), jax.tree.map(np.float64, variables), logit_margin)
+        exact = np.asarray(bounding_map(double)(jnp.ones(SMALL_IMAGE, jnp.float64)))
+    error = np.abs(single / exact - 1).max()
+    assert 0 < error < margin < 1e-3
+
+    images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    shapes = jax.eval_shape(MENet().init, jax.random.key(0), images)
+    wide = rounding_margin(network_map_unchecked(shapes), (224, 224))
+    assert 0.005 < wide < 0.05
+
+
+def network_map_unchecked(variables: Any) -> Any:
+    return network_map(SmallNet(), small_variables(0)).replace(variables=variables)
+
+
+# --- refusals
+
+
+def constant(image: jax.Array) -> jax.Array:
+    return image
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (lambda net: net(metric), ValueError, r"the metric map has no bound .* magnifies changes by 1/‖f‖"),
+        (lambda net: pooled(net(metric), 2), ValueError, "the metric map has no bound"),
+        (lambda net: net(lambda outputs: outputs.logits), ValueError, "do not know how to bound the reading"),
+        (lambda net: constant, TypeError, "only maps of a network can be bounded"),
+        (lambda net: pooled(constant, 2), TypeError, "only maps of a network can be bounded"),
+    ],
+)
+def test_what_has_no_bound_is_refused(
+    make: Callable[[Callable[[Reading], ImageMap]], Any], kind: type[Exception], message: str
+) -> None:
+    f = make(partial(network_map, SmallNet(), small_variables(0)))
+    with pytest.raises(kind, match=message):
+        bounding_map(f)
+
+
+def test_bad_settings() -> None:
+    f = network_map(SmallNet(), small_variables(0))
+    with pytest.raises(ValueError, match=r"factor of 0\.2 bounds nothing"):
+        bounding_map(f, softmax=0.2)
+    for bad in ({"tolerance": 0.0}, {"max_iterations": 0}):
+        with pytest.raises(ValueError, match="cannot bound with"):
+            bound_norms(f, SMALL_IMAGE[:2], **bad)
+    f.variables["params"]["stem_conv"]["gamma"] = jnp.ones(2)
+    with pytest.raises(ValueError, match="do not know how to bound the variable params/stem_conv/gamma"):
+        bounding_map(f)
