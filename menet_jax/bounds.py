@@ -79,12 +79,10 @@ def bounding_map(f: ImageMap, *, softmax: float = TIGHT_SOFTMAX) -> ImageMap:
     if not softmax >= TIGHT_SOFTMAX:
         raise ValueError(f"derivatives of a softmax reach {TIGHT_SOFTMAX}, so a factor of {softmax} bounds nothing")
     if isinstance(f, Pooled):
-        if not isinstance(f.f, NetworkMap | Pooled):
-            raise TypeError(f"only maps of a network can be bounded, this is a pooled {f.f!r}")
         return Pooled(bounding_map(f.f, softmax=softmax), f.cells)
     if not isinstance(f, NetworkMap):
         raise TypeError(f"only maps of a network can be bounded, this is {f!r}")
-    precision = jnp.promote_types(f.network.dtype, jnp.float32)
+    precision = jnp.float64 if f.network.dtype == jnp.float64 else jnp.float32
     network = f.network.clone(relu=linear, tanh=linear, dtype=precision)
     return NetworkMap(absolute(f.variables), network, _bounding_reading(f.reading, softmax))
 
@@ -141,7 +139,7 @@ def nonnegative_norms(
     """
     if not 0 <= margin < 1 or not tolerance > 0 or max_iterations < 1:
         raise ValueError(f"cannot bound with margin {margin}, tolerance {tolerance}, {max_iterations} iterations")
-    multiply, up = as_tree(multiply), 1 / (1 - margin)
+    multiply, up = as_tree(multiply), (1 + 1e-12) / (1 - margin)  # the little is for the divisions and roots here
     v = np.ones((*shape, 3), np.float32)
     image, halvings = _scaled(partial(_product, multiply), v)
     infinity = math.ldexp(float(image.max()), halvings) * up
@@ -166,7 +164,7 @@ def nonnegative_norms(
     return BoundNorms(one, infinity, min(highest, schur), highest, schur, lowest, iterations, margin)
 
 
-def rounding_margin(f: NetworkMap | Pooled, shape: tuple[int, int]) -> float:
+def rounding_margin(f: ImageMap, shape: tuple[int, int]) -> float:
     """Relative error that rounding can make in a product with J̄ or J̄ᵀ: `γ = n·u / (1 − n·u)`, u the unit roundoff.
 
     A sum of products of numbers that are not negative is out by γ_n at most, n the longest chain of roundings, in
@@ -175,9 +173,10 @@ def rounding_margin(f: NetworkMap | Pooled, shape: tuple[int, int]) -> float:
     means than sums of products (Winograd's or Fourier's), and values below float32's normal range, 1e-38.
     """
     if isinstance(f, Pooled):
-        assert isinstance(f.f, NetworkMap | Pooled)
         inner, terms = rounding_margin(f.f, shape), shape[0] * shape[1] // f.cells**2
         return inner + (1 + inner) * _gamma(terms + 2)
+    if not isinstance(f, NetworkMap):
+        raise TypeError(f"only maps of a network can be bounded, this is {f!r}")
     kernels = [leaf.shape for path, leaf in flatten_dict(f.variables["params"]).items() if path[-1] == "kernel"]
     terms = sum(rows * columns * max(inputs, outputs) + 16 for rows, columns, inputs, outputs in kernels)
     return _gamma(terms + 4 ** (DEPTH + 1))  # the transpose of enlarging sums over blocks
@@ -190,7 +189,7 @@ def absolute(variables: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: there is a variable of another kind.
     """
 
-    def bounding(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+    def bounding(path: tuple[Any, ...], leaf: jax.Array | np.ndarray) -> jax.Array:
         match path[-1]:
             case "kernel" | "scale":
                 return jnp.abs(leaf)

@@ -95,7 +95,7 @@ def network_map(network: nn.Module, variables: Mapping[str, Any], reading: Readi
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise ValueError(f"the network has values that are not finite, in {', '.join(bad[:3])}{more}")
-    return NetworkMap(variables, network, reading)
+    return NetworkMap(jax.tree.map(jnp.asarray, variables), network, reading)
 
 
 def pooled(f: ImageMap, cells: int) -> Pooled:
@@ -165,11 +165,11 @@ class Linearised(NamedTuple):
 
     def jvp(self, direction: jax.Array | np.ndarray) -> jax.Array:
         """Jv, of the map's shape, for v (H, W, 3)."""
-        return _push(self.push, jnp.asarray(direction, self.image.dtype))
+        return push_forward(self.push, jnp.asarray(direction, self.image.dtype))
 
     def vjps(self, cotangents: jax.Array | np.ndarray) -> Float[Array, "k h w 3"]:
         """Jᵀu for each of the u (k, map shape); they are computed at once."""
-        return _pull(self.push, self.image, jnp.asarray(cotangents, self.value.dtype))
+        return pull_back(self.push, self.image, jnp.asarray(cotangents, self.value.dtype))
 
     def vjp(self, cotangent: jax.Array | np.ndarray) -> Float[Array, "h w 3"]:
         """Jᵀu for u of the map's shape."""
@@ -187,22 +187,25 @@ def linearise(f: ImageMap, image: jax.Array | np.ndarray) -> Linearised:
         TypeError, ValueError: as `checked`.
     """
     f, x = checked(f, image)
-    value, push = _linearise(f, x)
+    value, push = linearise_program(f, x)
     return Linearised(value, push, x)
 
 
 @jax.jit
-def _linearise(f: ImageMap, image: Float[Array, "h w 3"]) -> tuple[jax.Array, ImageMap]:
+def linearise_program(f: ImageMap, image: Float[Array, "h w 3"]) -> tuple[jax.Array, ImageMap]:
+    """f(x), and v ↦ Jv with all that it keeps of x."""
     return jax.linearize(f, image)
 
 
 @jax.jit
-def _push(push: ImageMap, direction: Float[Array, "h w 3"]) -> jax.Array:
+def push_forward(push: ImageMap, direction: Float[Array, "h w 3"]) -> jax.Array:
+    """Jv."""
     return push(direction)
 
 
 @jax.jit
-def _pull(push: ImageMap, like: Float[Array, "h w 3"], cotangents: jax.Array) -> Float[Array, "k h w 3"]:
+def pull_back(push: ImageMap, like: Float[Array, "h w 3"], cotangents: jax.Array) -> Float[Array, "k h w 3"]:
+    """Jᵀu for each u."""
     pull = jax.linear_transpose(push, like)
     # A batch of one stays a batch in the network, but needs no batching of its operations.
     return pull(cotangents[0])[0][None] if len(cotangents) == 1 else jax.vmap(pull)(cotangents)[0]

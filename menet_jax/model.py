@@ -212,7 +212,7 @@ class MENet(nn.Module):
             h = scales
 
         # The heads' outputs keep all digits, whatever comes before computes in.
-        exact = jnp.promote_types(self.dtype, jnp.float32)
+        exact = jnp.float64 if self.dtype == jnp.float64 else jnp.float32
         norm = partial(norm, dtype=exact)
         features = norm(name="features_norm")(conv(FEATURES, (3, 3), padding=1, name="features_conv")(h))
         logits = norm(name="logits_norm")(conv(2, (3, 3), padding=1, name="logits_conv")(h))

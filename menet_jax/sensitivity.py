@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from menet_jax.image_maps import ImageMap, linearise, network_map
 from menet_jax.jacobian import random_signs
-from menet_jax.model import MENet, Outputs
+from menet_jax.model import Outputs
 
 TABLE_III_SIDE = 352
 """Side of the images in the authors' script; their maps are of half that size."""
@@ -100,7 +101,7 @@ class GradientStatistics(NamedTuple):
 
 
 def constant_gradient_statistics(
-    network: MENet, variables: Mapping[str, Any], image: jax.Array | np.ndarray
+    network: nn.Module, variables: Mapping[str, Any], image: jax.Array | np.ndarray
 ) -> GradientStatistics:
     """Table III as the authors' script computes it: rounding noise.
 
@@ -111,7 +112,7 @@ def constant_gradient_statistics(
     `salient_gradient_statistics` does.
 
     Args:
-        network: MENet.
+        network: MENet, or another module that returns `Outputs`.
         variables: its `params` and `batch_stats`.
         image: (H, W, 3) float, range 0…255; the script's are 352×352, `TABLE_III_SIDE`, and its maps 176×176, by
             nearest neighbour.
@@ -123,7 +124,7 @@ def constant_gradient_statistics(
 
 
 def salient_gradient_statistics(
-    network: MENet, variables: Mapping[str, Any], image: jax.Array | np.ndarray
+    network: nn.Module, variables: Mapping[str, Any], image: jax.Array | np.ndarray
 ) -> GradientStatistics:
     """What Table III means to show: the same with the salient channel alone, `g = ∂/∂x Σ_pixels p_salient`.
 
@@ -144,7 +145,7 @@ def _probabilities(outputs: Outputs) -> Float[Array, "h w 2"]:
 
 
 def _gradient_statistics(
-    network: MENet, variables: Mapping[str, Any], image: jax.Array | np.ndarray, weights: tuple[int, int]
+    network: nn.Module, variables: Mapping[str, Any], image: jax.Array | np.ndarray, weights: tuple[int, int]
 ) -> GradientStatistics:
     """Of the gradient of the probabilities' weighted sum, the weights those of background and salient."""
     jacobian = linearise(network_map(network, variables, _probabilities), image)

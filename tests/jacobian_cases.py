@@ -49,16 +49,17 @@ class SmallNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> Outputs:
-        norm = partial(nn.BatchNorm, use_running_average=True, epsilon=1e-5)
+        conv = partial(nn.Conv, dtype=self.dtype)
+        norm = partial(nn.BatchNorm, use_running_average=True, epsilon=1e-5, dtype=self.dtype)
         pre = partial(Pre, norm=norm, relu=self.relu)
-        h = self.relu(norm(name="stem_norm")(nn.Conv(2, (3, 3), padding=1, name="stem_conv")(images)))
-        h = ResidualBlock(2, nn.Conv, pre, name="residual")(h)
-        h = DownBlock(3, nn.Conv, pre, name="down")(h)
+        h = self.relu(norm(name="stem_norm")(conv(2, (3, 3), padding=1, name="stem_conv")(images)))
+        h = ResidualBlock(2, conv, pre, name="residual")(h)
+        h = DownBlock(3, conv, pre, name="down")(h)
         transposed = partial(ConvTranspose, dtype=self.dtype)
-        h = UpBlock(2, nn.Conv, transposed, pre, name="up")(h)
+        h = UpBlock(2, conv, transposed, pre, name="up")(h)
         h = jnp.concatenate([h, images], axis=-1)
-        features = norm(name="features_norm")(nn.Conv(16, (3, 3), padding=1, name="features_conv")(h))
-        logits = norm(name="logits_norm")(nn.Conv(2, (3, 3), padding=1, name="logits_conv")(h))
+        features = norm(name="features_norm")(conv(16, (3, 3), padding=1, name="features_conv")(h))
+        logits = norm(name="logits_norm")(conv(2, (3, 3), padding=1, name="logits_conv")(h))
         return Outputs(self.tanh(features), logits, None)
 
 
