@@ -145,7 +145,7 @@ def check_image(image: jax.Array | np.ndarray) -> None:
 
 
 @jax.jit
-def evaluate(f: ImageMap, image: Float[Array, "h w 3"]) -> jax.Array:
+def evaluate(f: ImageMap, image: Float[Array, "h w 3"]) -> Any:
     """`f(image)`, compiled once for each kind of f and shape of image."""
     return f(image)
 

@@ -160,13 +160,14 @@ def _estimate(draw: Callable[[jax.Array], np.ndarray], key: jax.Array, samples: 
     """Roots of the means of the squares that `draw` gives (of several samples at a time), with standard errors."""
     count, mean, spread = 0, np.zeros(()), np.zeros(())  # Welford's sums, which do not cancel
     while count < samples:
-        for squares in draw(jax.random.fold_in(key, count)):
+        batch = draw(jax.random.fold_in(key, count))
+        if not np.isfinite(batch).all():
+            raise ValueError("the Jacobian at this image is not finite")
+        for squares in batch:
             count += 1
             above = squares - mean
             mean = mean + above / count
             spread = spread + above * (squares - mean)
-    if not np.isfinite(mean).all():
-        raise ValueError("the Jacobian at this image is not finite")
     values = np.sqrt(mean)
     error = np.sqrt(spread / (count - 1) / count) / (2 * np.where(values > 0, values, 1))
     return SensitivityMap(values, error, count)

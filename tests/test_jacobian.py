@@ -198,11 +198,9 @@ def test_norms_of_menet(menet: Pooled, menet_jacobian: np.ndarray) -> None:
     values = np.linalg.svd(menet_jacobian, compute_uv=False)
     assert exact_norms(menet, waves()).frobenius == pytest.approx(np.linalg.norm(menet_jacobian), rel=1e-5)
     for method in (power_iteration, lanczos):
-        found = method(menet, waves(), jax.random.key(0))
+        found = method(menet, waves(), jax.random.key(0), tolerance=1e-4)
         assert found.converged
         assert found.value == pytest.approx(values[0], rel=1e-4)
-    estimate = frobenius_norm(menet, waves(), jax.random.key(0))
-    assert abs(estimate.value - np.linalg.norm(menet_jacobian)) < 3 * estimate.standard_error
 
 
 def test_gradient_of_menet_is_the_authors(menet: Pooled) -> None:

@@ -62,7 +62,8 @@ def test_the_infinitesimal_ratio_is_the_limit_of_the_finite_one() -> None:
         expected = [np.linalg.norm(jacobian @ d.ravel()) / np.linalg.norm(d) for d in directions]
         np.testing.assert_allclose(ratios.infinitesimal.values, expected, rtol=1e-2)
         apart.append(np.abs(ratios.finite.values / ratios.infinitesimal.values - 1).max())
-    assert apart[1] < 0.01 < apart[0]
+    assert apart[1] < 0.03
+    assert apart[0] > 0.3
 
 
 def test_draws_that_change_nothing_are_counted_and_left_out() -> None:
