@@ -121,7 +121,7 @@ def lanczos(
             break
         basis[j + 1] = w
     largest, _ = _normalised((right_t[0].astype(v.dtype) @ basis[: j + 1]).reshape(v.shape))
-    return _result(_examine(jacobian, largest), tolerance, j + 1, _excess_of_lanczos(v.size, j + 1))
+    return _result(_examine(jacobian, largest), tolerance, j + 1, _excess_of_lanczos(u.size, v.size, j + 1))
 
 
 class _Pair(NamedTuple):
@@ -168,9 +168,13 @@ def _excess_of_power(n: int, k: int) -> float:
     return 1 - (RISK / (0.824 * math.sqrt(n))) ** (1 / (k - 0.5))
 
 
-def _excess_of_lanczos(n: int, k: int) -> float:
-    """ε with P(σ² < (1 − ε)·‖J‖₂²) ≤ 1.648·√n·exp(−√ε·(2k − 1)) = `RISK` after k steps in n dimensions."""
-    return min((math.log(1.648 * math.sqrt(n) / RISK) / (2 * k - 1)) ** 2, 1.0) if k < n else 0.0
+def _excess_of_lanczos(m: int, n: int, k: int) -> float:
+    """ε with P(σ² < (1 − ε)·‖J‖₂²) ≤ 1.648·√n·exp(−√ε·(2k − 1)) = `RISK` after k steps in n dimensions; 0 once the
+    steps span all that J, of m rows, does not map to 0.
+    """
+    if k > m or k >= n:
+        return 0.0
+    return min((math.log(1.648 * math.sqrt(n) / RISK) / (2 * k - 1)) ** 2, 1.0)
 
 
 def _check(tolerance: float, max_iterations: int) -> None:
