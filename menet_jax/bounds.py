@@ -9,7 +9,6 @@ Every norm of J̄ is a Lipschitz constant, `‖F(x+Δ) − F(x)‖ ≤ ‖J̄‖
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +18,7 @@ from flax.traverse_util import flatten_dict, path_aware_map
 from jaxtyping import Array, Float
 
 from menet_jax import image_maps
-from menet_jax.image_maps import ImageMap, NetworkMap, Pooled, Reading, as_tree
+from menet_jax.image_maps import ImageMap, NetworkMap, Pooled, Reading, as_tree, pull_back, push_forward
 from menet_jax.model import DEPTH, Outputs
 
 PAPER_SOFTMAX = 1.0
@@ -141,9 +140,16 @@ def nonnegative_norms(
         raise ValueError(f"cannot bound with margin {margin}, tolerance {tolerance}, {max_iterations} iterations")
     multiply, up = as_tree(multiply), (1 + 1e-12) / (1 - margin)  # the little is for the divisions and roots here
     v = np.ones((*shape, 3), np.float32)
-    image, halvings = _scaled(partial(_product, multiply), v)
+
+    def product(vector: np.ndarray) -> jax.Array:
+        return push_forward(multiply, jnp.asarray(vector))
+
+    def transposed(vector: np.ndarray) -> jax.Array:
+        return pull_back(multiply, jnp.asarray(v), jnp.asarray(vector)[None])[0]
+
+    image, halvings = _scaled(product, v)
     infinity = math.ldexp(float(image.max()), halvings) * up
-    columns, halvings = _scaled(partial(_transposed_product, multiply, v), np.ones_like(image))
+    columns, halvings = _scaled(transposed, np.ones_like(image))
     one = math.ldexp(float(columns.max()), halvings) * up
     influential = columns > 0
     if not influential.any():
@@ -151,11 +157,11 @@ def nonnegative_norms(
 
     highest, lowest, iterations = math.inf, 0.0, 0
     while highest > lowest * (1 + tolerance) and iterations < max_iterations:
-        image, first = _scaled(partial(_product, multiply), v)
+        image, first = _scaled(product, v)
         lowest = max(lowest, math.ldexp(_norm(image) / _norm(v[influential]), first) / up)
         largest = image.max()
         # Raising small elements keeps them from being lost to underflow, and raises the bound if anything.
-        back, second = _scaled(partial(_transposed_product, multiply, v), np.maximum(image / largest, FLOOR))
+        back, second = _scaled(transposed, np.maximum(image / largest, FLOOR))
         ratio = float((back[influential].astype(np.float64) / v[influential]).max()) * float(largest)
         highest = min(highest, math.ldexp(math.sqrt(ratio), (first + second) // 2) * up)
         v = np.maximum(back / back.max(), FLOOR)
@@ -231,16 +237,6 @@ def _bounding_reading(reading: Reading, softmax: float) -> Reading:
             "Bound the probability, the logit margin or the features."
         )
     raise ValueError(f"do not know how to bound the reading {reading!r}; known are probability, logit_margin, features")
-
-
-@jax.jit
-def _product(multiply: ImageMap, v: Float[Array, "h w 3"]) -> jax.Array:
-    return multiply(v)
-
-
-@jax.jit
-def _transposed_product(multiply: ImageMap, like: Float[Array, "h w 3"], u: jax.Array) -> Float[Array, "h w 3"]:
-    return jax.linear_transpose(multiply, like)(u)[0]
 
 
 def _scaled(multiply: Callable[[np.ndarray], jax.Array], vector: np.ndarray) -> tuple[np.ndarray, int]:

@@ -8,11 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import struct
 from flax.traverse_util import path_aware_map
 from jax.typing import DTypeLike
 
 from menet_jax.authors import from_state_dict
+from menet_jax.bounds import BoundNorms
 from menet_jax.model import Activation, ConvTranspose, DownBlock, Outputs, Pre, ResidualBlock, UpBlock
 
 Variables = dict[str, Any]
@@ -38,6 +40,12 @@ def matrix(singular_values: Any, seed: int = 0) -> Matrix:
     values = np.zeros(m)
     values[: len(singular_values)] = singular_values
     return Matrix(jnp.asarray((left * values) @ right[:m], jnp.float32))
+
+
+def as_matrix(jacobian: Any) -> np.ndarray:
+    """(m, n) in float64."""
+    array = np.asarray(jacobian, np.float64)
+    return array.reshape(-1, int(np.prod(array.shape[-3:])))
 
 
 class SmallNet(nn.Module):
@@ -98,3 +106,14 @@ def waves() -> np.ndarray:
     i, j, c = np.arange(224)[:, None, None], np.arange(224)[:, None], np.arange(3)
     first, second = np.sin(0.11 * i * (c + 1) + 0.07 * j), np.cos(0.05 * j * (c + 2) - 0.03 * i)
     return (127.5 * (1 + first * second)).astype(np.float32)
+
+
+def check_norms(norms: BoundNorms, matrix: np.ndarray, tolerance: float) -> None:
+    one, infinity, two = (np.linalg.norm(matrix, order) for order in (1, np.inf, 2))
+    slack = 1 + 3 * norms.margin + 1e-6
+    assert one <= norms.one <= one * slack
+    assert infinity <= norms.infinity <= infinity * slack
+    assert norms.two_at_least <= two * (1 + 1e-6)
+    assert two <= norms.two <= two * slack * (1 + tolerance)
+    assert norms.schur == pytest.approx(np.sqrt(norms.one * norms.infinity))
+    assert norms.two == min(norms.schur, norms.collatz_wielandt)

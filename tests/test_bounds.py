@@ -15,16 +15,14 @@ from jacobian_cases import (
     SMALL_IMAGE,
     Matrix,
     SmallNet,
-    authors_variables,
+    check_norms,
     small_image,
     small_variables,
-    waves,
 )
 
 from menet_jax.bounds import (
     PAPER_SOFTMAX,
     TIGHT_SOFTMAX,
-    BoundNorms,
     bound_norms,
     bounding_map,
     nonnegative_norms,
@@ -35,7 +33,6 @@ from menet_jax.image_maps import (
     Reading,
     evaluate,
     features,
-    linearise,
     logit_margin,
     metric,
     network_map,
@@ -95,38 +92,7 @@ def test_softmax_factors() -> None:
     np.testing.assert_allclose(paper(v), margin(v), rtol=1e-6)
 
 
-def test_menet_is_below_its_bound() -> None:
-    f = pooled(network_map(MENet(width=1), authors_variables()), 2)
-    multiply, x = bounding_map(f), waves()
-    bound, actual = linearise(multiply, np.zeros_like(x)), linearise(f, x)
-    for cell in range(4):
-        u = (np.arange(4) == cell).reshape(2, 2)
-        below, above = np.abs(actual.vjp(u)), np.asarray(bound.vjp(u))
-        assert below.max() > 1e-8
-        assert (below <= above).all()
-    delta = np.random.default_rng(0).normal(0, 20, x.shape).astype(np.float32)
-    change = np.abs(linearise(f, x + delta).value - actual.value)
-    assert change.max() > 1e-4
-    assert (change <= bound.jvp(np.abs(delta))).all()
-
-    norms = bound_norms(f, (224, 224), max_iterations=3)
-    assert 0 < norms.two_at_least < norms.two < np.inf
-    exact = np.stack([np.asarray(bound.vjp((np.arange(4) == c).reshape(2, 2)), np.float64).ravel() for c in range(4)])
-    check_norms(norms, exact, tolerance=1)
-
-
 # --- norms
-
-
-def check_norms(norms: BoundNorms, matrix: np.ndarray, tolerance: float) -> None:
-    one, infinity, two = (np.linalg.norm(matrix, order) for order in (1, np.inf, 2))
-    slack = 1 + 3 * norms.margin + 1e-6
-    assert one <= norms.one <= one * slack
-    assert infinity <= norms.infinity <= infinity * slack
-    assert norms.two_at_least <= two * (1 + 1e-6)
-    assert two <= norms.two <= two * slack * (1 + tolerance)
-    assert norms.schur == pytest.approx(np.sqrt(norms.one * norms.infinity))
-    assert norms.two == min(norms.schur, norms.collatz_wielandt)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jacobian_cases import IMAGE, MAP, Matrix, SmallNet, authors_variables, matrix, small_image, small_variables, waves
+from jacobian_cases import IMAGE, MAP, Matrix, SmallNet, as_matrix, matrix, small_image, small_variables
 
-from menet_jax.image_maps import NetworkMap, Pooled, linearise, logit_margin, network_map, pooled
+from menet_jax.image_maps import NetworkMap, linearise, logit_margin, network_map, pooled
 from menet_jax.jacobian import exact_jacobian, exact_norms, frobenius_norm, summarise
-from menet_jax.model import MENet
 from menet_jax.sensitivity import input_sensitivity, output_sensitivity
 from menet_jax.spectral import SpectralNorm, lanczos, power_iteration
 
@@ -31,12 +30,6 @@ Method = Callable[..., SpectralNorm]
 
 def small_map(seed: int) -> NetworkMap:
     return network_map(SmallNet(), small_variables(seed), logit_margin)
-
-
-def as_matrix(jacobian: Any) -> np.ndarray:
-    """(m, n) in float64."""
-    array = np.asarray(jacobian, np.float64)
-    return array.reshape(-1, int(np.prod(array.shape[-3:])))
 
 
 CASES: dict[str, tuple[Any, np.ndarray]] = {
@@ -179,40 +172,6 @@ def test_sensitivity_maps(name: str) -> None:
         off = np.abs(estimate.values - truth) - 1e-6 * truth.max()
         assert np.mean(off <= 3 * estimate.standard_error) > 0.97
         assert np.median(estimate.standard_error / truth) < 0.05
-
-
-# --- MENet
-
-
-@pytest.fixture(scope="module")
-def menet() -> Pooled:
-    return pooled(network_map(MENet(width=1), authors_variables()), 2)
-
-
-@pytest.fixture(scope="module")
-def menet_jacobian(menet: Pooled) -> np.ndarray:
-    return as_matrix(exact_jacobian(menet, waves()))
-
-
-def test_norms_of_menet(menet: Pooled, menet_jacobian: np.ndarray) -> None:
-    values = np.linalg.svd(menet_jacobian, compute_uv=False)
-    assert exact_norms(menet, waves()).frobenius == pytest.approx(np.linalg.norm(menet_jacobian), rel=1e-5)
-    found = lanczos(menet, waves(), KEY)
-    assert found.converged
-    assert found.value == pytest.approx(values[0], rel=1e-4)
-    assert found.upper == pytest.approx(values[0], rel=1e-4)
-    # The values lie close together: power iteration needs hundreds of steps, and says so.
-    found = power_iteration(menet, waves(), KEY, max_iterations=15)
-    assert not found.converged
-    assert values[-1] < found.value < values[0]
-    assert np.abs(values / found.value - 1).min() < found.residual < 0.1
-
-
-def test_gradient_of_menet_is_the_authors(menet: Pooled) -> None:
-    """The sum over the map is that of the cells' means times their pixels."""
-    golden = np.load("tests/data/menet_width1.npz")["grad_salient_sum_224"][0]
-    gradient = np.asarray(linearise(menet, waves()).vjp(np.full((2, 2), 112**2)))[::16, ::16]
-    assert np.linalg.norm(gradient - golden) < 1e-3 * np.linalg.norm(golden)
 
 
 # --- data sets
