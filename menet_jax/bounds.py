@@ -134,7 +134,7 @@ def nonnegative_norms(
 
     Raises:
         OverflowError: as `bound_norms`.
-        ValueError: the margin is not in [0, 1), or a setting not positive.
+        ValueError: the margin is not in [0, 1), or a setting not positive; or it shows that A has negative elements.
     """
     if not 0 <= margin < 1 or not tolerance > 0 or max_iterations < 1:
         raise ValueError(f"cannot bound with margin {margin}, tolerance {tolerance}, {max_iterations} iterations")
@@ -166,6 +166,10 @@ def nonnegative_norms(
         highest = min(highest, math.ldexp(math.sqrt(ratio), (first + second) // 2) * up)
         v = np.maximum(back / back.max(), FLOOR)
         iterations += 1
+        if lowest > highest or image.min() < 0 or back.min() < 0:
+            raise ValueError(
+                "the map that was to be bounded has negative elements, or its rounding margin is too small"
+            )
     schur = math.sqrt(one) * math.sqrt(infinity)
     return BoundNorms(one, infinity, min(highest, schur), highest, schur, lowest, iterations, margin)
 

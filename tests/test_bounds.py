@@ -115,6 +115,13 @@ def test_a_reducible_matrix_is_bounded_too() -> None:
     check_norms(norms, a.astype(np.float64), tolerance=2e-2)
 
 
+def test_negative_elements_are_noticed() -> None:
+    a = np.ones((21, 60), np.float32)
+    a[3] = -1
+    with pytest.raises(ValueError, match="has negative elements"):
+        nonnegative_norms(Matrix(jnp.asarray(a)), IMAGE[:2], 0.0)
+
+
 def test_no_influence_at_all() -> None:
     norms = nonnegative_norms(Matrix(jnp.zeros((21, 60))), IMAGE[:2], 0.0)
     assert norms == (0, 0, 0, 0, 0, 0, 0, 0)
