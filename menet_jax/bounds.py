@@ -100,7 +100,7 @@ def bound_norms(
         f: what to bound, as for `bounding_map`.
         shape: height and width of the images.
         softmax: as for `bounding_map`.
-        tolerance: stop where the 2-norm is known to within this, relatively.
+        tolerance: stop where the 2-norm is known to within this, relatively, but for the margins.
         max_iterations: or after so many products with J̄ᵀJ̄.
 
     Raises:
@@ -156,7 +156,7 @@ def nonnegative_norms(
         return BoundNorms(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, margin)
 
     highest, lowest, iterations = math.inf, 0.0, 0
-    while highest > lowest * (1 + tolerance) and iterations < max_iterations:
+    while highest > lowest * (1 + tolerance) * up**2 and iterations < max_iterations:
         image, first = _scaled(product, v)
         lowest = max(lowest, math.ldexp(_norm(image) / _norm(v[influential]), first) / up)
         largest = image.max()

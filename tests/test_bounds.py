@@ -115,6 +115,13 @@ def test_a_reducible_matrix_is_bounded_too() -> None:
     check_norms(norms, a.astype(np.float64), tolerance=2e-2)
 
 
+def test_a_wide_margin_does_not_keep_it_from_stopping() -> None:
+    a = np.ones((21, 60), np.float32)
+    norms = nonnegative_norms(Matrix(jnp.asarray(a)), IMAGE[:2], 0.05, tolerance=1e-3)
+    assert norms.iterations == 1
+    assert norms.two == pytest.approx(np.linalg.norm(a) / 0.95, rel=1e-5)
+
+
 def test_negative_elements_are_noticed() -> None:
     a = np.ones((21, 60), np.float32)
     a[3] = -1
