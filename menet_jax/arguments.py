@@ -1,8 +1,24 @@
-"""NAME=FOLDER arguments, which name methods and runs."""
+"""What commands read alike: flags of several values, and NAME=FOLDER, which names methods and runs."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import get_origin, get_type_hints
+
+
+def refuse_repeats(arguments: Sequence[str], *options: type) -> None:
+    """Raise ValueError if a flag that takes several values is given twice: the last one alone would count.
+
+    Args:
+        arguments: of the command line.
+        options: the dataclasses that are parsed from it.
+    """
+    several = {flag for each in options for flag in _flags_of_several(each)}
+    given = Counter(argument.split("=")[0].replace("_", "-") for argument in arguments)
+    twice = sorted(flag for flag in several if given[flag] > 1)
+    if twice:
+        raise ValueError(f"{', '.join(twice)}: given twice; name all values after one flag")
 
 
 def named(flag: str, specs: Sequence[str]) -> list[tuple[str, Path]]:
@@ -27,3 +43,14 @@ def refuse_doubles(what: str, names: Sequence[str], advice: str) -> None:
     doubled = [name for name, count in Counter(names).items() if count > 1]
     if doubled:
         raise ValueError(f"two {what} are called {doubled[0]}: {advice}")
+
+
+def _flags_of_several(options: type, prefix: str = "--") -> list[str]:
+    flags = []
+    for name, kind in get_type_hints(options).items():
+        flag = prefix + name.replace("_", "-")
+        if isinstance(kind, type) and is_dataclass(kind):
+            flags += _flags_of_several(kind, f"{flag}.")
+        elif get_origin(kind) is tuple:
+            flags.append(flag)
+    return flags

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from menet_jax import devices, selection
-from menet_jax.arguments import named, refuse_doubles
+from menet_jax.arguments import named, refuse_doubles, refuse_repeats
 from menet_jax.batch_prediction import Kind
 from menet_jax.distortions import add_noise, compress_jpeg
 from menet_jax.evaluation import ImageResult, open_sources, score_run
@@ -206,6 +206,7 @@ def worst(options: Worst) -> Figure:
 def main(arguments: Sequence[str]) -> int:
     """Run the command. Exit status: 0; 2 for bad input or a figure that cannot be written."""
     try:
+        refuse_repeats(arguments, Grid, Scales, Worst)
         options = tyro.cli(Grid | Scales | Worst, args=arguments, prog="python -m menet_jax.draw")
         _check_dest(options)
         used = devices.select(options.device)

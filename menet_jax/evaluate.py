@@ -16,7 +16,7 @@ import tyro
 from tqdm import tqdm
 
 from menet_jax import devices, reports, tables
-from menet_jax.arguments import named, refuse_doubles
+from menet_jax.arguments import named, refuse_doubles, refuse_repeats
 from menet_jax.evaluation import ImageResult, Result, score_maps, score_run
 from menet_jax.inputs import (
     Dataset,
@@ -143,6 +143,7 @@ def irregularities(result: Result) -> tuple[list[str], list[str]]:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status, see `Options`."""
     try:
+        refuse_repeats(arguments, Options)
         options = tyro.cli(Options, args=arguments, prog="python -m menet_jax.evaluate")
         used = devices.select(options.device) if options.run else []
         devices.enable_compilation_cache()

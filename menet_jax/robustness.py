@@ -6,10 +6,16 @@ from collections.abc import Sequence
 import tyro
 
 from menet_jax import distortion_command
+from menet_jax.arguments import refuse_repeats
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status, as its options say."""
+    try:
+        refuse_repeats(arguments, distortion_command.Distortion)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     options = tyro.extras.subcommand_cli_from_dict(
         {"distortion": distortion_command.Distortion},
         args=arguments,

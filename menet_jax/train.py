@@ -12,13 +12,14 @@ from tqdm import tqdm
 
 from menet_jax import config as configuration
 from menet_jax import devices
+from menet_jax.arguments import refuse_repeats
 from menet_jax.checkpoints import (
     CheckpointStore,
     DamagedCheckpointError,
     MismatchedCheckpointError,
     saved_steps,
 )
-from menet_jax.config import Config, flatten, to_dict
+from menet_jax.config import Config
 from menet_jax.data import training_batches
 from menet_jax.distortions import Distortion, Jpeg, Noise
 from menet_jax.loop import NonFiniteLossError, Report, fit, restore
@@ -47,13 +48,7 @@ def parse(arguments: Sequence[str]) -> Config:
     def read(default: Config) -> Config:
         return tyro.cli(Config, default=default, args=flags, prog="python -m menet_jax.train", description=description)
 
-    several = {
-        f"--{name.replace('_', '-')}" for name, value in flatten(to_dict(default)).items() if type(value) is list
-    }
-    given = [flag.split("=")[0].replace("_", "-") for flag in flags]
-    twice = sorted(flag for flag in several if given.count(flag) > 1)
-    if twice:  # the last one alone would count
-        raise ValueError(f"{', '.join(twice)}: given twice; name all values after one flag")
+    refuse_repeats(flags, Config)
     config = read(default)
     if not config.resume:
         return config

@@ -19,6 +19,7 @@ from menet_jax.checkpoints import Checkpoint, CheckpointStore
 from menet_jax.config import Config, DataConfig, ModelConfig
 from menet_jax.distortion_study import conditions
 from menet_jax.distortions import add_noise, compress_jpeg, random_quality, random_sigma
+from menet_jax.evaluation import open_sources
 from menet_jax.images import UnreadableImageError
 from menet_jax.prediction import Predictor
 from menet_jax.sources import Example, Source
@@ -86,8 +87,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    open_sources(str(dataset), "all", folder)  # whose progress would be part of the first output
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -309,6 +312,7 @@ def test_impossible_requests_are_refused_in_a_line(run: Path, dataset: Path, cac
         ([*both, "--sigmas", "-1"], "-1.0"),
         ([*both, "--sigmas", "10", "10"], "AWGN σ 10 is asked for twice"),
         (["--run", run, run, "--data", dataset], "two runs are called narrow"),
+        ([*both, "--run", f"b={run}"], "--run: given twice"),
         (["--run", tmp_path / "none", "--data", dataset], "is not a directory"),
         ([*both, "--threads", "0"], "--threads 0"),
         ([*both, "--save-images", tmp_path / "saved"], "holds SOD_clean already"),

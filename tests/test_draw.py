@@ -17,6 +17,7 @@ from menet_jax import draw, selection
 from menet_jax.config import Config, LossConfig, ModelConfig
 from menet_jax.distortions import add_noise, compress_jpeg
 from menet_jax.draw import main
+from menet_jax.evaluation import open_sources
 from menet_jax.images import Rgb
 from menet_jax.metrics import ImageScores, quantise, score_image
 from menet_jax.model import DEPTH, Outputs
@@ -59,6 +60,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image = np.where(disc[..., None], (200, 60, 40), rng.integers(0, 120, (height, width, 3))).astype(np.uint8)
         Image.fromarray(image).save(folder / "images" / f"{stem}.png")
         Image.fromarray(disc.astype(np.uint8) * 255).save(folder / "masks" / f"{stem}.png")
+    open_sources(str(folder), "all", folder.parent / "cache")  # whose progress would be part of the first output
     return folder
 
 
@@ -290,6 +292,7 @@ def test_impossible_requests_are_refused_in_a_line(
         (["grid", *one, "--noise", "-1"], "figure.png", "got -1"),
         (["grid", *one, "--jpeg", "0"], "figure.png", "JPEG quality is 1 ... 100"),
         (["grid", "--maps", maps, maps], "figure.png", "two methods are called other"),
+        (["grid", "--maps", maps, "--maps", f"b={maps}"], "figure.png", "--maps: given twice"),
         (["grid", "--maps", f"image={maps}", "--images", "photo_0"], "figure.png", "cannot be called image"),
         (["grid", "--maps", tmp_path / "none"], "figure.png", "is not a folder"),
         (["grid", "--maps", maps, "--images", "photo_3"], "figure.png", "holds no map of photo_3"),

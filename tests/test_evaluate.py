@@ -292,6 +292,7 @@ def test_impossible_requests_are_refused_in_a_line(dataset: Path, maps: Path, ru
         (["--run", run, "--data", tmp_path / "none", "--split", "all"], "neither a dataset nor a folder"),
         (["--run", run, "--data", dataset, dataset, "--split", "all"], "two datasets"),
         (["--maps", maps, maps, "--masks", masks], "two methods are called noisy"),
+        ([*both, "--maps", f"b={maps}"], "--maps: given twice; name all values after one flag"),
         (["--maps", "a=", "--masks", masks], "want NAME=FOLDER"),
         (["--maps", tmp_path / "none", "--masks", masks], "is not a folder"),
         (["--maps", empty, "--masks", masks], "no map in"),
