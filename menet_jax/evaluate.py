@@ -151,6 +151,9 @@ def main(arguments: Sequence[str]) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped before anything was scored", file=sys.stderr)
+        return 128 + signal.SIGINT
     print(describe(options, work, used))
     try:
         results = evaluate(options, work, used)

@@ -114,6 +114,9 @@ def main(arguments: Sequence[str]) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped before anything was predicted", file=sys.stderr)
+        return 128 + signal.SIGINT
     print(describe(options, used, run, len(jobs), others))
     predictor = Predictor(run.config, run.variables, used, min(options.batch_size, len(jobs)))
     try:

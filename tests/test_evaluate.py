@@ -311,6 +311,15 @@ def test_impossible_requests_are_refused_in_a_line(dataset: Path, maps: Path, ru
     assert command(*both, "--dest", old, "--overwrite").code == 0
 
 
+def test_an_interrupt_before_scoring_leaves_cleanly(maps: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "open_datasets", interrupt)
+    done = command("--maps", maps, "--masks", dataset / "masks")
+    assert done == (130, "", "stopped before anything was scored\n")
+
+
 def test_maps_of_every_depth(tmp_path: Path) -> None:
     levels = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)
     gray = Image.fromarray(levels)

@@ -310,6 +310,18 @@ def test_a_device_that_is_not_there_is_refused(run: Path, one: Path, tmp_path: P
     assert not (tmp_path / "maps").exists()
 
 
+def test_an_interrupt_before_predicting_leaves_cleanly(
+    run: Path, one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("menet_jax.predict.load_run", interrupt)
+    done = command(run, one, tmp_path / "maps")
+    assert done == (130, "", "stopped before anything was predicted\n")
+    assert not (tmp_path / "maps").exists()
+
+
 def test_images_that_would_share_a_file_are_refused(run: Path, one: Path, tmp_path: Path) -> None:
     dest = tmp_path / "maps"
     shutil.copy(one / "photo.jpg", one / "photo_overlay.jpg")
