@@ -53,7 +53,8 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
         cutout: whether to write `<stem>_cutout.png`.
 
     Returns:
-        the jobs in order of name, and the names of the files that are passed over as not named like images.
+        the jobs in order of name, and the names of what else is in the folder and passed over: sub-folders, hidden
+        files, and files not named like images.
 
     Raises:
         ValueError: no images; `dest` is a file; two images would write the same file, or one would overwrite
@@ -64,9 +65,9 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
         raise FileNotFoundError(f"--source {source}: there is no such file or folder")
     if dest.exists() and not dest.is_dir():
         raise ValueError(f"--dest {dest}: is a file, and a folder is needed")
-    files = [source] if source.is_file() else sorted(path for path in source.iterdir() if path.is_file())
-    named = [path for path in files if path == source or _has_image_name(path)]
-    passed_over = [path.name for path in files if path not in named]
+    entries = [source] if source.is_file() else sorted(source.iterdir())
+    named = [path for path in entries if path == source or (path.is_file() and _has_image_name(path))]
+    passed_over = [path.name + "/" * path.is_dir() for path in entries if path not in named]
     if not named:
         others = f", only {listed(passed_over)}" if passed_over else ""
         raise ValueError(f"--source {source}: holds no images{others}")

@@ -63,7 +63,7 @@ def describe(options: Options, used: Sequence[jax.Device], run: TrainedRun, imag
     """What the command says before it starts."""
     name, value = run.score
     score = "not validated" if value is None else f"{name} {value:.3f}"
-    passed_over = f"; {len(others)} not named like images passed over: {listed(others)}" if others else ""
+    passed_over = f"; {len(others)} others passed over: {listed(others)}" if others else ""
     weight = run.config.loss.cross_entropy if options.probability else run.config.loss.metric
     lines = [
         f"devices  {len(used)} × {used[0].device_kind} ({used[0].platform})",

@@ -166,7 +166,7 @@ def test_the_command_says_what_it_does(written: tuple[Outcome, Path], run: Path)
     assert lines[0] == "devices  4 × cpu (cpu)"
     assert lines[1] == f"run      {run}, step 1, metric_adaptive_f 0.750"
     assert lines[2].startswith("images   9 from ")
-    assert lines[2].endswith("; 3 not named like images passed over: .hidden.png, Thumbs.db, notes.txt")
+    assert lines[2].endswith("; 4 others passed over: .hidden.png, Thumbs.db, nested.png/, notes.txt")
     assert lines[3] == "maps     metric"
     assert lines[4].startswith(f"wrote 9 maps to {dest} in ") and "images/s" in lines[4]
 
