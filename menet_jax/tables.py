@@ -162,4 +162,5 @@ def _breaks(records: Sequence[Record]) -> set[int]:
 
 def _escaped(text: str) -> str:
     commands = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", ABSENT: "--"}
-    return re.sub(r"[\\~^&%$#_{}–]", lambda found: commands.get(found[0], rf"\{found[0]}"), text)
+    commands["σ"] = r"$\sigma$"  # which pdfLaTeX has no letter for
+    return re.sub(r"[\\~^&%$#_{}–σ]", lambda found: commands.get(found[0], rf"\{found[0]}"), text)

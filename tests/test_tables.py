@@ -83,5 +83,5 @@ def test_latex() -> None:
 
 
 def test_latex_escapes_every_command_character() -> None:
-    text = as_latex([Record("g", {"m": "\\ ~ ^ & % $ # _ { }"}, {})], [])
-    assert r"\textbackslash{} \textasciitilde{} \textasciicircum{} \& \% \$ \# \_ \{ \} \\" in text
+    text = as_latex([Record("g", {"m": "\\ ~ ^ & % $ # _ { } AWGN σ 5–50"}, {})], [])
+    assert r"\textbackslash{} \textasciitilde{} \textasciicircum{} \& \% \$ \# \_ \{ \} AWGN $\sigma$ 5--50 \\" in text
