@@ -292,11 +292,12 @@ def _ablation(
     expected: str,
     model: ModelConfig = PAPER.model,
     loss: LossConfig = PAPER.loss,
+    source: str = "Table IV (Section IV-G)",
 ) -> Preset:
     """The paper's recipe with another network or loss."""
     about = f"""{what}
 
-        Source: Table IV (Section IV-G); recipe and data are those of paper.
+        Source: {source}; recipe and data are those of paper.
         Command: python -m menet_jax.train {name} [--data.train FOLDER …]
         Hardware and time: as paper. Narrow, for a CPU: --model.width 8 --steps 700 --optimizer.drops 450 600.
         Expected: {expected}"""
@@ -358,6 +359,7 @@ PRESETS = {
         the metric map measures, is the whole border band (`saliency.border`).""",
         "not in Table IV; Section III-B says that both losses together are significantly better than either.",
         loss=LossConfig(cross_entropy=0.0),
+        source="Section III-B",
     ),
 }
 
