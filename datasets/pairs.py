@@ -75,7 +75,7 @@ class IrregularFilesError(ValueError):
         listed = "\n".join(f"  {each}" for each in irregularities)
         super().__init__(
             f"{len(irregularities)} irregular files in {where}:\n{listed}\n"
-            "Mend or remove them, or go on without them: skip_bad, --data.skip-bad in training."
+            "Mend or remove them, or go on without them: --skip-bad, in training --data.skip-bad."
         )
         self.irregularities = tuple(irregularities)
 

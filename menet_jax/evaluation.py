@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from menet_jax.data import evaluation_batches
+from menet_jax.datasets.pairs import IrregularFilesError
 from menet_jax.images import UnreadableImageError, read_mask
 from menet_jax.map_folders import Match, read_map
 from menet_jax.measures import measure
@@ -114,6 +115,8 @@ def open_sources(
     for name in SPLITS:
         try:
             opened.append(open_split(spec, name, cache, skip_bad, manual_dir))
+        except IrregularFilesError:  # the same in every split: once is enough to check all files
+            raise
         except ValueError as error:
             errors.append(error)
     if not opened:

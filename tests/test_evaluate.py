@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from menet_jax import evaluate
 from menet_jax.batch_prediction import Kind, plan, predict_files
 from menet_jax.checkpoints import Checkpoint, CheckpointStore
 from menet_jax.config import Config, ModelConfig
+from menet_jax.datasets.pairs import Irregularity, Pair, irregularity
 from menet_jax.evaluate import main
 from menet_jax.images import UnreadableImageError
 from menet_jax.map_folders import read_map
@@ -309,6 +311,23 @@ def test_impossible_requests_are_refused_in_a_line(dataset: Path, maps: Path, ru
         assert (done.code, done.out) == (2, ""), arguments
         assert reason in done.err and done.err.startswith("error: ") and done.err.count("\n") == 1, done.err
     assert command(*both, "--dest", old, "--overwrite").code == 0
+
+
+def test_irregular_files_are_looked_for_once(
+    dataset: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, checks = tmp_path / "damaged", list[int]()
+    shutil.copytree(dataset, folder)
+    (folder / "images" / "3.png").write_bytes(b"")
+
+    def counted(pairs: Sequence[Pair], description: str) -> list[Irregularity | None]:
+        checks.append(len(pairs))
+        return [irregularity(pair) for pair in pairs]
+
+    monkeypatch.setattr("menet_jax.datasets.pairs.check", counted)
+    done = command("--run", run, "--data", folder, "--split", "all", "--cache", tmp_path / "cache")
+    assert done.code == 2 and "3.png: the file is empty" in done.err and "--skip-bad" in done.err
+    assert checks == [7]
 
 
 def test_an_interrupt_before_scoring_leaves_cleanly(maps: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
