@@ -18,27 +18,21 @@ PUBLISHED_SPLITS = ("test", "all")
 
 
 @dataclass(frozen=True)
-class ScoringOptions:
-    """The flags that all commands have that score runs on datasets."""
+class InputOptions:
+    """The flags that all commands have that take runs and datasets."""
 
     run: tuple[str, ...] = ()
     """Run directories, as training wrote them. NAME=DIRECTORY calls one otherwise than its directory."""
     data: tuple[str, ...] = ()
-    """Datasets to score the runs on: names or folders, as in training."""
+    """Datasets to take images from: names or folders, as in training."""
     split: Literal["train", "validation", "test", "all"] = "test"
     """Which images of the datasets."""
     dest: Path | None = None
-    """Folder for tables, figures and the scores of every image; none given: the table is only printed."""
+    """Folder for tables, figures and the numbers of every image; none given: tables are only printed."""
     overwrite: bool = False
     """Replace the results in that folder."""
-    published: bool = False
-    """The paper's own numbers on these datasets too, in rows that say so. Datasets are recognised by name."""
     newest: bool = False
     """Use the newest checkpoint of a run, not the best."""
-    batch_size: int = 8
-    """Images computed at once; rounded up to a multiple of the devices."""
-    threads: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    """Threads, or where there is much to do processes, that decode and score images; by default one for each core."""
     skip_bad: bool = False
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
     cache: Path | None = None
@@ -47,6 +41,18 @@ class ScoringOptions:
     """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
     device: Literal["cpu", "gpu", "tpu"] | None = None
     """Fail unless JAX computes there; none given: wherever JAX does by default."""
+
+
+@dataclass(frozen=True)
+class ScoringOptions(InputOptions):
+    """Those, and the flags that all commands have that score maps."""
+
+    published: bool = False
+    """The paper's own numbers on these datasets too, in rows that say so. Datasets are recognised by name."""
+    batch_size: int = 8
+    """Images computed at once; rounded up to a multiple of the devices."""
+    threads: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Threads, or where there is much to do processes, that decode and score images; by default one for each core."""
 
 
 class Dataset(NamedTuple):
@@ -94,7 +100,7 @@ def check_counts(options: ScoringOptions) -> None:
             raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)}: must be at least 1")
 
 
-def check_dest(options: ScoringOptions) -> None:
+def check_dest(options: InputOptions) -> None:
     """Raise ValueError if results cannot be written where they are to be."""
     dest = options.dest
     if dest and dest.exists() and not dest.is_dir():
@@ -104,7 +110,7 @@ def check_dest(options: ScoringOptions) -> None:
 
 
 def open_runs(
-    options: ScoringOptions, folders: Sequence[tuple[str, Path]], report: Callable[[str], None]
+    options: InputOptions, folders: Sequence[tuple[str, Path]], report: Callable[[str], None]
 ) -> list[NamedRun]:
     """Load the runs in these folders, of these names.
 
@@ -119,7 +125,7 @@ def open_runs(
     return runs
 
 
-def open_datasets(options: ScoringOptions) -> list[Dataset]:
+def open_datasets(options: InputOptions) -> list[Dataset]:
     """Open the datasets, preparing new ones, which takes its time.
 
     Raises:
@@ -149,7 +155,7 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def _open(options: ScoringOptions, spec: str) -> Dataset:
+def _open(options: InputOptions, spec: str) -> Dataset:
     sources = open_sources(spec, options.split, options.cache, options.skip_bad, options.manual_dir)
     folder = Path(spec).expanduser().resolve()
     name, truth = (spec, spec) if spec in NAMED else (folder.name, str(folder))

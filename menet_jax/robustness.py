@@ -1,11 +1,11 @@
-"""How robust runs are:  python -m menet_jax.robustness distortion --run RUN --data DATASET --dest FOLDER"""
+"""How robust runs are:  python -m menet_jax.robustness distortion|jacobian|bound --run RUN --data DATASET"""
 
 import sys
 from collections.abc import Sequence
 
 import tyro
 
-from menet_jax import distortion_command
+from menet_jax import bound_command, distortion_command, jacobian_command
 from menet_jax.arguments import refuse_repeats
 
 
@@ -17,7 +17,11 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     options = tyro.extras.subcommand_cli_from_dict(
-        {"distortion": distortion_command.Distortion},
+        {
+            "distortion": distortion_command.Distortion,
+            "jacobian": jacobian_command.Jacobian,
+            "bound": bound_command.Bound,
+        },
         args=arguments,
         prog="python -m menet_jax.robustness",
         description="Measure how robust trained runs are.",
@@ -25,6 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     match options:
         case distortion_command.Distortion():
             return distortion_command.run(options)
+        case jacobian_command.Jacobian():
+            return jacobian_command.run(options)
+        case bound_command.Bound():
+            return bound_command.run(options)
     raise TypeError(f"no command takes {options!r}")
 
 

@@ -23,12 +23,14 @@ class Score:
     Attributes:
         name: the heading; a key of `Record.scores`.
         about: what it is, for the legend.
-        lower_is_better: what is best in it.
+        lower_is_better: what is best in it; None: nothing is, numbers are only told.
+        form: format specification of what is shown; None: as many decimals as the record has digits.
     """
 
     name: str
     about: str
-    lower_is_better: bool = False
+    lower_is_better: bool | None = False
+    form: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,13 @@ def best(records: Sequence[Record], score: Score) -> list[bool]:
     values: dict[str, list[float]] = {}
     for record in records:
         if record.competes and score.name in record.scores:
-            values.setdefault(record.group, []).append(sign * round(record.scores[score.name], DIGITS))
+            values.setdefault(record.group, []).append(sign * _rounded(record, score))
     return [
-        record.competes
+        score.lower_is_better is not None
+        and record.competes
         and score.name in record.scores
         and len(values[record.group]) > 1
-        and sign * round(record.scores[score.name], DIGITS) == max(values[record.group])
+        and sign * _rounded(record, score) == max(values[record.group])
         for record in records
     ]
 
@@ -93,7 +96,8 @@ def as_text(records: Sequence[Record], scores: Sequence[Score]) -> str:
     ]
     breaks = _breaks(records)
     parts = [[lines[0]], *([*([""] if i in breaks else []), line] for i, line in enumerate(lines[1:]))]
-    return "\n".join([line for part in parts for line in part] + ["", "* best of its group", *legend(scores)])
+    star = ["* best of its group"] * any(score.lower_is_better is not None for score in scores)
+    return "\n".join([line for part in parts for line in part] + ["", *star, *legend(scores)])
 
 
 def as_csv(records: Sequence[Record], scores: Sequence[Score]) -> str:
@@ -137,9 +141,8 @@ def as_latex(records: Sequence[Record], scores: Sequence[Score]) -> str:
 
 def legend(scores: Sequence[Score]) -> list[str]:
     """What each column is, a line each."""
-    return [
-        f"{score.name}: {score.about}; {'lower' if score.lower_is_better else 'higher'} is better" for score in scores
-    ]
+    better = {None: "", True: "; lower is better", False: "; higher is better"}
+    return [f"{score.name}: {score.about}{better[score.lower_is_better]}" for score in scores]
 
 
 def _cells(records: Sequence[Record], scores: Sequence[Score], emphasised: Callable[[str], str]) -> list[list[str]]:
@@ -149,10 +152,19 @@ def _cells(records: Sequence[Record], scores: Sequence[Score], emphasised: Calla
     for index, record in enumerate(records):
         row = list(record.labels.values())
         for score in scores:
-            number = f"{record.scores[score.name]:.{record.digits}f}" if score.name in record.scores else ABSENT
+            number = _shown(record, score) if score.name in record.scores else ABSENT
             row.append(emphasised(number) if bests[score.name][index] else number)
         rows.append(row)
     return rows
+
+
+def _shown(record: Record, score: Score) -> str:
+    return format(record.scores[score.name], score.form or f".{record.digits}f")
+
+
+def _rounded(record: Record, score: Score) -> float:
+    """As shown; of a record with fewer digits, as the others would be."""
+    return float(format(record.scores[score.name], score.form or f".{DIGITS}f"))
 
 
 def _breaks(records: Sequence[Record]) -> set[int]:

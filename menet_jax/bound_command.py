@@ -1,0 +1,285 @@
+"""The command `python -m menet_jax.robustness bound`: its flags, and what it says and does."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from menet_jax import devices, reports
+from menet_jax.arguments import named, refuse_doubles
+from menet_jax.bounds import PAPER_SOFTMAX, TIGHT_SOFTMAX, BoundNorms, bound_norms
+from menet_jax.images import UnreadableImageError, resize_image
+from menet_jax.inputs import (
+    Dataset,
+    InputOptions,
+    NamedRun,
+    check_dest,
+    open_datasets,
+    open_runs,
+    warn,
+)
+from menet_jax.jacobian_command import LEDGER, progress, say_failures, say_reused
+from menet_jax.jacobian_reports import UNITS, Table, csv_text, results_json
+from menet_jax.ledger import Determinants, Ledger
+from menet_jax.spectral import lanczos
+from menet_jax.subjects import RULE, Place, Subject, choose, image_determinants, random_key, subject
+from menet_jax.tables import Record, Score
+
+SOFTMAX = {"paper's, 1": PAPER_SOFTMAX, "tight, 1/4": TIGHT_SOFTMAX}
+"""What is taken as the largest derivative of the softmax."""
+
+
+@dataclass(frozen=True)
+class Bound(InputOptions):
+    """Bound the Jacobian of runs at every image (Eq. 13), beside the largest norm measured at images of datasets.
+
+    What was found is kept in --dest as it comes; started again with the same flags, an interrupted command goes on
+    where it was. Exit status: 0; 1 if an image could not be measured, the rest being done; 2 for bad input, nothing
+    being done.
+    """
+
+    reading: Literal["probability", "logit_margin"] = "probability"
+    """What is differentiated. The metric map (Eq. 5) has no such bound."""
+    limit: int | None = 5
+    """Images of each dataset to measure, always the same ones; None: all."""
+    bound_tolerance: float = 0.02
+    """The 2-norm of the bound is iterated until it is known to within this, relatively."""
+    bound_iterations: int = 50
+    """Or so many times."""
+    tolerance: float = 1e-3
+    """Residual at which a measured norm has converged."""
+    max_iterations: int = 64
+    """Where a measured norm stops at the latest, and is said not to have converged."""
+    seed: int = 0
+    """Another seed starts otherwise."""
+
+
+class Measured(NamedTuple):
+    """A norm of one image."""
+
+    dataset: str
+    image: str
+    spectral: float
+    residual: float
+    converged: bool
+
+
+class Outcome(NamedTuple):
+    """What was found of one run: the bound with the tight softmax factor, and what was measured."""
+
+    run: NamedRun
+    bound: BoundNorms
+    images: tuple[Measured, ...]
+
+
+class Work(NamedTuple):
+    """All there is to do, opened and checked."""
+
+    runs: list[tuple[NamedRun, Subject]]
+    datasets: list[tuple[Dataset, list[Place]]]
+    ledger: Ledger
+
+
+def prepare(options: Bound) -> Work:
+    """Open and check everything, before anything is computed.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    for name in ("limit", "bound_iterations", "max_iterations"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+    for name in ("bound_tolerance", "tolerance"):
+        if not 0 < getattr(options, name) < float("inf"):
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)}: must be finite and positive")
+    if options.seed < 0:
+        raise ValueError(f"--seed {options.seed}: must not be negative")
+    if not options.run:
+        raise ValueError("nothing to bound: give --run RUN, and --data DATASET to compare with what is measured")
+    folders = named("--run", options.run)
+    refuse_doubles("runs", [name for name, _ in folders], "name them, NAME=FOLDER")
+    check_dest(options)
+    runs = [(run, subject(run.trained, options.reading)) for run in open_runs(options, folders, warn)]
+    datasets = [(dataset, choose(dataset.sources, options.limit)) for dataset in open_datasets(options)]
+    if options.dest:
+        options.dest.mkdir(parents=True, exist_ok=True)
+    return Work(runs, datasets, Ledger(options.dest / LEDGER if options.dest else None))
+
+
+def describe(options: Bound, work: Work, used: Sequence[jax.Device]) -> str:
+    """What the command says before it starts."""
+    lines = [f"device   {used[0].device_kind} ({used[0].platform})"]
+    lines += [
+        f"data     {dataset.sources[0].summary()}: {len(places)} of {dataset.images} images of {dataset.name}"
+        for dataset, places in work.datasets
+    ]
+    lines += [f"chosen   {RULE}"] * any(len(places) < dataset.images for dataset, places in work.datasets)
+    lines += [f"run      {run.summary()}; {run.trained.config.data.size}²" for run, _ in work.runs]
+    return "\n".join([*lines, f"reading  {options.reading}"])
+
+
+def run(options: Bound) -> int:
+    """Do what the command line asks for; the exit status, see `Bound`."""
+    try:
+        used = devices.select(options.device)
+        devices.enable_compilation_cache()
+        work = prepare(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(describe(options, work, used))
+    try:
+        outcomes, failures = find(options, work)
+        table = bounds_table(outcomes, options.reading)
+        print(f"\n{table.text()}")
+        missed = [image.image for outcome in outcomes for image in outcome.images if not image.converged]
+        if missed:
+            print(f"note: measured norms that have not converged, raise --max-iterations: {', '.join(missed)}")
+        if options.dest:
+            written = _write(options, outcomes, table, failures, options.dest)
+            print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
+    except (OSError, OverflowError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        kept = f"what was found is in {work.ledger.path}: go on with the same flags" if options.dest else ""
+        print(f"stopped; {kept or 'nothing was kept, for there is no --dest'}", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return say_failures(failures, "measured")
+
+
+def find(options: Bound, work: Work) -> tuple[list[Outcome], list[str]]:
+    """Bound every run and measure its norm at the images, as far as the ledger does not have them."""
+    failures, outcomes, reused = list[str](), list[Outcome](), 0
+    places = [(dataset, place) for dataset, several in work.datasets for place in several]
+    with progress(len(work.runs) * (1 + len(places))) as bar:
+        for named_run, measured in work.runs:
+            bar.set_description(f"{named_run.name}, bound")
+            of = _bound_determinants(options, measured)
+            value = work.ledger.get(of)
+            reused += value is not None
+            if value is None:
+                value = _bound(options, measured)._asdict()
+                work.ledger.add(of, value)
+            bar.update()
+            images = list[Measured]()
+            for dataset, place in places:
+                bar.set_description(f"{named_run.name}, {place.file_name}")
+                try:
+                    image, known = _measured(options, work.ledger, measured, dataset, place)
+                except ValueError as error:  # also of images that cannot be read
+                    name = "" if isinstance(error, UnreadableImageError) else f"{named_run.name} on {place.file_name}: "
+                    failures.append(f"{name}{error}")
+                else:
+                    reused += known
+                    images.append(image)
+                bar.update()
+            outcomes.append(Outcome(named_run, BoundNorms(**value), tuple(images)))
+    say_reused(work.ledger, reused, len(work.runs) * (1 + len(places)))
+    return outcomes, list(dict.fromkeys(failures))
+
+
+def bounds_table(outcomes: Sequence[Outcome], reading: str) -> Table:
+    """Eq. 13: a row for each run and softmax factor."""
+    scores = [
+        Score("1-norm", "bounds Σ|ΔF| / Σ|Δ| at every image", True, ".3e"),
+        Score("inf-norm", "bounds max|ΔF| / max|Δ|", True, ".3e"),
+        Score("2-norm", f"bounds ‖ΔF‖ / ‖Δ‖, a Lipschitz constant; {UNITS[reading]}", True, ".3e"),
+        Score(
+            "2-norm at least", "what the 2-norm of J̄ itself is at least: a bound from J̄ cannot be lower", None, ".3e"
+        ),
+        Score("measured", "largest ‖J‖₂ of the images", None, ".3e"),
+        Score("loose", "the bound's 2-norm as a multiple of the largest measured one", None, ".1e"),
+    ]
+    records = []
+    for outcome in outcomes:
+        # The bounding matrix is a multiple of the factor, which is a power of two: this rounds nothing.
+        factors = {name: factor / TIGHT_SOFTMAX for name, factor in SOFTMAX.items()}
+        for name, multiple in (factors if reading == "probability" else {"none": 1.0}).items():
+            numbers = {
+                "1-norm": multiple * outcome.bound.one,
+                "inf-norm": multiple * outcome.bound.infinity,
+                "2-norm": multiple * outcome.bound.two,
+                "2-norm at least": multiple * outcome.bound.two_at_least,
+            }
+            largest = max((image.spectral for image in outcome.images), default=0.0)
+            if outcome.images:
+                numbers["measured"] = largest
+            if largest:
+                numbers["loose"] = numbers["2-norm"] / largest
+            size = outcome.run.trained.config.data.size
+            labels = {
+                "run": outcome.run.name,
+                "reading": reading,
+                "softmax": name,
+                "size": f"{size}",
+                "images": f"{len(outcome.images)}",
+                "source": outcome.run.source,
+            }
+            records.append(Record(f"{name} {size}", labels, numbers))
+    title = f"Certified bound (Eq. 13): norms of J̄ ≥ |J|, the Jacobian of the {reading} at every image"
+    order = list(dict.fromkeys(record.group for record in records))
+    return Table("bounds", title, sorted(records, key=lambda record: order.index(record.group)), scores)
+
+
+def _bound(options: Bound, measured: Subject) -> BoundNorms:
+    return bound_norms(
+        measured.f,
+        (measured.size, measured.size),
+        tolerance=options.bound_tolerance,
+        max_iterations=options.bound_iterations,
+    )
+
+
+def _bound_determinants(options: Bound, measured: Subject) -> Determinants:
+    return {
+        "bound": 1,
+        "network": dict(measured.identity),
+        "reading": options.reading,
+        "tolerance": options.bound_tolerance,
+        "iterations": options.bound_iterations,
+        "platform": jax.default_backend(),
+    }
+
+
+def _measured(
+    options: Bound, ledger: Ledger, measured: Subject, dataset: Dataset, place: Place
+) -> tuple[Measured, bool]:
+    """The norm at one image, and whether the ledger had it."""
+    example = place.source[place.number]
+    settings = {name: getattr(options, name) for name in ("reading", "tolerance", "max_iterations", "seed")}
+    of = {"norm": 1, **image_determinants(measured, example), "settings": settings}
+    value = ledger.get(of)
+    if value is not None:
+        return Measured(dataset.name, place.file_name, **value), True
+    x = resize_image(example.image, (measured.size, measured.size)).astype(np.float32)
+    key = random_key(options.seed, example.file_name)
+    norm = lanczos(measured.f, x, key, tolerance=options.tolerance, max_iterations=options.max_iterations)
+    value = {"spectral": norm.value, "residual": norm.residual, "converged": norm.converged}
+    ledger.add(of, value)
+    return Measured(dataset.name, place.file_name, **value), False
+
+
+def _write(
+    options: Bound, outcomes: Sequence[Outcome], table: Table, failures: Sequence[str], dest: Path
+) -> list[Path]:
+    flags: dict[str, Any] = {
+        name: value
+        for name, value in asdict(options).items()
+        if name in ("reading", "limit", "bound_tolerance", "bound_iterations", "tolerance", "max_iterations", "seed")
+    }
+    lines = [{"run": outcome.run.name, **image._asdict()} for outcome in outcomes for image in outcome.images]
+    texts = {
+        **table.files(),
+        "images.csv": csv_text(lines),
+        reports.RESULTS: results_json([table], flags, failures),
+    }
+    for name, text in texts.items():
+        (dest / name).write_text(text)
+    return [dest / name for name in texts]

@@ -1,0 +1,319 @@
+"""The command `python -m menet_jax.robustness jacobian`: its flags, and what it says and does."""
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from menet_jax import devices, jacobian_reports, reports
+from menet_jax.arguments import named, refuse_doubles
+from menet_jax.images import UnreadableImageError, resize_image
+from menet_jax.inputs import (
+    Dataset,
+    InputOptions,
+    NamedRun,
+    check_dest,
+    open_datasets,
+    open_runs,
+    warn,
+)
+from menet_jax.jacobian_plots import SensitivityRow, sensitivity_maps
+from menet_jax.jacobian_study import (
+    Analysis,
+    Measurement,
+    Pictures,
+    Settings,
+    determinants,
+    from_json,
+    measure,
+    picture,
+    to_json,
+)
+from menet_jax.ledger import Ledger, kept_arrays
+from menet_jax.sources import Example
+from menet_jax.subjects import RULE, Place, ReadingName, Subject, choose, subject
+
+LEDGER = "images.jsonl"
+"""In --dest: what was measured of each image, as it came."""
+
+PICTURES = "sensitivity"
+"""In --dest: folder of sensitivity maps as arrays."""
+
+LISTED = 20
+"""Images named at most that could not be measured, or whose norms have not converged."""
+
+
+@dataclass(frozen=True)
+class Jacobian(InputOptions):
+    """Measure the Jacobian of runs at images of datasets: Eq. 11, Eq. 12 and Table III.
+
+    Exact work is slow on a CPU: the defaults take 15 to 30 seconds an image for a network of width 8 on two cores. Each
+    image's numbers are kept in --dest as they come; started again with the same flags, an interrupted command goes on
+    where it was. Exit status: 0; 1 if an image could not be measured, the rest being done; 2 for bad input, nothing
+    being done.
+    """
+
+    reading: ReadingName = "probability"
+    """What is differentiated: the probability map, the margin between the two logits, or the metric map (Eq. 5)."""
+    limit: int | None = 20
+    """Images of each dataset, always the same ones; None: all."""
+    sigma: float = 20.0
+    """Standard deviation of the noise of Eq. 12, on the scale 0…255, at the image's own size."""
+    quality: int = 20
+    """JPEG quality of Eq. 12."""
+    draws: int = 4
+    """Draws of the noise for each image."""
+    tolerance: float = 1e-3
+    """Residual at which a spectral norm has converged; its relative error is far smaller, about the square."""
+    max_iterations: int = 64
+    """Where a spectral norm stops at the latest, and is said not to have converged."""
+    relative_error: float = 0.05
+    """Relative standard error at which a Frobenius norm has converged."""
+    max_samples: int = 128
+    """Where a Frobenius norm stops at the latest, and is said not to have converged."""
+    pictures: int = 3
+    """Images of each dataset whose sensitivity maps are drawn, from the most to the least fragile; needs --dest."""
+    picture_samples: int = 32
+    """Random products of each sensitivity map."""
+    seed: int = 0
+    """Another seed draws other noise, starts and samples."""
+
+    def settings(self) -> Settings:
+        """What each image's numbers depend on.
+
+        Raises:
+            ValueError: a value is impossible.
+        """
+        return Settings(
+            self.reading,
+            self.sigma,
+            self.quality,
+            self.draws,
+            self.tolerance,
+            self.max_iterations,
+            self.relative_error,
+            self.max_samples,
+            self.seed,
+        )
+
+
+class Work(NamedTuple):
+    """All there is to do, opened and checked."""
+
+    settings: Settings
+    runs: list[tuple[NamedRun, Subject]]
+    datasets: list[tuple[Dataset, list[Place]]]
+    ledger: Ledger
+
+    @property
+    def images(self) -> int:
+        """How many measurements there are to be."""
+        return len(self.runs) * sum(len(places) for _, places in self.datasets)
+
+
+def prepare(options: Jacobian) -> Work:
+    """Open and check everything, before anything is computed.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    settings = options.settings()
+    for name, lowest in (("limit", 1), ("pictures", 0), ("picture_samples", 1)):
+        value = getattr(options, name)
+        if value is not None and value < lowest:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {lowest}")
+    if not options.run or not options.data:
+        raise ValueError("nothing to measure: give --run RUN --data DATASET")
+    folders = named("--run", options.run)
+    refuse_doubles("runs", [name for name, _ in folders], "name them, NAME=FOLDER")
+    check_dest(options)
+    runs = [(run, subject(run.trained, options.reading)) for run in open_runs(options, folders, warn)]
+    datasets = [(dataset, choose(dataset.sources, options.limit)) for dataset in open_datasets(options)]
+    if options.dest:
+        options.dest.mkdir(parents=True, exist_ok=True)
+    return Work(settings, runs, datasets, Ledger(options.dest / LEDGER if options.dest else None))
+
+
+def describe(options: Jacobian, work: Work, used: Sequence[jax.Device]) -> str:
+    """What the command says before it starts."""
+    lines = [f"device   {used[0].device_kind} ({used[0].platform})"]
+    lines += [
+        f"data     {dataset.sources[0].summary()}: {len(places)} of {dataset.images} images of {dataset.name}"
+        for dataset, places in work.datasets
+    ]
+    lines += [f"chosen   {RULE}"] * any(len(places) < dataset.images for dataset, places in work.datasets)
+    lines += [
+        f"run      {run.summary()}; {run.trained.config.data.size}²"
+        + (", analysed in float32" if run.trained.config.model.precision != "float32" else "")
+        for run, _ in work.runs
+    ]
+    strengths = ", ".join(distortion.label for distortion, _ in work.settings.distortions.values())
+    lines += [f"reading  {options.reading}; {strengths}; seed {options.seed}"]
+    return "\n".join(lines)
+
+
+def run(options: Jacobian) -> int:
+    """Do what the command line asks for; the exit status, see `Jacobian`."""
+    try:
+        used = devices.select(options.device)
+        devices.enable_compilation_cache()
+        work = prepare(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(describe(options, work, used))
+    try:
+        analyses, failures = analyse(work)
+        for table in jacobian_reports.all_tables(analyses, work.settings):
+            print(f"\n{table.text()}")
+        _say_what_did_not_converge(analyses)
+        if options.dest:
+            written = jacobian_reports.write(analyses, failures, work.settings, options.dest)
+            written += _pictures(options, work, analyses, options.dest)
+            print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        kept = f"what was measured is in {work.ledger.path}: go on with the same flags" if options.dest else ""
+        print(f"stopped; {kept or 'nothing was kept, for there is no --dest'}", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return say_failures(failures, "measured")
+
+
+def say_failures(failures: Sequence[str], done: str) -> int:
+    """Print what failed; the exit status."""
+    if failures:
+        print(f"error: {len(failures):,} images could not be {done}:", file=sys.stderr)
+        more = [f"  and {len(failures) - LISTED} more"] * (len(failures) > LISTED)
+        print(*(f"  {failure}" for failure in failures[:LISTED]), *more, sep="\n", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def say_reused(ledger: Ledger, reused: int, of: int) -> None:
+    """Print what an earlier start has left."""
+    if ledger.damaged:
+        warn(f"{ledger.path}: {ledger.damaged} incomplete lines are passed over, and measured anew")
+    if len(ledger):
+        others = len(ledger) - reused
+        rest = f"; {others} others in it are of other networks, images or settings" if others else ""
+        print(f"reusing  {reused} of {of} images from {ledger.path}{rest}")
+
+
+@contextmanager
+def progress(total: int) -> "Iterator[tqdm[NoReturn]]":
+    """A bar with the time left."""
+    with tqdm(total=total, unit="image", dynamic_ncols=True, smoothing=0.1) as bar:
+        yield bar
+
+
+def analyse(work: Work) -> tuple[list[Analysis], list[str]]:
+    """Measure what the ledger does not have, with a progress bar; also, what failed and why."""
+    found, pending, failures = _known(work)
+    say_reused(work.ledger, len(found), work.images)
+    with progress(len(pending)) as bar:
+        for run_index, dataset_index, place in pending:
+            named_run, measured = work.runs[run_index]
+            bar.set_description(f"{named_run.name}, {place.file_name}")
+            try:
+                example = place.source[place.number]
+                measurement = measure(measured, example, work.settings, bar.set_postfix_str)
+            except ValueError as error:  # also of images that cannot be read
+                failures.append(f"{named_run.name} on {place.file_name}: {error}")
+            else:
+                work.ledger.add(determinants(measured, example, work.settings), to_json(measurement))
+                found[run_index, dataset_index, place.file_name] = measurement
+            bar.update()
+    analyses = []
+    for run_index, (named_run, _) in enumerate(work.runs):
+        for dataset_index, (dataset, places) in enumerate(work.datasets):
+            keys = [(run_index, dataset_index, place.file_name) for place in places]
+            images = tuple(found[each] for each in keys if each in found)
+            analyses.append(Analysis(named_run, dataset, len(places), images))
+    return analyses, failures
+
+
+_Where = tuple[int, int, str]
+"""Run, dataset, file name."""
+
+
+def _known(work: Work) -> tuple[dict[_Where, Measurement], list[tuple[int, int, Place]], list[str]]:
+    """What the ledger has, what is still to be measured, and what cannot be read."""
+    found, pending, failures = dict[_Where, Measurement](), list[tuple[int, int, Place]](), list[str]()
+    for dataset_index, (_, places) in enumerate(work.datasets):
+        for place in places:
+            try:
+                example = place.source[place.number]
+            except UnreadableImageError as error:
+                failures.append(str(error))
+                continue
+            for run_index, (_, measured) in enumerate(work.runs):
+                value = work.ledger.get(determinants(measured, example, work.settings))
+                if value is None:
+                    pending.append((run_index, dataset_index, place))
+                else:
+                    found[run_index, dataset_index, place.file_name] = from_json(value)
+    return found, sorted(pending, key=lambda task: task[:2]), failures
+
+
+def _say_what_did_not_converge(analyses: Sequence[Analysis]) -> None:
+    missed = [
+        f"{image.image} ({analysis.run.name}: "
+        + f"spectral residual {image.spectral_residual:.1g}, Frobenius ± {image.frobenius_error / image.frobenius:.0%})"
+        for analysis in analyses
+        for image in analysis.images
+        if not image.converged
+    ]
+    if missed:
+        more = f" and {len(missed) - LISTED} more" if len(missed) > LISTED else ""
+        print(f"note: not converged, raise --max-iterations or --max-samples: {'; '.join(missed[:LISTED])}{more}")
+    if any(len(analysis.images) == 1 for analysis in analyses):
+        print("note: a dataset of one image has no standard error")
+
+
+def _pictures(options: Jacobian, work: Work, analyses: Sequence[Analysis], dest: Path) -> list[Path]:
+    """Draw the sensitivity maps of some images of each analysis, from the most to the least fragile."""
+    files, taken = list[Path](), set[str]()
+    jobs = [(analysis, image) for analysis in analyses for image in _spread(analysis.images, options.pictures)]
+    subjects = {named_run.name: measured for named_run, measured in work.runs}
+    places = {(dataset.truth, place.file_name): place for dataset, several in work.datasets for place in several}
+    rows: dict[int, list[SensitivityRow]] = {}
+    with progress(len(jobs)) as bar:
+        bar.set_description("sensitivity maps")
+        for analysis, image in jobs:
+            place, measured = places[analysis.dataset.truth, image.image], subjects[analysis.run.name]
+            example = place.source[place.number]
+            maps = _kept_picture(options, work.settings, measured, example, dest / PICTURES)
+            note = f"{Path(image.image).stem}\n‖J‖₂ {image.spectral:.2g}"
+            shown = resize_image(example.image, (measured.size, measured.size))
+            rows.setdefault(id(analysis), []).append(SensitivityRow(note, shown, *maps))
+            bar.update()
+    for analysis in analyses:
+        if id(analysis) in rows:
+            stem = dest / reports.file_name(f"sensitivity_{analysis.run.name}_{analysis.dataset.name}", taken)
+            title = f"{analysis.run.name} on {analysis.dataset.name}, {options.reading}, per gray level"
+            files += sensitivity_maps(rows[id(analysis)], title, stem)
+    return files
+
+
+def _kept_picture(options: Jacobian, settings: Settings, measured: Subject, example: Example, folder: Path) -> Pictures:
+    of = {**determinants(measured, example, settings), "picture_samples": options.picture_samples}
+
+    def compute() -> dict[str, np.ndarray]:
+        return picture(measured, example, settings, options.picture_samples)._asdict()
+
+    return Pictures(**kept_arrays(folder, Path(example.file_name).stem, of, compute))
+
+
+def _spread(images: Sequence[Measurement], count: int) -> list[Measurement]:
+    """At most `count` images at equal steps from the largest spectral norm to the smallest."""
+    ranked = sorted(images, key=lambda image: -image.spectral)
+    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
+    return [ranked[place] for place in places]

@@ -1,0 +1,97 @@
+"""Results that outlive an interruption: appended to a file as they come, each under all that determines it."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Determinants = Mapping[str, Any]
+"""All that a result depends on, as JSON knows it. Anything that differs makes it another result."""
+
+
+class Ledger:
+    """A file of JSON lines, one a result: `{"key": ..., "of": determinants, "value": ...}`.
+
+    What an interruption left incomplete is noticed and counts as not there. Lines of other determinants are left as
+    they are, and never mistaken for what is asked for.
+
+    Attributes:
+        path: of the file; None: results are kept in memory alone.
+        damaged: lines that could not be read.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """Open the file, or make none before there is a result.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        self.path = path
+        self.damaged = 0
+        self._values: dict[str, Any] = {}
+        for line in path.read_bytes().splitlines() if path and path.exists() else ():
+            try:
+                entry = json.loads(line)
+                self._values[_checked_key(entry)] = entry["value"]
+            except (ValueError, KeyError, TypeError):
+                self.damaged += 1
+
+    def __len__(self) -> int:
+        """How many results there are, of whatever determinants."""
+        return len(self._values)
+
+    def get(self, of: Determinants) -> Any | None:
+        """The result with just these determinants; None if there is none."""
+        return self._values.get(key(of))
+
+    def add(self, of: Determinants, value: Any) -> None:
+        """Append a result; it is in the file when this returns.
+
+        Raises:
+            ValueError: it has a number that is not finite, or something that JSON does not know.
+            OSError: the file cannot be written.
+        """
+        entry = {"key": key(of), "of": of, "value": value}
+        line = json.dumps(entry, allow_nan=False, ensure_ascii=False)
+        self._values[entry["key"]] = json.loads(line)["value"]
+        if self.path:
+            broken = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("\n" * broken + line + "\n")
+
+
+def key(of: Determinants) -> str:
+    """The digest of determinants, whatever their order."""
+    return hashlib.sha256(json.dumps(of, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def kept_arrays(
+    folder: Path, name: str, of: Determinants, compute: Callable[[], Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Arrays out of `<name>_<digest>.npz`; if they are not there, or not whole, they are computed and kept there."""
+    path = folder / f"{name}_{key(of)[:16]}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (FileNotFoundError, EOFError, ValueError, zipfile.BadZipFile):
+        arrays = dict(compute())
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished.npz")
+    np.savez_compressed(unfinished, allow_pickle=False, **arrays)
+    unfinished.replace(path)
+    return arrays
+
+
+def _checked_key(entry: Any) -> str:
+    """The key of a line that is as it was written.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if entry["key"] != key(entry["of"]):
+        raise ValueError("the determinants are not those that were written")
+    return str(entry["key"])
