@@ -84,6 +84,8 @@ class Jacobian(InputOptions):
     """Random products of each sensitivity map."""
     seed: int = 0
     """Another seed draws other noise, starts and samples."""
+    published: bool = False
+    """The paper's own Table III on these datasets too, in rows that say so. Datasets are recognised by name."""
 
     def settings(self) -> Settings:
         """What each image's numbers depend on.
@@ -171,11 +173,11 @@ def run(options: Jacobian) -> int:
     print(describe(options, work, used))
     try:
         analyses, failures = analyse(work)
-        for table in jacobian_reports.all_tables(analyses, work.settings):
+        for table in jacobian_reports.all_tables(analyses, work.settings, options.published):
             print(f"\n{table.text()}")
         _say_what_did_not_converge(analyses)
         if options.dest:
-            written = jacobian_reports.write(analyses, failures, work.settings, options.dest)
+            written = jacobian_reports.write(analyses, failures, work.settings, options.published, options.dest)
             written += _pictures(options, work, analyses, options.dest)
             print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     except OSError as error:

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from menet_jax import reports, tables
+from menet_jax import published, reports, tables
 from menet_jax.correlation import RankCorrelation, rank_correlation
 from menet_jax.jacobian import QUANTILES, summarise
 from menet_jax.jacobian_plots import Box, Scatter, norm_boxes, norms_against_losses
@@ -23,6 +23,8 @@ UNITS = {
     "logit_margin": "logit margin per gray level",
     "metric": "metric map's units (0 … 1) per gray level",
 }
+
+NOISE = "both, as in the paper: rounding noise"
 
 Number = Callable[[Measurement], float]
 
@@ -52,13 +54,13 @@ class Table:
         }
 
 
-def all_tables(analyses: Sequence[Analysis], settings: Settings) -> list[Table]:
+def all_tables(analyses: Sequence[Analysis], settings: Settings, with_published: bool) -> list[Table]:
     """Everything that is printed and written, in the order of the paper."""
     return [
         norms(analyses, settings),
         directions(analyses, settings),
         correlations(analyses),
-        table_iii(analyses),
+        table_iii(analyses, with_published),
     ]
 
 
@@ -159,10 +161,13 @@ def correlation(analysis: Analysis, norm: str, distortion: str) -> RankCorrelati
     )
 
 
-def table_iii(analyses: Sequence[Analysis]) -> Table:
-    """Table III, as the authors' script computes it and of the salient channel."""
+def table_iii(analyses: Sequence[Analysis], with_published: bool) -> Table:
+    """Table III, as the authors' script computes it and of the salient channel; then the paper's own, where it has any.
+
+    The paper's are named as what they are, too: rounding noise.
+    """
     kinds: dict[str, Callable[[Measurement], GradientStatistics]] = {
-        "both, as published: rounding noise": lambda image: image.constant_gradient,
+        NOISE: lambda image: image.constant_gradient,
         "salient": lambda image: image.salient_gradient,
     }
     scores = [Score(name, f"{name} of |g| over pixels, mean over images", None, ".2e") for name in _STATISTICS]
@@ -170,18 +175,30 @@ def table_iii(analyses: Sequence[Analysis]) -> Table:
     for analysis, (kind, statistics) in product(analyses, kinds.items()):
         found = mean_statistics([statistics(image) for image in analysis.images])._asdict() if analysis.images else {}
         records.append(_record(analysis, "", {"channels summed": kind}, found))
+    for dataset in {analysis.dataset.truth: analysis.dataset for analysis in analyses if with_published}.values():
+        for row in published.rows(dataset.published or "", ["table_3"]):
+            labels = {
+                "dataset": dataset.name,
+                "run": row.method,
+                "channels summed": NOISE,
+                "images": tables.ABSENT,
+                "of": tables.ABSENT,
+                "source": f"published, {row.source}",
+            }
+            records.append(Record(f"{dataset.truth} ", labels, row.values, competes=False))
     title = (
         "Table III: gradient g of the summed probabilities by the image, at 352². The two channels sum to 1, so the\n"
         "sum over both is a constant and its gradient 0: what is computed of it, and was published, is the size of\n"
         "float32 rounding. The salient channel alone says something"
     )
-    return Table("table_iii", title, records, scores)
+    return Table("table_iii", title, _grouped(records), scores)
 
 
 def write(
     analyses: Sequence[Analysis],
     failures: Sequence[str],
     settings: Settings,
+    with_published: bool,
     dest: Path,
 ) -> list[Path]:
     """Write everything into a folder that exists.
@@ -193,7 +210,7 @@ def write(
     Returns:
         the files written.
     """
-    written = all_tables(analyses, settings)
+    written = all_tables(analyses, settings, with_published)
     texts = {name: text for table in written for name, text in table.files().items()}
     texts["images.csv"] = images_csv(analyses, settings)
     texts[reports.RESULTS] = results_json(written, asdict(settings), failures)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from menet_jax import config as configuration
-from menet_jax import jacobian_command, robustness
+from menet_jax import jacobian, jacobian_command, robustness
 from menet_jax.bounds import PAPER_SOFTMAX, bound_norms
 from menet_jax.checkpoints import Checkpoint, CheckpointStore
 from menet_jax.config import Config, ModelConfig
@@ -33,8 +33,8 @@ from menet_jax.spectral import power_iteration
 from menet_jax.subjects import subject
 from menet_jax.training import create_state
 
-IMAGES = 5
-CHEAP = ["--max-samples", "64", "--max-iterations", "16", "--draws", "2", "--pictures", "2", "--picture-samples", "16"]
+IMAGES = 4
+CHEAP = ["--max-samples", "16", "--max-iterations", "16", "--draws", "2", "--pictures", "2", "--picture-samples", "2"]
 
 
 class Outcome(NamedTuple):
@@ -55,6 +55,14 @@ def command(*arguments: str | Path) -> Outcome:
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open() as file:
         return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_samples() -> Iterator[None]:
+    """As many as say how the numbers travel."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jacobian, "MIN_SAMPLES", 16)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +107,7 @@ class Study(NamedTuple):
 
 @pytest.fixture(scope="module")
 def study(run: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
-    """All five images, the command being interrupted while it measures the third."""
+    """All four images, the command being interrupted while it measures the third."""
     folder = tmp_path_factory.mktemp("study")
     dest = folder / "dest"
     arguments: list[str | Path] = [
@@ -120,7 +128,7 @@ def study(run: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) ->
         with (dest / "images.jsonl").open("a") as file:
             file.write('{"key": "a line that a power cut left inc')
         done = command(*arguments)
-    assert len(calls) == 6  # two, the one that was interrupted, and the three that were missing
+    assert len(calls) == 5  # two, the one that was interrupted, and the two that were missing
     yield Study(arguments, dest, interrupted, done)
 
 
@@ -129,7 +137,7 @@ def test_goes_on_where_it_stopped(study: Study) -> None:
     assert "go on with the same flags" in study.interrupted.err
     assert study.done.code == 0, study.done.err
     assert "1 incomplete lines are passed over" in study.done.err
-    assert f"reusing  2 of 5 images from {study.dest / 'images.jsonl'}" in study.done.out
+    assert f"reusing  2 of 4 images from {study.dest / 'images.jsonl'}" in study.done.out
     assert len(rows(study.dest / "images.csv")) == IMAGES
     refused = command(*study.arguments)
     assert (refused.code, refused.out) == (2, "") and "--overwrite" in refused.err
@@ -151,8 +159,8 @@ def test_other_settings_or_images_are_never_mixed(
     for flags in (["--seed", "1"], ["--reading", "metric"], ["--quality", "30"], ["--sigma", "29"]):
         done = command(*again, *flags)
         assert done.code == 1 and len(measured) == IMAGES, flags
-        assert "reusing  0 of 5" in done.out and "5 others" in done.out
-        assert done.err.count("not finite") == IMAGES and "0/5" in done.out and "nan" not in done.out.lower()
+        assert "reusing  0 of 4" in done.out and "4 others" in done.out
+        assert done.err.count("not finite") == IMAGES and "0/4" in done.out and "nan" not in done.out.lower()
         measured.clear()
     limited = command(*again, "--limit", "2")
     assert limited.code == 0 and "reusing  2 of 2" in limited.out and not measured
@@ -181,7 +189,7 @@ def test_numbers_are_those_of_the_library(study: Study, run: Path, dataset: Path
     x = square.astype(np.float32)
     spectral = power_iteration(of.f, x, jax.random.key(5), tolerance=1e-3)
     distance = abs(spectral.value - float(row["spectral"])) / spectral.value
-    assert distance < spectral.residual + float(row["spectral_residual"]) < 0.02
+    assert distance < spectral.residual + float(row["spectral_residual"]) < 0.05
     frobenius = frobenius_norm(of.f, x, jax.random.key(5), max_samples=64)
     spread = float(np.hypot(frobenius.standard_error, float(row["frobenius_error"])))
     assert abs(float(row["frobenius"]) - frobenius.value) < 4 * spread
@@ -196,7 +204,7 @@ def test_numbers_are_those_of_the_library(study: Study, run: Path, dataset: Path
         "AWGN": [add_noise(image, 30.0, name="1", seed=draw) for draw in range(2)],
         "JPEG": [compress_jpeg(image, 20)],
     }
-    predictor = Predictor(trained.config, trained.variables)
+    predictor = Predictor(trained.config, trained.variables, jax.local_devices(), batch_size=4)  # as other tests do
 
     def adaptive_f(image: np.ndarray) -> float:
         [maps] = predictor.evaluate([resize_image(image, (224, 224))])
@@ -226,7 +234,7 @@ def test_tables_and_figures(study: Study) -> None:
     for row, name in ((spectral, "spectral"), (frobenius, "frobenius")):
         values = [float(image[name]) for image in images]
         scores = row["scores"]
-        assert row["images"] == "5" and row["reading"] == "probability" and row["run"] == "tiny"
+        assert row["images"] == "4" and row["reading"] == "probability" and row["run"] == "tiny"
         assert scores["mean"] == pytest.approx(np.mean(values))
         assert scores["s.e."] == pytest.approx(np.std(values, ddof=1) / np.sqrt(IMAGES))
         assert [scores[key] for key in ("min", "median", "max")] == pytest.approx(np.quantile(values, [0, 0.5, 1]))
@@ -275,7 +283,7 @@ def test_an_image_that_cannot_be_read_and_one_alone(
     content = json.loads((dest / "results.json").read_text())
     assert len(content["failures"]) == 1
     for row in content["tables"]["norms"]["rows"]:
-        assert row["images"] == "1/2" and row["of"] == "5" and "s.e." not in row["scores"]
+        assert row["images"] == "1/2" and row["of"] == "4" and "s.e." not in row["scores"]
         assert row["scores"]["mean"] == row["scores"]["median"]
     assert all(row["scores"] == {} for row in content["tables"]["correlations"]["rows"])
     assert "nan" not in done.out.lower()

@@ -1,0 +1,93 @@
+"""The notebooks run from top to bottom, and are committed as they ran."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+
+from menet_jax import config as configuration
+from menet_jax import train
+from menet_jax.checkpoints import Checkpoint, CheckpointStore
+from menet_jax.config import Config, ModelConfig
+from menet_jax.training import create_state
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOK = ROOT / "notebooks" / "jacobian_analysis.ipynb"
+
+
+@pytest.fixture
+def notebook() -> Any:
+    return nbformat.read(NOTEBOOK, as_version=4)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "narrow"
+    folder.mkdir()
+    config = Config(run=folder, steps=2, model=ModelConfig(width=1))
+    configuration.write(config, folder / "config.json")
+    state = create_state(config)
+    variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+    with CheckpointStore(folder / "checkpoints", config.best_score) as store:
+        record = configuration.to_dict(config)
+        store.save(Checkpoint(2, variables, {}, np.zeros(2), {}, record, {config.best_score: 0.5}))
+    return folder
+
+
+def parameters(notebook: Any) -> Any:
+    [cell] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
+    return cell
+
+
+def said(notebook: Any) -> str:
+    return "".join(
+        output.text for cell in notebook.cells for output in cell.get("outputs", ()) if output.output_type == "stream"
+    )
+
+
+def test_jacobian_analysis_runs(notebook: Any, run: Path) -> None:
+    parameters(notebook).source = f'RUN, IMAGES = {str(run)!r}, ""\nCOUNT, SAMPLES, CELLS = 1, 16, 2'
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(run)}}).execute()
+    text = said(notebook)
+    both = {kind: float(value) for kind, value in re.findall(r"(float\d\d):  mean \|g\|  both channels (\S+)", text)}
+    salient = [float(value) for value in re.findall(r"salient channel (\S+)", text)]
+    assert both["float64"] < 1e-14 < both["float32"] < 1e-6
+    assert salient[0] > 1e-4 and salient[0] == pytest.approx(salient[1], rel=1e-3)
+    off = [float(value) for value in re.findall(r"off by (\S+), \d+ iterations", text)]
+    assert len(off) == 2 and max(off) < 1e-4  # estimates against the singular values
+
+
+def test_jacobian_analysis_trains_as_training_takes_it(notebook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    [cell] = [cell for cell in notebook.cells if "train.main(" in cell.source]
+    given: list[list[str]] = []
+
+    def main(arguments: list[str]) -> int:
+        given.append(arguments)
+        return 0
+
+    monkeypatch.setattr(train, "main", main)
+    imports = next(cell.source for cell in notebook.cells if "import contextlib" in cell.source)
+    lines = [line for line in imports.splitlines() if re.match(r"import (contextlib|io|tempfile)|from pathlib", line)]
+    names: dict[str, Any] = {"train": train, "network": lambda _: SimpleNamespace(width=4)}
+    names["load_run"] = lambda folder, report: SimpleNamespace(config=None, variables={}, score=("f", 0.5), step=60)
+    exec("\n".join([*lines, parameters(notebook).source, cell.source]), names)
+    [arguments] = given
+    config = train.parse(arguments)
+    assert (config.steps, config.model.width, config.optimizer.drops) == (names["STEPS"], names["WIDTH"], (45,))
+
+
+def test_committed_as_it_ran(notebook: Any) -> None:
+    assert NOTEBOOK.stat().st_size < 1.5 * 2**20
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not any(output.output_type == "error" for output in outputs)
+    assert sum("image/png" in output.get("data", ()) for output in outputs) >= 6
+    text = NOTEBOOK.read_text()
+    assert not re.search(r"/(tmp|work|home|root|Users)/", text)
