@@ -96,7 +96,7 @@ def norms_against_losses(scatters: Mapping[tuple[str, str], Scatter], unit: str,
         the files written, `<stem>.png` and `<stem>.pdf`.
     """
     norms, distortions = (list(dict.fromkeys(names)) for names in zip(*scatters, strict=True))
-    figure = Figure(figsize=(COLUMN, 0.6 + 1.35 * len(norms)), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 0.6 + 1.5 * len(norms)), layout="constrained")
     panels = figure.subplots(len(norms), len(distortions), squeeze=False, sharey="row", sharex="row")
     for (norm, distortion), scatter in scatters.items():
         row, column = norms.index(norm), distortions.index(distortion)
@@ -150,7 +150,8 @@ def _brightest(values: Float[np.ndarray, "h w"]) -> float:
 def _told(correlation: RankCorrelation | None) -> str:
     if correlation is None:
         return "too few images for a correlation"
-    return f"ρ = {correlation.rho:.2f} [{correlation.low:.2f}, {correlation.high:.2f}], p = {correlation.p:.2g}"
+    interval = f"95 %: {correlation.low:.2f} … {correlation.high:.2f}"
+    return f"ρ = {correlation.rho:.2f}, p = {correlation.p:.2g}\n{interval}"
 
 
 def _logarithmic(axes: Axes, values: Sequence[float]) -> None:

@@ -85,3 +85,18 @@ def test_latex() -> None:
 def test_latex_escapes_every_command_character() -> None:
     text = as_latex([Record("g", {"m": "\\ ~ ^ & % $ # _ { } AWGN σ 5–50"}, {})], [])
     assert r"\textbackslash{} \textasciitilde{} \textasciicircum{} \& \% \$ \# \_ \{ \} AWGN $\sigma$ 5--50 \\" in text
+
+
+def test_numbers_that_do_not_compete_and_have_a_form_of_their_own() -> None:
+    norm, error = Score("norm", "a norm", True, ".3e"), Score("s.e.", "its error", None, ".2g")
+    table = [
+        Record("g", {"run": "a"}, {"norm": 1.00004e-9, "s.e.": 0.00123}),
+        Record("g", {"run": "b"}, {"norm": 1.00001e-9}),
+        Record("g", {"run": "c"}, {"norm": 2e-9, "s.e.": 0.5}),
+    ]
+    assert best(table, norm) == [True, True, False]  # equal as shown
+    assert best(table, error) == [False, False, False]
+    text = as_text(table, [norm, error])
+    assert "1.000e-09*  0.0012" in text and "–" in text and "* best of its group" in text
+    assert legend([norm, error]) == ["norm: a norm; lower is better", "s.e.: its error"]
+    assert "*" not in as_text(table, [error])
