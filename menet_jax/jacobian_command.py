@@ -64,9 +64,9 @@ class Jacobian(InputOptions):
     """What is differentiated: the probability map, the margin between the two logits, or the metric map (Eq. 5)."""
     limit: int | None = 20
     """Images of each dataset, always the same ones; None: all."""
-    sigma: float = 20.0
-    """Standard deviation of the noise of Eq. 12, on the scale 0…255, at the image's own size."""
-    quality: int = 20
+    sigma: float = 50.0
+    """Standard deviation of the noise of Eq. 12, on the scale 0…255, at the image's own size; resizing averages it."""
+    quality: int = 10
     """JPEG quality of Eq. 12."""
     draws: int = 4
     """Draws of the noise for each image."""

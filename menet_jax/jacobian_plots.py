@@ -125,14 +125,14 @@ def sensitivity_maps(rows: Sequence[SensitivityRow], title: str, stem: Path) -> 
     """
     headings = ("image", "map", "input\nsensitivity", "output\nsensitivity")
     cell = (COLUMN - 0.55) / len(headings)
-    figure = Figure(figsize=(COLUMN, 0.5 + (cell + 0.1) * len(rows)), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 0.65 + (cell + 0.1) * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), len(headings), squeeze=False)
     for axes_of_row, row in zip(panels, rows, strict=True):
         axes_of_row[0].imshow(row.image)
         axes_of_row[1].imshow(row.saliency, cmap="gray")
         for axes, values in ((axes_of_row[2], row.input), (axes_of_row[3], row.output)):
             axes.imshow(values, cmap="inferno", vmin=0, vmax=_brightest(values))
-            axes.set_xlabel(f"≤ {_brightest(values):.2g}", fontsize=5.5, labelpad=1)
+            axes.set_xlabel(f"{_brightest(values):.2g}", fontsize=5.5, labelpad=1)
         axes_of_row[0].set_ylabel(row.note, fontsize=5.5)
     for axes, heading in zip(panels[0], headings, strict=True):
         axes.set_title(heading, fontsize=6.5)
@@ -140,6 +140,7 @@ def sensitivity_maps(rows: Sequence[SensitivityRow], title: str, stem: Path) -> 
         axes.set(xticks=(), yticks=())
         axes.spines[:].set(linewidth=0.3, color="0.5")
     figure.suptitle(title, fontsize=7)
+    figure.supxlabel("sensitivity: black 0, brightest the number below and more", fontsize=5.5)
     return _save(figure, stem)
 
 

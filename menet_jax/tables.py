@@ -159,7 +159,8 @@ def _cells(records: Sequence[Record], scores: Sequence[Score], emphasised: Calla
 
 
 def _shown(record: Record, score: Score) -> str:
-    return format(record.scores[score.name], score.form or f".{record.digits}f")
+    text = format(record.scores[score.name], score.form or f".{record.digits}f")
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def _rounded(record: Record, score: Score) -> float:

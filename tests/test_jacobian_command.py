@@ -202,7 +202,7 @@ def test_numbers_are_those_of_the_library(study: Study, run: Path, dataset: Path
 
     distorted = {
         "AWGN": [add_noise(image, 30.0, name="1", seed=draw) for draw in range(2)],
-        "JPEG": [compress_jpeg(image, 20)],
+        "JPEG": [compress_jpeg(image, 10)],
     }
     predictor = Predictor(trained.config, trained.variables, jax.local_devices(), batch_size=4)  # as other tests do
 
@@ -240,7 +240,7 @@ def test_tables_and_figures(study: Study) -> None:
         assert [scores[key] for key in ("min", "median", "max")] == pytest.approx(np.quantile(values, [0, 0.5, 1]))
     awgn, jpeg = tables["directions"]["rows"]
     assert (awgn["distortion"], awgn["draws"], awgn["unchanged"]) == ("AWGN σ 30", "2", "0")
-    assert (jpeg["distortion"], jpeg["draws"], jpeg["unchanged"]) == ("JPEG quality 20", "1", "1")  # the black image
+    assert (jpeg["distortion"], jpeg["draws"], jpeg["unchanged"]) == ("JPEG quality 10", "1", "1")  # the black image
     moved = [float(image["JPEG_finite"]) for image in images if image["JPEG_finite"]]
     assert len(moved) == IMAGES - 1 and jpeg["scores"]["finite"] == pytest.approx(np.mean(moved))
     noise, salient = tables["table_iii"]["rows"]

@@ -100,3 +100,4 @@ def test_numbers_that_do_not_compete_and_have_a_form_of_their_own() -> None:
     assert "1.000e-09*  0.0012" in text and "–" in text and "* best of its group" in text
     assert legend([norm, error]) == ["norm: a norm; lower is better", "s.e.: its error"]
     assert "*" not in as_text(table, [error])
+    assert "-0" not in as_text([Record("g", {}, {"f_a": -0.00001})], [F])
