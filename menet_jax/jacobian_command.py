@@ -24,7 +24,6 @@ from menet_jax.inputs import (
     open_runs,
     warn,
 )
-from menet_jax.jacobian_plots import SensitivityRow, sensitivity_maps
 from menet_jax.jacobian_study import (
     Analysis,
     Measurement,
@@ -37,6 +36,7 @@ from menet_jax.jacobian_study import (
     to_json,
 )
 from menet_jax.ledger import Ledger, kept_arrays
+from menet_jax.plots import SensitivityRow, save, sensitivity_maps
 from menet_jax.sources import Example
 from menet_jax.subjects import RULE, Place, ReadingName, Subject, choose, subject
 
@@ -301,7 +301,7 @@ def _pictures(options: Jacobian, work: Work, analyses: Sequence[Analysis], dest:
         if id(analysis) in rows:
             stem = dest / reports.file_name(f"sensitivity_{analysis.run.name}_{analysis.dataset.name}", taken)
             title = f"{analysis.run.name} on {analysis.dataset.name}, {options.reading}, per gray level"
-            files += sensitivity_maps(rows[id(analysis)], title, stem)
+            files += save(sensitivity_maps(rows[id(analysis)], title), stem)
     return files
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from menet_jax import published, reports, tables
 from menet_jax.correlation import RankCorrelation, rank_correlation
 from menet_jax.jacobian import QUANTILES, summarise
-from menet_jax.jacobian_plots import Box, Scatter, norm_boxes, norms_against_losses
 from menet_jax.jacobian_study import Analysis, Measurement, Settings
+from menet_jax.plots import Box, Scatter, norm_boxes, norms_against_losses, save
 from menet_jax.sensitivity import GradientStatistics, mean_statistics
 from menet_jax.subjects import RULE
 from menet_jax.tables import Record, Score
@@ -281,7 +281,7 @@ def _figures(analyses: Sequence[Analysis], settings: Settings, dest: Path) -> li
         ]
         for norm in NORMS
     }
-    files = norm_boxes(boxes, UNITS[settings.reading], dest / "norms")
+    files = save(norm_boxes(boxes, UNITS[settings.reading]), dest / "norms")
     taken = set[str]()
     for analysis in measured:
         stem = dest / reports.file_name(f"fragility_{analysis.run.name}_{analysis.dataset.name}", taken)
@@ -294,7 +294,7 @@ def _figures(analyses: Sequence[Analysis], settings: Settings, dest: Path) -> li
             for norm, name in product(NORMS, settings.distortions)
         }
         title = f"{analysis.run.name} on {analysis.dataset.name}, {settings.reading}, {len(analysis.images)} images"
-        files += norms_against_losses(scatters, UNITS[settings.reading], title, stem)
+        files += save(norms_against_losses(scatters, UNITS[settings.reading], title), stem)
     return files
 
 

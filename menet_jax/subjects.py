@@ -50,11 +50,7 @@ class Place(NamedTuple):
 
 def choose(sources: Sequence[Source], limit: int | None) -> list[Place]:
     """The first `limit` images by `RULE`; None: all. It depends on nothing but the names."""
-    places = [
-        Place(source, index, source.records[index]["file_name"].decode())
-        for source in sources
-        for index in range(len(source))
-    ]
+    places = [Place(source, index, source.file_name(index)) for source in sources for index in range(len(source))]
     return sorted(places, key=lambda place: hashlib.sha256(place.file_name.encode()).digest())[:limit]
 
 

@@ -5,17 +5,24 @@
 
 from menet_jax.plots.comparisons import comparison, failures
 from menet_jax.plots.curves import PrCurve, pr_curves
+from menet_jax.plots.jacobians import Box, Scatter, SensitivityRow, norm_boxes, norms_against_losses, sensitivity_maps
 from menet_jax.plots.page import save
 from menet_jax.plots.scales import scale_maps
 from menet_jax.plots.strengths import StrengthCurve, strength_curves
 
 __all__ = [
+    "Box",
     "PrCurve",
+    "Scatter",
+    "SensitivityRow",
     "StrengthCurve",
     "comparison",
     "failures",
+    "norm_boxes",
+    "norms_against_losses",
     "pr_curves",
     "save",
     "scale_maps",
+    "sensitivity_maps",
     "strength_curves",
 ]

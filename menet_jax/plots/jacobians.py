@@ -1,9 +1,8 @@
-"""Figures of Jacobians: norms by dataset, norms against what images lose, sensitivity maps. PNG and PDF, one column."""
+"""Figures of Jacobians: norms by dataset, norms against what images lose, sensitivity maps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from menet_jax.correlation import RankCorrelation
-from menet_jax.figures import COLOURS, COLUMN
+from menet_jax.plots.page import COLOURS, COLUMN, SMALL, TICK, TITLE
 
 CLIP = 99.5
 """Percentile of a sensitivity map that is drawn as the brightest: a few pixels would leave the rest dark."""
@@ -46,12 +45,8 @@ class SensitivityRow:
     output: Float[np.ndarray, "h w"]
 
 
-def norm_boxes(boxes: Mapping[str, Sequence[Box]], unit: str, stem: Path) -> list[Path]:
-    """Box plots (quartiles, whiskers to the lowest and highest) with a point for each image; one panel for each norm.
-
-    Returns:
-        the files written, `<stem>.png` and `<stem>.pdf`.
-    """
+def norm_boxes(boxes: Mapping[str, Sequence[Box]], unit: str) -> Figure:
+    """Box plots (quartiles, whiskers to the lowest and highest) with a point for each image; a panel for each norm."""
     count = max(map(len, boxes.values()))
     figure = Figure(figsize=(COLUMN, 0.55 + len(boxes) * (0.45 + 0.34 * count)), layout="constrained")
     for axes, (norm, group) in zip(figure.subplots(len(boxes), squeeze=False)[:, 0], boxes.items(), strict=True):
@@ -73,27 +68,23 @@ def norm_boxes(boxes: Mapping[str, Sequence[Box]], unit: str, stem: Path) -> lis
             spread = 0.32 * ((np.argsort(np.argsort(box.values)) * 0.618034) % 1 - 0.5)
             axes.plot(box.values, place + spread, "o", color=colour, markersize=2.6, alpha=0.75, markeredgewidth=0)
         _logarithmic(axes, [value for box in group for value in box.values])
-        axes.set_yticks(places, [f"{box.label} ({len(box.values)})" for box in group], fontsize=6)
+        axes.set_yticks(places, [f"{box.label} ({len(box.values)})" for box in group], fontsize=SMALL)
         axes.set_ylim(-0.6, len(group) - 0.4)
-        axes.set_title(f"{norm} norm", fontsize=8)
-        axes.tick_params(axis="x", labelsize=6)
+        axes.set_title(f"{norm} norm", fontsize=TITLE)
+        axes.tick_params(axis="x", labelsize=SMALL)
         axes.grid(axis="x", which="both", color="0.9", linewidth=0.5)
         axes.set_axisbelow(True)
-    figure.supxlabel(unit, fontsize=7)
-    return _save(figure, stem)
+    figure.supxlabel(unit, fontsize=TICK)
+    return figure
 
 
-def norms_against_losses(scatters: Mapping[tuple[str, str], Scatter], unit: str, title: str, stem: Path) -> list[Path]:
+def norms_against_losses(scatters: Mapping[tuple[str, str], Scatter], unit: str, title: str) -> Figure:
     """Each image's norm against the adaptive F that it loses; rows are norms, columns distortions.
 
     Args:
         scatters: (norm, distortion) → points, for every norm with every distortion.
         unit: of the norms.
         title: of the figure.
-        stem: of the files.
-
-    Returns:
-        the files written, `<stem>.png` and `<stem>.pdf`.
     """
     norms, distortions = (list(dict.fromkeys(names)) for names in zip(*scatters, strict=True))
     figure = Figure(figsize=(COLUMN, 0.6 + 1.5 * len(norms)), layout="constrained")
@@ -104,25 +95,21 @@ def norms_against_losses(scatters: Mapping[tuple[str, str], Scatter], unit: str,
         axes.axhline(0, color="0.5", linewidth=0.6)
         axes.plot(scatter.norms, scatter.losses, "o", color=COLOURS[column], markersize=3, alpha=0.8, markeredgewidth=0)
         _logarithmic(axes, scatter.norms)
-        axes.tick_params(labelsize=6)
+        axes.tick_params(labelsize=SMALL)
         axes.grid(color="0.9", linewidth=0.5)
         axes.set_axisbelow(True)
         head = f"{distortion}\n" if row == 0 else ""
-        axes.set_title(head + _told(scatter.correlation), fontsize=6.5)
-        axes.set_xlabel(f"{norm} norm", fontsize=6.5)
+        axes.set_title(head + _told(scatter.correlation), fontsize=SMALL)
+        axes.set_xlabel(f"{norm} norm", fontsize=SMALL)
         if column == 0:
-            axes.set_ylabel("adaptive F lost", fontsize=6.5)
-    figure.suptitle(title, fontsize=7.5)
-    figure.supxlabel(unit, fontsize=6.5)
-    return _save(figure, stem)
+            axes.set_ylabel("adaptive F lost", fontsize=SMALL)
+    figure.suptitle(title, fontsize=TITLE)
+    figure.supxlabel(unit, fontsize=SMALL)
+    return figure
 
 
-def sensitivity_maps(rows: Sequence[SensitivityRow], title: str, stem: Path) -> list[Path]:
-    """Images with their map and both sensitivity maps, each over its own range up to its 99.5 % quantile.
-
-    Returns:
-        the files written, `<stem>.png` and `<stem>.pdf`.
-    """
+def sensitivity_maps(rows: Sequence[SensitivityRow], title: str) -> Figure:
+    """Images with their map and both sensitivity maps, each over its own range up to its 99.5 % quantile."""
     headings = ("image", "map", "input\nsensitivity", "output\nsensitivity")
     cell = (COLUMN - 0.55) / len(headings)
     figure = Figure(figsize=(COLUMN, 0.65 + (cell + 0.1) * len(rows)), layout="constrained")
@@ -135,13 +122,13 @@ def sensitivity_maps(rows: Sequence[SensitivityRow], title: str, stem: Path) -> 
             axes.set_xlabel(f"{_brightest(values):.2g}", fontsize=5.5, labelpad=1)
         axes_of_row[0].set_ylabel(row.note, fontsize=5.5)
     for axes, heading in zip(panels[0], headings, strict=True):
-        axes.set_title(heading, fontsize=6.5)
+        axes.set_title(heading, fontsize=SMALL)
     for axes in panels.ravel():
         axes.set(xticks=(), yticks=())
         axes.spines[:].set(linewidth=0.3, color="0.5")
-    figure.suptitle(title, fontsize=7)
+    figure.suptitle(title, fontsize=TICK)
     figure.supxlabel("sensitivity: black 0, brightest the number below and more", fontsize=5.5)
-    return _save(figure, stem)
+    return figure
 
 
 def _brightest(values: Float[np.ndarray, "h w"]) -> float:
@@ -162,10 +149,3 @@ def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
-    figure.savefig(files[0], dpi=300)
-    figure.savefig(files[1], metadata={"CreationDate": None})  # the same numbers give the same file
-    return files
