@@ -12,7 +12,7 @@ from menet_jax.arguments import refuse_repeats
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status, as its options say."""
     try:
-        refuse_repeats(arguments, distortion_command.Distortion)
+        refuse_repeats(arguments, distortion_command.Distortion, jacobian_command.Jacobian, bound_command.Bound)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
