@@ -34,7 +34,7 @@ from menet_jax.subjects import subject
 from menet_jax.training import create_state
 
 IMAGES = 4
-CHEAP = ["--max-samples", "16", "--max-iterations", "16", "--draws", "2", "--pictures", "2", "--picture-samples", "2"]
+CHEAP = ["--max-samples", "8", "--max-iterations", "8", "--draws", "2", "--pictures", "2", "--picture-samples", "2"]
 
 
 class Outcome(NamedTuple):
@@ -61,7 +61,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def few_samples() -> Iterator[None]:
     """As many as say how the numbers travel."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jacobian, "MIN_SAMPLES", 16)
+        patch.setattr(jacobian, "MIN_SAMPLES", 8)
         yield
 
 
@@ -156,7 +156,7 @@ def test_other_settings_or_images_are_never_mixed(
     again = [*study.arguments, "--overwrite", "--pictures", "0"]
     assert command(*again).code == 0 and not measured  # all there
     before = (study.dest / "images.jsonl").read_bytes()
-    for flags in (["--seed", "1"], ["--reading", "metric"], ["--quality", "30"], ["--sigma", "29"]):
+    for flags in (["--seed", "1"], ["--reading", "metric"], ["--sigma", "29"]):
         done = command(*again, *flags)
         assert done.code == 1 and len(measured) == IMAGES, flags
         assert "reusing  0 of 4" in done.out and "4 others" in done.out
@@ -187,10 +187,10 @@ def test_numbers_are_those_of_the_library(study: Study, run: Path, dataset: Path
         mask = np.asarray(file) > 0
     square = resize_image(image, (224, 224))
     x = square.astype(np.float32)
-    spectral = power_iteration(of.f, x, jax.random.key(5), tolerance=1e-3)
+    spectral = power_iteration(of.f, x, jax.random.key(5), tolerance=1e-2, max_iterations=24)
     distance = abs(spectral.value - float(row["spectral"])) / spectral.value
-    assert distance < spectral.residual + float(row["spectral_residual"]) < 0.05
-    frobenius = frobenius_norm(of.f, x, jax.random.key(5), max_samples=64)
+    assert distance < spectral.residual + float(row["spectral_residual"]) < 0.2
+    frobenius = frobenius_norm(of.f, x, jax.random.key(5), max_samples=16)
     spread = float(np.hypot(frobenius.standard_error, float(row["frobenius_error"])))
     assert abs(float(row["frobenius"]) - frobenius.value) < 4 * spread
 
@@ -294,12 +294,12 @@ def test_bound(run: Path, dataset: Path, tmp_path: Path) -> None:
     dest = tmp_path / "dest"
     arguments: list[str | Path] = [
         "bound", "--run", run, "--data", dataset, "--split", "all", "--cache", tmp_path / "cache",
-        "--limit", "2", "--dest", dest, "--bound-iterations", "2", "--max-iterations", "16",
+        "--limit", "2", "--dest", dest, "--bound-iterations", "1", "--max-iterations", "8",
     ]  # fmt: skip
     done = command(*arguments)
     assert done.code == 0, done.err
     of = subject(load_run(run, report=print), "probability")
-    expected = bound_norms(of.f, (224, 224), softmax=PAPER_SOFTMAX, tolerance=0.02, max_iterations=2)
+    expected = bound_norms(of.f, (224, 224), softmax=PAPER_SOFTMAX, tolerance=0.02, max_iterations=1)
     content = json.loads((dest / "results.json").read_text())
     paper, tight = content["tables"]["bounds"]["rows"]
     assert (paper["softmax"], tight["softmax"]) == ("paper's, 1", "tight, 1/4")
