@@ -23,14 +23,15 @@ class RankCorrelation(NamedTuple):
     Attributes:
         rho: the correlation of the ranks, ties at their mean rank.
         low, high: 95 % confidence interval, `tanh(artanh ρ ± 1.96·√((1 + ρ²/2) / (n − 3)))`. Source: Bonett and Wright,
-            "Sample size requirements for estimating Pearson, Kendall and Spearman correlations", 2000.
+            "Sample size requirements for estimating Pearson, Kendall and Spearman correlations", 2000. None where
+            |ρ| = 1, of which the formula would make a single point, however few the pairs.
         p: two-sided, of a permutation test: how often pairs put together at random have so large a |ρ|.
         pairs: n.
     """
 
     rho: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
     pairs: int
 
@@ -63,7 +64,9 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> RankCorrelation 
         n_resamples=RESAMPLES,
         rng=np.random.default_rng(0),  # the same numbers give the same p
     )
-    value = float(np.clip(test.statistic, -1, 1))
-    centre = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, value)))
+    value, p = float(np.clip(test.statistic, -1, 1)), float(test.pvalue)
+    if abs(value) > 1 - 1e-9:
+        return RankCorrelation(value, None, None, p, count)
     reach = Z_95 * math.sqrt((1 + value**2 / 2) / (count - 3))
-    return RankCorrelation(value, math.tanh(centre - reach), math.tanh(centre + reach), float(test.pvalue), count)
+    low, high = (math.tanh(math.atanh(value) + sign * reach) for sign in (-1, 1))
+    return RankCorrelation(value, low, high, p, count)

@@ -136,7 +136,12 @@ def correlations(analyses: Sequence[Analysis]) -> Table:
     """Whether images with larger norms lose more: a row for each norm and distortion."""
     scores = [
         Score("rho", "Spearman's rank correlation, over images, of the norm and of the F lost", None, ".3f"),
-        Score("low", "lower end of its 95 % confidence interval (Bonett and Wright)", None, ".3f"),
+        Score(
+            "low",
+            "lower end of its 95 % confidence interval (Bonett and Wright); none of a rho of 1 or -1",
+            None,
+            ".3f",
+        ),
         Score("high", "upper end", None, ".3f"),
         Score("p", "two-sided p-value of a permutation test", None, ".2g"),
     ]
@@ -145,7 +150,9 @@ def correlations(analyses: Sequence[Analysis]) -> Table:
         names = list(analysis.images[0].reactions) if analysis.images else []
         for name, norm in product(names, NORMS):
             found = correlation(analysis, norm, name)
-            numbers = {} if found is None else {"rho": found.rho, "low": found.low, "high": found.high, "p": found.p}
+            numbers = {} if found is None else {"rho": found.rho, "p": found.p}
+            if found is not None and found.low is not None and found.high is not None:
+                numbers |= {"low": found.low, "high": found.high}
             labels = {"norm": norm, "F lost to": name}
             if found is None:
                 labels["norm"] += " (too few images, or all alike)"
