@@ -104,6 +104,7 @@ def describe(
         *([distorted] if config.data.distort else []),
         *(f"{'validation' if not i else '':12} {len(s):,} images of {s.name}" for i, s in enumerate(validation)),
         f"network      width {config.model.width}, {parameters:,} parameters",
+        f"loss         {config.loss.metric:g} · metric loss + {config.loss.cross_entropy:g} · cross entropy",
         f"run          {config.run}",
     ]
     return "\n".join(lines)

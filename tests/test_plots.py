@@ -274,5 +274,11 @@ def test_pr_curves_differ_without_colour(tmp_path: Path) -> None:
     assert b"/Subtype /Image" not in pdf  # all is vector
 
 
+def test_a_curve_whose_name_begins_with_an_underscore_is_in_the_legend() -> None:
+    ramp = np.linspace(0, 1, 256)
+    [legend] = pr_curves([PrCurve("_ours", ramp, ramp), PrCurve("theirs", ramp, ramp)], "sod").legends
+    assert [text.get_text() for text in legend.get_texts()] == ["_ours", "theirs"]
+
+
 def test_there_is_a_name_for_each_scale() -> None:
     assert len(SCALES) == 13 and len(dict(SCALES)) == 13

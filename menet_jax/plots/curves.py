@@ -28,13 +28,16 @@ def pr_curves(curves: Sequence[PrCurve], title: str) -> Figure:
     legend_height = LINE_HEIGHT * sum(line.count("\n") + 1 for line in lines) + 0.1
     figure = Figure(figsize=(COLUMN, 2.6 + legend_height), layout="constrained")
     axes = figure.add_subplot()
-    for curve, line, colour, dashes in zip(curves, lines, cycle(COLOURS), cycle(DASHES), strict=False):
-        axes.plot(curve.recall, curve.precision, color=colour, linestyle=dashes, linewidth=1.3, label=line)
+    drawn = [
+        axes.plot(curve.recall, curve.precision, color=colour, linestyle=dashes, linewidth=1.3)[0]
+        for curve, colour, dashes in zip(curves, cycle(COLOURS), cycle(DASHES), strict=False)
+    ]
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.set_xlabel("recall", fontsize=TITLE)
     axes.set_ylabel("precision", fontsize=TITLE)
     axes.set_title(title, fontsize=TITLE)
     axes.tick_params(labelsize=TICK)
     axes.grid(color="0.88", linewidth=0.5)
-    figure.legend(loc="outside lower left", fontsize=SMALL, frameon=False, handlelength=3)
+    # Handles are given, for matplotlib would leave out a label that begins with an underscore.
+    figure.legend(drawn, lines, loc="outside lower left", fontsize=SMALL, frameon=False, handlelength=3)
     return figure
