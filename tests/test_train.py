@@ -127,8 +127,6 @@ def test_interruptions_leave_no_trace(folder: Path, tmp_path: Path) -> None:
     assert any(path.name.startswith("events.out.tfevents") for path in (straight / "logs").iterdir())
     assert configuration.read(straight / "config.json").data.train == (str(folder),)
 
-    again = finish(start(folder, broken, "--resume"))
-    assert f"resumed at step {STEPS} of {STEPS}" in again
     fewer = start(folder, broken, "--resume", "--steps", "4")
     assert f"is at step {STEPS} already" in fewer.communicate()[0] and fewer.returncode == 1
 

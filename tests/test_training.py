@@ -15,7 +15,7 @@ import pytest
 
 from menet_jax.config import PRESETS, Config, LossConfig, ModelConfig, OptimizerConfig
 from menet_jax.losses import cross_entropy, metric_loss
-from menet_jax.model import MENet
+from menet_jax.model import MENet, Outputs
 from menet_jax.training import (
     Batch,
     Metrics,
@@ -203,10 +203,10 @@ def test_flags_of_the_loss_reach_it(config: LossConfig, monkeypatch: pytest.Monk
 def test_logits_that_were_not_trained_do_not_touch_the_metric_map(
     weight: float, same: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(MENet, "apply", lambda self, variables, images: SimpleNamespace(**variables["params"]))
+    monkeypatch.setattr(MENet, "apply", lambda self, variables, images: Outputs(**variables["params"], scales=None))
     config = dataclasses.replace(CONFIG, loss=LossConfig(cross_entropy=weight))
     mapped, rng = map_over_devices(config, jax.local_devices()[:1]), np.random.default_rng(0)
-    features, *logits = (rng.normal(size=(2, 60, 70, n)).astype(np.float32) for n in (3, 2, 2))
+    features, *logits = (rng.normal(size=(2, 60, 70, n)).astype(np.float32) for n in (16, 2, 2))
     variables = [mapped.replicate({"params": {"features": features, "logits": each}}) for each in logits]
     first, second = (mapped.evaluate(each, np.zeros((2, 60, 70, 3), np.uint8)) for each in variables)
     assert np.array_equal(first.metric, second.metric) == same
