@@ -1,9 +1,10 @@
 """Upsampling (Section IV-C): transposed convolutions without dilation, and enlarging by repetition (Eq. 14).
 
 Kernels are the ordinary ones of `flax.linen.ConvTranspose`, (kh, kw, in, out) and not flipped, so each function
-equals `jax.lax.conv_transpose` on the same arguments. XLA runs the gradient of a dilated convolution far slower
-than that of a plain one, which is why a stride-2 transposed convolution is computed as a plain convolution whose
-output channels hold the four phases (output rows and columns, even and odd), interleaved afterwards.
+equals `jax.lax.conv_transpose` on the same arguments. On some backends XLA runs the gradient of a dilated convolution
+far slower than that of a plain one, which is why a stride-2 transposed convolution is computed as a plain convolution
+whose output channels hold the four phases (output rows and columns, even and odd), interleaved afterwards. On the CPU
+both take about the same time nowadays: `python -m menet_jax.benchmark upsampling` measures it.
 """
 
 import jax.numpy as jnp
