@@ -156,7 +156,7 @@ def run(options: Bound) -> int:
 
 def find(options: Bound, work: Work) -> tuple[list[Outcome], list[str]]:
     """Bound every run and measure its norm at the images, as far as the ledger does not have them."""
-    failures, outcomes, reused = list[str](), list[Outcome](), 0
+    failures, outcomes, before, reused = list[str](), list[Outcome](), len(work.ledger), 0
     places = [(dataset, place) for dataset, several in work.datasets for place in several]
     with progress(len(work.runs) * (1 + len(places))) as bar:
         for named_run, measured in work.runs:
@@ -181,7 +181,7 @@ def find(options: Bound, work: Work) -> tuple[list[Outcome], list[str]]:
                     images.append(image)
                 bar.update()
             outcomes.append(Outcome(named_run, BoundNorms(**value), tuple(images)))
-    say_reused(work.ledger, reused, len(work.runs) * (1 + len(places)))
+    say_reused(work.ledger, before, reused, len(work.runs) * (1 + len(places)))
     return outcomes, list(dict.fromkeys(failures))
 
 

@@ -54,7 +54,7 @@ LISTED = 20
 class Jacobian(InputOptions):
     """Measure the Jacobian of runs at images of datasets: Eq. 11, Eq. 12 and Table III.
 
-    Exact work is slow on a CPU: the defaults take 15 to 30 seconds an image for a network of width 8 on two cores. Each
+    Exact work is slow on a CPU: the defaults take some seconds an image for a network of width 8 on two cores. Each
     image's numbers are kept in --dest as they come; started again with the same flags, an interrupted command goes on
     where it was. Exit status: 0; 1 if an image could not be measured, the rest being done; 2 for bad input, nothing
     being done.
@@ -199,14 +199,14 @@ def say_failures(failures: Sequence[str], done: str) -> int:
     return 1 if failures else 0
 
 
-def say_reused(ledger: Ledger, reused: int, of: int) -> None:
-    """Print what an earlier start has left."""
+def say_reused(ledger: Ledger, before: int, reused: int, of: int) -> None:
+    """Print what an earlier start has left: how many results there were before, and how many of them are of use."""
     if ledger.damaged:
         warn(f"{ledger.path}: {ledger.damaged} incomplete lines are passed over, and measured anew")
-    if len(ledger):
-        others = len(ledger) - reused
+    if before:
+        others = before - reused
         rest = f"; {others} others in it are of other networks, images or settings" if others else ""
-        print(f"reusing  {reused} of {of} images from {ledger.path}{rest}")
+        print(f"reusing  {reused} of {of} results from {ledger.path}{rest}")
 
 
 @contextmanager
@@ -219,7 +219,7 @@ def progress(total: int) -> "Iterator[tqdm[NoReturn]]":
 def analyse(work: Work) -> tuple[list[Analysis], list[str]]:
     """Measure what the ledger does not have, with a progress bar; also, what failed and why."""
     found, pending, failures = _known(work)
-    say_reused(work.ledger, len(found), work.images)
+    say_reused(work.ledger, len(work.ledger), len(found), work.images)
     with progress(len(pending)) as bar:
         for run_index, dataset_index, place in pending:
             named_run, measured = work.runs[run_index]

@@ -137,7 +137,7 @@ def test_goes_on_where_it_stopped(study: Study) -> None:
     assert "go on with the same flags" in study.interrupted.err
     assert study.done.code == 0, study.done.err
     assert "1 incomplete lines are passed over" in study.done.err
-    assert f"reusing  2 of 4 images from {study.dest / 'images.jsonl'}" in study.done.out
+    assert f"reusing  2 of 4 results from {study.dest / 'images.jsonl'}" in study.done.out
     assert len(rows(study.dest / "images.csv")) == IMAGES
     refused = command(*study.arguments)
     assert (refused.code, refused.out) == (2, "") and "--overwrite" in refused.err
@@ -311,7 +311,8 @@ def test_bound(run: Path, dataset: Path, tmp_path: Path) -> None:
     assert tight["scores"]["measured"] == largest < tight["scores"]["2-norm"]
     assert tight["scores"]["loose"] == pytest.approx(tight["scores"]["2-norm"] / largest)
     again = command(*arguments, "--overwrite")
-    assert again.code == 0 and "reusing  3 of 3" in again.out
+    assert again.code == 0 and f"reusing  3 of 3 results from {dest / 'images.jsonl'}\n" in again.out
+    assert "reusing" not in done.out
     assert (dest / "bounds.csv").read_text().count("\n") == 3
 
 
