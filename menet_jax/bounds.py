@@ -159,10 +159,10 @@ def nonnegative_norms(
     while highest > lowest * (1 + tolerance) * up**2 and iterations < max_iterations:
         image, first = _scaled(product, v)
         lowest = max(lowest, math.ldexp(_norm(image) / _norm(v[influential]), first) / up)
-        largest = image.max()
+        exponent = int(np.frexp(image.max())[1])  # a power of two, for a division that rounds nothing down
         # Raising small elements keeps them from being lost to underflow, and raises the bound if anything.
-        back, second = _scaled(transposed, np.maximum(image / largest, FLOOR))
-        ratio = float((back[influential].astype(np.float64) / v[influential]).max()) * float(largest)
+        back, second = _scaled(transposed, np.maximum(np.ldexp(image, -exponent), FLOOR))
+        ratio = math.ldexp(float((back[influential].astype(np.float64) / v[influential]).max()), exponent)
         highest = min(highest, math.ldexp(math.sqrt(ratio), (first + second) // 2) * up)
         v = np.maximum(back / back.max(), FLOOR)
         iterations += 1
