@@ -23,7 +23,7 @@ from menet_jax.inputs import (
     open_runs,
     warn,
 )
-from menet_jax.jacobian_command import LEDGER, progress, say_failures, say_reused
+from menet_jax.jacobian_command import LEDGER, progress, run_line, say_failures, say_reused
 from menet_jax.jacobian_reports import UNITS, Table, csv_text, results_json
 from menet_jax.ledger import Determinants, Ledger
 from menet_jax.spectral import lanczos
@@ -39,8 +39,8 @@ class Bound(InputOptions):
     """Bound the Jacobian of runs at every image (Eq. 13), beside the largest norm measured at images of datasets.
 
     What was found is kept in --dest as it comes; started again with the same flags, an interrupted command goes on
-    where it was. Exit status: 0; 1 if an image could not be measured, the rest being done; 2 for bad input, nothing
-    being done.
+    where it was. Exit status: 0; 1 if a network could not be bounded or an image not be measured, the rest being done;
+    2 for bad input, nothing being done.
     """
 
     reading: Literal["probability", "logit_margin"] = "probability"
@@ -120,7 +120,7 @@ def describe(options: Bound, work: Work, used: Sequence[jax.Device]) -> str:
         for dataset, places in work.datasets
     ]
     lines += [f"chosen   {RULE}"] * any(len(places) < dataset.images for dataset, places in work.datasets)
-    lines += [f"run      {run.summary()}; {run.trained.config.data.size}²" for run, _ in work.runs]
+    lines += [run_line(run) for run, _ in work.runs]
     return "\n".join([*lines, f"reading  {options.reading}"])
 
 
@@ -144,14 +144,14 @@ def run(options: Bound) -> int:
         if options.dest:
             written = _write(options, outcomes, table, failures, options.dest)
             print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         kept = f"what was found is in {work.ledger.path}: go on with the same flags" if options.dest else ""
         print(f"stopped; {kept or 'nothing was kept, for there is no --dest'}", file=sys.stderr)
         return 128 + signal.SIGINT
-    return say_failures(failures, "measured")
+    return say_failures(failures, "images or networks")
 
 
 def find(options: Bound, work: Work) -> tuple[list[Outcome], list[str]]:
@@ -165,7 +165,12 @@ def find(options: Bound, work: Work) -> tuple[list[Outcome], list[str]]:
             value = work.ledger.get(of)
             reused += value is not None
             if value is None:
-                value = _bound(options, measured)._asdict()
+                try:
+                    value = _bound(options, measured)._asdict()
+                except (ValueError, OverflowError) as error:
+                    failures.append(f"{named_run.name}: {error}")
+                    bar.update(1 + len(places))
+                    continue
                 work.ledger.add(of, value)
             bar.update()
             images = list[Measured]()
@@ -239,7 +244,7 @@ def _bound(options: Bound, measured: Subject) -> BoundNorms:
 
 def _bound_determinants(options: Bound, measured: Subject) -> Determinants:
     return {
-        "bound": 1,
+        "bound": 2,
         "network": dict(measured.identity),
         "reading": options.reading,
         "tolerance": options.bound_tolerance,

@@ -71,17 +71,17 @@ class Jacobian(InputOptions):
     draws: int = 4
     """Draws of the noise for each image."""
     tolerance: float = 1e-3
-    """Residual at which a spectral norm has converged; its relative error is far smaller, about the square."""
+    """Residual at which a spectral norm has converged: so near, relatively, lies a singular value, mostly nearer."""
     max_iterations: int = 64
     """Where a spectral norm stops at the latest, and is said not to have converged."""
     relative_error: float = 0.05
     """Relative standard error at which a Frobenius norm has converged."""
     max_samples: int = 128
-    """Where a Frobenius norm stops at the latest, and is said not to have converged."""
+    """Where a Frobenius norm stops at the latest, but not before 64, and is said not to have converged."""
     pictures: int = 3
     """Images of each dataset whose sensitivity maps are drawn, from the most to the least fragile; needs --dest."""
     picture_samples: int = 32
-    """Random products of each sensitivity map."""
+    """Random products of each sensitivity map, at least 2."""
     seed: int = 0
     """Another seed draws other noise, starts and samples."""
     published: bool = False
@@ -127,7 +127,7 @@ def prepare(options: Jacobian) -> Work:
         ValueError, OSError: something cannot be used; the text says what, and what to do.
     """
     settings = options.settings()
-    for name, lowest in (("limit", 1), ("pictures", 0), ("picture_samples", 1)):
+    for name, lowest in (("limit", 1), ("pictures", 0), ("picture_samples", 2)):
         value = getattr(options, name)
         if value is not None and value < lowest:
             raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {lowest}")
@@ -151,14 +151,16 @@ def describe(options: Jacobian, work: Work, used: Sequence[jax.Device]) -> str:
         for dataset, places in work.datasets
     ]
     lines += [f"chosen   {RULE}"] * any(len(places) < dataset.images for dataset, places in work.datasets)
-    lines += [
-        f"run      {run.summary()}; {run.trained.config.data.size}²"
-        + (", analysed in float32" if run.trained.config.model.precision != "float32" else "")
-        for run, _ in work.runs
-    ]
+    lines += [run_line(run) for run, _ in work.runs]
     strengths = ", ".join(distortion.label for distortion, _ in work.settings.distortions.values())
     lines += [f"reading  {options.reading}; {strengths}; seed {options.seed}"]
     return "\n".join(lines)
+
+
+def run_line(run: NamedRun) -> str:
+    """What is said of a run, and that it is analysed in another precision than it was trained in."""
+    other = ", analysed in float32" if run.trained.config.model.precision != "float32" else ""
+    return f"run      {run.summary()}; {run.trained.config.data.size}²{other}"
 
 
 def run(options: Jacobian) -> int:
@@ -187,13 +189,13 @@ def run(options: Jacobian) -> int:
         kept = f"what was measured is in {work.ledger.path}: go on with the same flags" if options.dest else ""
         print(f"stopped; {kept or 'nothing was kept, for there is no --dest'}", file=sys.stderr)
         return 128 + signal.SIGINT
-    return say_failures(failures, "measured")
+    return say_failures(failures)
 
 
-def say_failures(failures: Sequence[str], done: str) -> int:
+def say_failures(failures: Sequence[str], of: str = "images") -> int:
     """Print what failed; the exit status."""
     if failures:
-        print(f"error: {len(failures):,} images could not be {done}:", file=sys.stderr)
+        print(f"error: {len(failures):,} {of} could not be measured:", file=sys.stderr)
         more = [f"  and {len(failures) - LISTED} more"] * (len(failures) > LISTED)
         print(*(f"  {failure}" for failure in failures[:LISTED]), *more, sep="\n", file=sys.stderr)
     return 1 if failures else 0

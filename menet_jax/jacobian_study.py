@@ -38,7 +38,7 @@ from menet_jax.sources import Example
 from menet_jax.spectral import lanczos
 from menet_jax.subjects import ReadingName, Subject, digest, image_determinants, random_key
 
-MEANING = 1
+MEANING = 2
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 Stage = Callable[[str], object]
@@ -81,6 +81,10 @@ class Settings:
         if self.seed < 0:
             raise ValueError(f"--seed {self.seed}: must not be negative")
         _ = self.distortions  # which refuse impossible strengths
+
+    def draw_seeds(self, draws: int) -> range:
+        """Of the draws of a distortion; another `seed` has none of them."""
+        return range(self.seed * draws, (self.seed + 1) * draws)
 
     @property
     def distortions(self) -> dict[str, tuple[Distortion, int]]:
@@ -266,7 +270,7 @@ def _reaction(
     distorted: Callable[[Example, int, int], Rgb],
     draws: int,
 ) -> Reaction:
-    squares = [distorted(example, settings.seed + draw, of.size) for draw in range(draws)]
+    squares = [distorted(example, seed, of.size) for seed in settings.draw_seeds(draws)]
     scores = [_adaptive_f(of, settings.reading, one, example.mask) for one in squares]
     loss = clean_f - float(np.mean(scores))
     if all(np.array_equal(one, square) for one in squares):

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from menet_jax import bound_command, jacobian, jacobian_command, robustness
 from menet_jax import config as configuration
-from menet_jax import jacobian, jacobian_command, robustness
-from menet_jax.bounds import PAPER_SOFTMAX, bound_norms
+from menet_jax.bounds import PAPER_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.checkpoints import Checkpoint, CheckpointStore
 from menet_jax.config import Config, ModelConfig
 from menet_jax.directions import directional_ratios
 from menet_jax.distortions import add_noise, compress_jpeg
 from menet_jax.images import resize_image
 from menet_jax.jacobian import frobenius_norm
-from menet_jax.jacobian_study import measure
+from menet_jax.jacobian_study import Settings, measure
 from menet_jax.ledger import Ledger
 from menet_jax.metrics import score_image
 from menet_jax.prediction import Predictor, full_size
@@ -316,6 +316,30 @@ def test_bound(run: Path, dataset: Path, tmp_path: Path) -> None:
     assert (dest / "bounds.csv").read_text().count("\n") == 3
 
 
+def test_a_network_without_a_bound_is_named_and_others_go_on(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [OverflowError("the bound is beyond float32"), None]
+
+    def norms(*_: Any, **__: Any) -> BoundNorms:
+        if error := left.pop(0):
+            raise error
+        return BoundNorms(4.0, 4.0, 3.0, 3.0, 4.0, 2.0, 1, 0.01)
+
+    monkeypatch.setattr(bound_command, "bound_norms", norms)
+    dest = tmp_path / "dest"
+    done = command("bound", "--run", f"first={run}", f"second={run}", "--dest", dest)
+    assert done.code == 1
+    assert "first: the bound is beyond float32" in done.err
+    assert {row["run"] for row in rows(dest / "bounds.csv")} == {"second"}
+    assert len(json.loads((dest / "results.json").read_text())["failures"]) == 1
+
+
+def test_another_seed_draws_other_noise() -> None:
+    seeds = [Settings("probability", 50.0, 10, 4, 1e-3, 8, 0.1, 8, seed).draw_seeds(4) for seed in range(3)]
+    assert [number for each in seeds for number in each] == list(range(12))
+
+
 def test_impossible_requests_are_refused_in_a_line(run: Path, dataset: Path, tmp_path: Path) -> None:
     both: list[str | Path] = ["--run", run, "--data", dataset, "--split", "all", "--cache", tmp_path / "cache"]
     cases: list[tuple[list[str | Path], str]] = [
@@ -328,6 +352,7 @@ def test_impossible_requests_are_refused_in_a_line(run: Path, dataset: Path, tmp
         (["jacobian", *both, "--sigma", "inf"], "--sigma inf"),
         (["jacobian", *both, "--quality", "101"], "101"),
         (["jacobian", *both, "--pictures", "-1"], "--pictures -1"),
+        (["jacobian", *both, "--picture-samples", "1"], "--picture-samples 1"),
         (["bound", *both, "--bound-tolerance", "nan"], "--bound-tolerance nan"),
         (["jacobian", "--run", tmp_path / "none", *both[2:]], "is not a directory"),
         (["jacobian", *both[:2], "--data", tmp_path / "none"], "neither a dataset nor a folder"),
