@@ -25,7 +25,8 @@ class RankCorrelation(NamedTuple):
         low, high: 95 % confidence interval, `tanh(artanh ρ ± 1.96·√((1 + ρ²/2) / (n − 3)))`. Source: Bonett and Wright,
             "Sample size requirements for estimating Pearson, Kendall and Spearman correlations", 2000. None where
             |ρ| = 1, of which the formula would make a single point, however few the pairs.
-        p: two-sided, of a permutation test: how often pairs put together at random have so large a |ρ|.
+        p: two-sided, of a permutation test: twice how often pairs put together at random have a ρ as far on its side,
+            and at most 1.
         pairs: n.
     """
 

@@ -108,8 +108,8 @@ def constant_gradient_statistics(
         g = ∂/∂x Σ_pixels (p_background + p_salient),   p = softmax of the logits, at every second row and column
 
     The two probabilities sum to 1, so g is the gradient of a constant: exactly 0, and what is computed is the rounding
-    of the softmax, about 1e-8 in float32 and 1e-17 in float64, for any network. It says nothing of robustness;
-    `salient_gradient_statistics` does.
+    of the softmax, some 1e-10 to 1e-8 in float32 and 1e-19 to 1e-17 in float64, for any network. It says nothing of
+    robustness; `salient_gradient_statistics` does.
 
     Args:
         network: MENet, or another module that returns `Outputs`.

@@ -137,7 +137,7 @@ def _brightest(values: Float[np.ndarray, "h w"]) -> float:
 
 def _told(correlation: RankCorrelation | None) -> str:
     if correlation is None:
-        return "too few images for a correlation"
+        return "no correlation: too few images, or all alike"
     known = correlation.low is not None and correlation.high is not None
     interval = f"95 %: {correlation.low:.2f} … {correlation.high:.2f}" if known else "no interval of |ρ| = 1"
     return f"ρ = {correlation.rho:.2f}, p = {correlation.p:.2g}\n{interval}"
