@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jacobian_cases import (
     IMAGE,
@@ -60,7 +60,7 @@ def test_no_jacobian_and_no_finite_difference_exceeds_the_bound(reading: Reading
     bound = rows(jacobian_at(bounding_map(f), jnp.zeros(SMALL_IMAGE)))
     assert (bound >= 0).all()
     jacobian = rows(jacobian_at(f, jnp.asarray(x)))
-    assert np.linalg.norm(jacobian) > 0
+    assume(jacobian.any())  # where every ReLU of a network is closed, nothing is shown
     assert (np.abs(jacobian) <= bound * (1 + 1e-4) + 1e-7 * bound.max()).all()
 
     delta = strength * np.random.default_rng(seed).standard_normal(SMALL_IMAGE).astype(np.float32)
