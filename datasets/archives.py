@@ -1,5 +1,6 @@
 """The files of a dataset as it was downloaded: in folders, in archives, or in archives within archives."""
 
+import gzip
 import io
 import lzma
 import tarfile
@@ -17,6 +18,11 @@ from menet_jax.datasets.pairs import as_paths, is_stray
 TAR = (".tgz", ".tar.gz", ".tar")
 UNREADABLE = (".rar", ".7z")
 """Archives that Python cannot read."""
+
+NESTED = 3
+"""Archives one in another, at most; an archive can be made to hold itself."""
+LARGEST = 4 * 2**30
+"""Bytes that a file in an archive, or all of a tar archive, may unpack to: they are read into memory."""
 
 
 class BadArchiveError(ValueError):
@@ -95,7 +101,7 @@ def _in_path(path: Path, below: PurePosixPath) -> Iterator[Entry]:
         for child in as_paths(path):
             yield from _in_path(child, below / path.name)
     elif path.name.lower().endswith(".zip"):
-        yield from _in_zip(path, str(path), below / _without_zip(path.name))
+        yield from _in_zip(path, str(path), below / _without_zip(path.name), NESTED)
     elif path.name.lower().endswith(TAR):
         yield from _in_tar(path, below)
     elif path.suffix.lower() not in UNREADABLE:
@@ -108,7 +114,9 @@ def _without_zip(name: str) -> str:
     return name
 
 
-def _in_zip(file: Path | io.BytesIO, where: str, below: PurePosixPath) -> Iterator[Entry]:
+def _in_zip(file: Path | io.BytesIO, where: str, below: PurePosixPath, depth: int) -> Iterator[Entry]:
+    if not depth:
+        raise BadArchiveError(f"{where}: more than {NESTED} archives one in another; unpack it by hand")
     try:
         archive = zipfile.ZipFile(file)
     except zipfile.BadZipFile as error:
@@ -121,12 +129,14 @@ def _in_zip(file: Path | io.BytesIO, where: str, below: PurePosixPath) -> Iterat
         inside = f"{where}/{info.filename}"
         read = partial(_read_member, archive, lock, info, inside)
         if path.suffix.lower() == ".zip":
-            yield from _in_zip(io.BytesIO(read()), inside, below / path.parent / _without_zip(path.name))
+            yield from _in_zip(io.BytesIO(read()), inside, below / path.parent / _without_zip(path.name), depth - 1)
         else:
             yield Entry(inside, below / path, info.file_size, read)
 
 
 def _read_member(archive: zipfile.ZipFile, lock: Lock, info: zipfile.ZipInfo, where: str) -> bytes:
+    if info.file_size > LARGEST:
+        raise OSError(f"{where}: would unpack to {info.file_size:,} bytes")
     try:
         with lock:  # an archive counts its open members, and does not count well in several threads
             return archive.read(info)
@@ -139,12 +149,15 @@ def _in_tar(path: Path, below: PurePosixPath) -> Iterator[Entry]:
     """Read at once, because members of a compressed tar archive cannot be read in any order."""
     try:
         with tarfile.open(path) as archive:
-            members = [
-                (PurePosixPath(member.name), file.read())
-                for member in archive
-                if member.isfile() and (file := archive.extractfile(member)) is not None
-            ]
-    except (tarfile.TarError, zlib.error, EOFError) as error:
+            members = []
+            total = 0
+            for member in archive:
+                if member.isfile() and (file := archive.extractfile(member)) is not None:
+                    total += member.size
+                    if total > LARGEST:
+                        raise BadArchiveError(f"{path}: would unpack to more than {LARGEST:,} bytes; unpack it by hand")
+                    members.append((PurePosixPath(member.name), file.read()))
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise BadArchiveError(f"{path}: not a whole tar archive ({error}); download it again") from error
     for name, data in members:
         if not any(is_stray(part) for part in name.parts):

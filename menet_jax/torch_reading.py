@@ -11,6 +11,7 @@ Both formats are read: the zip archive of PyTorch 1.6 and later, and the stream 
 
 import io
 import pickle
+import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
@@ -99,6 +100,8 @@ class _Tensor:
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         if prod(self.shape) and last >= data.size:
             raise TorchFileError(f"a tensor of shape {self.shape} reaches beyond its data")
+        if prod(self.shape) > data.size:  # by strides of 0: a copy could take any amount of memory
+            raise TorchFileError(f"a tensor of shape {self.shape} repeats its data; save it as contiguous")
         steps = tuple(stride * data.itemsize for stride in self.strides)
         return np.lib.stride_tricks.as_strided(data[self.offset :], self.shape, steps, writeable=False)
 
@@ -171,6 +174,20 @@ class _Unpickler(pickle.Unpickler):
         return self._storage_of(key, _Storage(np.dtype(DTYPES[kind]), size))
 
 
+def _load(file: Binary, storage_of: Callable[[Any, _Storage], _Storage]) -> Any:
+    """The next pickle of a file.
+
+    The unpickler makes room for the highest number under which an object is kept, 64 GB for the highest possible one.
+    A number beyond the pickle's own length, which no pickler writes, is therefore refused beforehand.
+    """
+    start = file.tell()
+    for instruction, number, place in pickletools.genops(file):
+        if instruction.name in ("PUT", "LONG_BINPUT") and int(number or 0) > (place or 0) - start:
+            raise TorchFileError("it would take more memory than its length explains")
+    file.seek(start)
+    return _Unpickler(file, storage_of).load()
+
+
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> _Tensor:
     if not isinstance(storage, _Storage) or len(shape) != len(strides):
         raise TorchFileError("a tensor is not put together from data")
@@ -211,17 +228,23 @@ def _read_zip(file: Binary) -> Any:
         folder = pickles[0].removesuffix("data.pkl")
         if f"{folder}constants.pkl" in names:
             raise TorchFileError("a TorchScript program; save the network's state_dict() instead")
-        if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
+
+        def read(name: str) -> bytes:
+            if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:  # could unpack to any size
+                raise TorchFileError("a compressed archive, as PyTorch writes none; save it with torch.save again")
+            return archive.read(name)
+
+        if f"{folder}byteorder" in names and read(f"{folder}byteorder") != b"little":
             raise TorchFileError("written on a big-endian machine, which is not read here")
         storages: dict[Any, _Storage] = {}
 
         def storage_of(key: Any, named: _Storage) -> _Storage:
             if key not in storages:
-                named.fill(archive.read(f"{folder}data/{key}"))
+                named.fill(read(f"{folder}data/{key}"))
                 storages[key] = named
             return storages[key]
 
-        return _Unpickler(io.BytesIO(archive.read(pickles[0])), storage_of).load()
+        return _load(io.BytesIO(read(pickles[0])), storage_of)
 
 
 def _read_stream(file: Binary) -> Any:
@@ -230,7 +253,7 @@ def _read_stream(file: Binary) -> Any:
     storages: dict[Any, _Storage] = {}
 
     def load() -> Any:
-        return _Unpickler(file, storages.setdefault).load()
+        return _load(file, storages.setdefault)
 
     try:
         magic = load()

@@ -318,6 +318,27 @@ def test_damaged_archives(tmp_path: Path) -> None:
         make(Sod, tmp_path / "tar").prepare()
 
 
+def test_archives_that_unpack_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nested = small.zipped({"a.jpg": small.jpeg(1)})
+    for level in range(4):
+        (tmp_path / "sod.zip").write_bytes(nested)
+        if level < archives.NESTED:
+            assert [entry.name for entry in archives.walk(tmp_path)] == ["a.jpg"]
+        else:
+            with pytest.raises(BadArchiveError, match="more than 3 archives one in another"):
+                archives.walk(tmp_path)
+        nested = small.zipped({"a.zip": nested})
+    (tmp_path / "sod.zip").write_bytes(small.zipped({"a.jpg": bytes(100), "b.jpg": bytes(101)}))
+    monkeypatch.setattr(archives, "LARGEST", 100)
+    first, second = archives.walk(tmp_path)
+    assert first.read_bytes() == bytes(100)
+    with pytest.raises(OSError, match=r"sod\.zip/b\.jpg: would unpack to 101 bytes"):
+        second.read_bytes()
+    (tmp_path / "sod.tgz").write_bytes(small.tarred({"a.jpg": bytes(60), "b.jpg": bytes(60)}))
+    with pytest.raises(BadArchiveError, match=r"sod\.tgz: would unpack to more than 100 bytes"):
+        archives.walk(tmp_path)
+
+
 def test_an_archive_and_what_it_unpacks_to_are_one(tmp_path: Path) -> None:
     contents = small.msra10k(NUMBERS)
     small.write(tmp_path / "manual" / "msra10k", contents | {"MSRA10K_Imgs_GT.zip": small.zipped(contents)})

@@ -70,6 +70,7 @@ def test_msra1k_is_kept_out_of_training(tmp_path: Path) -> None:
     assert found["test"] == common
     assert not common & (found["train"] | found["validation"])
     assert "10 images that show pictures of MSRA1K (10 of its 12)" in builder.splitting
+    assert "2 of MSRA1K's pictures were not found, and may be among the training images" in builder.splitting
 
 
 def test_msra1k_decides_the_configuration(tmp_path: Path) -> None:
@@ -90,6 +91,7 @@ def test_a_broken_msra1k_stops_msra10k(tmp_path: Path) -> None:
     builder = make(tmp_path, wanted, skip_bad=True)
     builder.prepare()
     assert "(7 of its 7)" in builder.splitting
+    assert "1 of MSRA1K's pictures were not found" in builder.splitting
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:

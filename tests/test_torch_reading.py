@@ -158,6 +158,29 @@ def test_tensors_cannot_reach_beyond_their_data(tmp_path: Path) -> None:
         read_torch(tmp_path / "bad.pt")
 
 
+def test_a_small_file_cannot_take_much_memory(tmp_path: Path) -> None:
+    """By a view that repeats one number, by members that unpack to more, or by numbers of objects kept for later."""
+    write_torch(tmp_path / "good.pt", {"a": np.zeros(1, np.float32)})
+    with zipfile.ZipFile(tmp_path / "good.pt") as good:
+        members = {name: good.read(name) for name in good.namelist()}
+    once, often = b"K\x01\x85K\x01\x85", b"J\xff\xff\xff\x7f\x85K\x00\x85"
+    assert members["archive/data.pkl"].count(once) == 1
+    changed = members | {"archive/data.pkl": members["archive/data.pkl"].replace(once, often)}
+    (tmp_path / "bad.pt").write_bytes(small.zipped(changed))
+    with pytest.raises(TorchFileError, match=r"shape \(2147483647,\) repeats its data"):
+        read_torch(tmp_path / "bad.pt")
+    with zipfile.ZipFile(tmp_path / "bad.pt", "w", zipfile.ZIP_DEFLATED) as bad:
+        for name, data in members.items():
+            bad.writestr(name, data)
+    with pytest.raises(TorchFileError, match="a compressed archive"):
+        read_torch(tmp_path / "bad.pt")
+    for put in (b"r" + struct.pack("<I", 1_000_000), b"p1000000\n"):
+        for wrap in (stream, archive):
+            (tmp_path / "bad.pt").write_bytes(wrap(b"\x80\x02}" + put + b"."))
+            with pytest.raises(TorchFileError, match="more memory than its length explains"):
+                read_torch(tmp_path / "bad.pt")
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(["stream", "module_stream", "zip", "module_zip"]), st.floats(0, 1, exclude_max=True))
 def test_files_cut_off_anywhere(tmp_path_factory: pytest.TempPathFactory, name: str, share: float) -> None:

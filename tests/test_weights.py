@@ -174,6 +174,15 @@ def wrong_files(folder: Path, tensors: StateDict) -> dict[str, tuple[Path, str]]
     objects = io.BytesIO()
     np.savez(objects, a=np.array([{}], object))
     add("objects.npz", objects.getvalue(), "objects.npz: damaged, or no archive of plain arrays")
+    single, packed, huge = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    np.save(single, np.zeros(3))
+    add("single.npz", single.getvalue(), "single.npz: damaged, or no archive of plain arrays")
+    np.savez_compressed(packed, a=np.random.default_rng(0).random(99))
+    damaged = bytearray(packed.getvalue())
+    damaged[70:90] = bytes(byte ^ 255 for byte in damaged[70:90])
+    add("packed.npz", bytes(damaged), "packed.npz: damaged, or no archive of plain arrays")
+    np.lib.format.write_array_header_1_0(huge, {"descr": "<f4", "fortran_order": False, "shape": (10**15,)})
+    add("huge.npz", small.zipped({"a.npy": huge.getvalue()}), "huge.npz: damaged, or no archive of plain arrays")
     cases["another network"] = DATA / "torch_stream.pt", "missing: stack1.0.1.weight"
     cases["nowhere"] = folder / "nowhere.pt", "nowhere.pt: no such file"
     cases["a folder"] = folder, "is a folder"

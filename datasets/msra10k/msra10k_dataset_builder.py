@@ -97,9 +97,12 @@ class Msra10k(Benchmark):
         same = {pair.stem for pair, _ in found}
         recognised = {pair.stem for _, pair in found}
         splits = gather(matched, split_by_rank(stems, self.sizes, first=same))
+        unknown = sum(msra1k.sizes.values()) - len(recognised)
+        leak = f"; {unknown:,} of MSRA1K's pictures were not found, and may be among the training images"
         return splits, (
             f"split by a hash of each file's stem, but for {len(same):,} images that show pictures of MSRA1K "
             f"({len(recognised):,} of its {len(theirs):,}): these are kept out of training, in the test split"
+            + (leak if unknown > 0 else "")
         )
 
 

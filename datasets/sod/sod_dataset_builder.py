@@ -27,8 +27,9 @@ class Sod(Benchmark):
     FILES = ("sod*", "bsds300*", "images", *MASKS.split(), *(f"{name}.zip" for name in MASKS.split()))
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Download the images, BSDS300-images.tgz, from https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/"
-        "bsds/, and the masks from https://www.elderlab.yorku.ca/SOD/. The masks are published as outlines by "
-        "several people in a MATLAB file; what is read here is one PNG for each image, of the same stem, as "
+        "bsds/, and the masks from https://www.elderlab.yorku.ca/resources/salient-objects-dataset-sod/. They are "
+        "published as outlines by seven people, one MATLAB file for each image; what is read here is one PNG for each "
+        "image, of the same stem, as "
         "collections of benchmarks have them, in a folder masks/ or beside the images."
     )
     pkg_dir_path = epath.Path(__file__).parent
