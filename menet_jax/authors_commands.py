@@ -23,7 +23,7 @@ LISTED = 12
 def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
     """Make a run directory of a network with the authors' tensors, for predict, evaluate and robustness.
 
-    The file may be a PyTorch checkpoint of any version (a state dict, a whole network, or a dictionary with either in
+    The file may be a PyTorch checkpoint (a state dict, a whole network, or a dictionary with either in
     it), .npz or .safetensors. Nothing in it is executed, and PyTorch is not needed. Exit status: 0; 2 if it cannot be
     used, nothing being written.
 
