@@ -33,7 +33,9 @@ class Ledger:
         self.path = path
         self.damaged = 0
         self._values: dict[str, Any] = {}
-        for line in path.read_bytes().splitlines() if path and path.exists() else ():
+        content = path.read_bytes() if path and path.exists() else b""
+        self._broken = bool(content) and not content.endswith(b"\n")  # the last line was left incomplete
+        for line in content.splitlines():
             try:
                 entry = json.loads(line)
                 self._values[_checked_key(entry)] = entry["value"]
@@ -59,9 +61,9 @@ class Ledger:
         line = json.dumps(entry, allow_nan=False, ensure_ascii=False)
         self._values[entry["key"]] = json.loads(line)["value"]
         if self.path:
-            broken = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
             with self.path.open("a", encoding="utf-8") as file:
-                file.write("\n" * broken + line + "\n")
+                file.write("\n" * self._broken + line + "\n")
+            self._broken = False
 
 
 def key(of: Determinants) -> str:
