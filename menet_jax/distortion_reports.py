@@ -56,13 +56,15 @@ def table_2(outcomes: Sequence[Outcome], wanted: Conditions, with_published: boo
 
 
 def strengths(outcomes: Sequence[Outcome]) -> list[Record]:
-    """A row for each map of each run, on each dataset, under each condition."""
-    order = {(outcome.dataset.truth, outcome.condition): outcome for outcome in outcomes}
+    """A row for each map of each run, on each dataset, under each condition: in the order of `study`."""
     return [
-        _record(f"{truth}, {condition.label}", [outcome], outcome.numbers(), {"distortion": condition.label})
-        for truth, condition in order
+        _record(
+            f"{outcome.dataset.truth}, {outcome.condition.label}",
+            [outcome],
+            outcome.numbers(),
+            {"distortion": outcome.condition.label},
+        )
         for outcome in outcomes
-        if (outcome.dataset.truth, outcome.condition) == (truth, condition)
     ]
 
 
@@ -78,15 +80,8 @@ def write(
     Returns:
         the files written.
     """
-    both = {
-        "results": (table_2(outcomes, wanted, with_published), table_2_columns(wanted)),
-        "strengths": (strengths(outcomes), SCORES),
-    }
-    texts = {
-        f"{name}.{suffix}": render(records, scores)
-        for name, (records, scores) in both.items()
-        for suffix, render in (("csv", tables.as_csv), ("md", tables.as_markdown), ("tex", tables.as_latex))
-    }
+    texts = tables.files("results", table_2(outcomes, wanted, with_published), table_2_columns(wanted))
+    texts |= tables.files("strengths", strengths(outcomes), SCORES)
     texts[reports.RESULTS] = _json(outcomes, seed, with_published)
     texts["images.csv"] = _images_csv(outcomes)
     for name, text in texts.items():

@@ -47,11 +47,7 @@ class Table:
 
     def files(self) -> dict[str, str]:
         """Name of each of its files → what it holds."""
-        return {
-            f"{self.stem}.csv": tables.as_csv(self.records, self.scores),
-            f"{self.stem}.md": tables.as_markdown(self.records, self.scores),
-            f"{self.stem}.tex": tables.as_latex(self.records, self.scores),
-        }
+        return tables.files(self.stem, self.records, self.scores)
 
 
 def all_tables(analyses: Sequence[Analysis], settings: Settings, with_published: bool) -> list[Table]:

@@ -79,9 +79,7 @@ def write(
     """
     table, scores = records(results, published_names), columns(measures)
     texts = {
-        "results.csv": tables.as_csv(table, scores),
-        "results.md": tables.as_markdown(table, scores),
-        "results.tex": tables.as_latex(table, scores),
+        **tables.files("results", table, scores),
         RESULTS: _json(results, scores, published_names or {}),
         "images.csv": _images_csv(results),
     }

@@ -100,6 +100,12 @@ def as_text(records: Sequence[Record], scores: Sequence[Score]) -> str:
     return "\n".join([line for part in parts for line in part] + ["", *star, *legend(scores)])
 
 
+def files(stem: str, records: Sequence[Record], scores: Sequence[Score]) -> dict[str, str]:
+    """The table in all forms that are written: name of the file, `<stem>.csv`, `.md` or `.tex` → what it holds."""
+    renderings = {"csv": as_csv, "md": as_markdown, "tex": as_latex}
+    return {f"{stem}.{suffix}": render(records, scores) for suffix, render in renderings.items()}
+
+
 def as_csv(records: Sequence[Record], scores: Sequence[Score]) -> str:
     """One line a record, numbers in full, absent ones empty."""
     file = io.StringIO()
