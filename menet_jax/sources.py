@@ -137,10 +137,15 @@ def open_split(
             + "".join(f"; {note}" for note in notes)
             + f". Add images, list some in {split}.txt, or name another dataset."
         )
+    size = builder.info.splits[split].num_bytes
+    return Source(spec, split, counts, notes, size, encoded(builder, split))
+
+
+def encoded(builder: tfds.core.DatasetBuilder, split: str) -> Any:
+    """The examples of a split of a prepared dataset by number, images and masks as they were encoded."""
     raw = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
     records: Any = builder.as_data_source  # its signature, made by a decorator, admits no argument
-    size = builder.info.splits[split].num_bytes
-    return Source(spec, split, counts, notes, size, records(split, decoders=raw))
+    return records(split, decoders=raw)
 
 
 def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:

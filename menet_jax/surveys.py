@@ -17,6 +17,7 @@ from tqdm import tqdm
 from menet_jax import likeness
 from menet_jax.datasets import pairs, preparing
 from menet_jax.datasets.pairs import Irregularity, Pair, PairsBuilder
+from menet_jax.sources import encoded
 
 TEST = "test"
 
@@ -215,8 +216,6 @@ def _some(names: Sequence[str], listed: int = 10) -> str:
 
 
 def _stored_pairs(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[Pair]:
-    raw = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
-    records: Any = builder.as_data_source  # its signature, made by a decorator, admits no argument
-    for record in records(split, decoders=raw):
+    for record in encoded(builder, split):
         name = record["file_name"].decode()
         yield Pair(_Stored(name, record["image"]), _Stored(name, record["mask"]))
