@@ -4,7 +4,6 @@
 `scales` shows the 13 scale maps of an image (Figure 8); `worst` the images on which a run fails (Figure 12).
 """
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from menet_jax.distortions import add_noise, compress_jpeg
 from menet_jax.evaluation import ImageResult, open_sources, score_run
 from menet_jax.map_folders import by_stem, read_map
 from menet_jax.metrics import quantise
-from menet_jax.parallel import workers
+from menet_jax.parallel import CORES, workers
 from menet_jax.plots import comparison, failures, save, scale_maps
 from menet_jax.prediction import Predictor, look_inside
 from menet_jax.runs import TrainedRun, load_run
@@ -106,7 +105,7 @@ class Worst(Common):
     """Judge and draw the probability map (cross-entropy branch) instead of the metric map."""
     batch_size: int = 8
     """Images computed at once; rounded up to a multiple of the devices."""
-    threads: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads: int = CORES
     """Threads that decode and score images; by default one for each core."""
 
 

@@ -1,6 +1,5 @@
 """What commands that score are given: runs, datasets and folders, opened and checked before anything is computed."""
 
-import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Literal, NamedTuple
 from menet_jax import published, reports
 from menet_jax.arguments import refuse_doubles
 from menet_jax.evaluation import open_sources
+from menet_jax.parallel import CORES
 from menet_jax.runs import TrainedRun, load_run
 from menet_jax.sources import NAMED, Source
 
@@ -51,7 +51,7 @@ class ScoringOptions(InputOptions):
     """The paper's own numbers on these datasets too, in rows that say so. Datasets are recognised by name."""
     batch_size: int = 8
     """Images computed at once; rounded up to a multiple of the devices."""
-    threads: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads: int = CORES
     """Threads, or where there is much to do processes, that decode and score images; by default one for each core."""
 
 
