@@ -13,7 +13,7 @@ import tyro
 
 from menet_jax import config as configuration
 from menet_jax.authors import check_values, from_state_dict, to_state_dict
-from menet_jax.runs import check_new, load_run, write_run
+from menet_jax.runs import check_new, load_run, warn, write_run
 from menet_jax.weight_files import check_suffix, read_tensors, write_tensors
 
 LISTED = 12
@@ -65,7 +65,7 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
         check_suffix(dest)
         if dest.exists():
             raise ValueError(f"{dest}: is there already, and nothing is overwritten; name another file")
-        trained = load_run(run, newest=newest, report=_warn)
+        trained = load_run(run, newest=newest, report=warn)
         tensors = to_state_dict(trained.variables)
         dest.parent.mkdir(parents=True, exist_ok=True)
         unfinished = dest.with_name(f".unfinished-{dest.name}")
@@ -86,10 +86,6 @@ def _errors() -> Iterator[None]:
         more = [f"  … and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
         print("error: " + "\n".join(lines[:LISTED] + more), file=sys.stderr)
         sys.exit(2)
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
 
 
 def main() -> None:

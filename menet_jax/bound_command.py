@@ -21,11 +21,11 @@ from menet_jax.inputs import (
     check_dest,
     open_datasets,
     open_runs,
-    warn,
 )
 from menet_jax.jacobian_command import LEDGER, progress, run_line, say_failures, say_reused
 from menet_jax.jacobian_reports import UNITS, Table, csv_text, results_json
 from menet_jax.ledger import Determinants, Ledger
+from menet_jax.runs import warn
 from menet_jax.spectral import lanczos
 from menet_jax.subjects import RULE, Place, Subject, choose, image_determinants, random_key, subject
 from menet_jax.tables import Record, Score

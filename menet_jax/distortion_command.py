@@ -24,10 +24,10 @@ from menet_jax.inputs import (
     open_datasets,
     open_runs,
     published_notes,
-    warn,
 )
 from menet_jax.parallel import workers
 from menet_jax.prediction import Predictor
+from menet_jax.runs import warn
 
 LISTED = 20
 """Images named at most that could not be scored."""

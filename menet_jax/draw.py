@@ -28,7 +28,7 @@ from menet_jax.metrics import quantise
 from menet_jax.parallel import CORES, workers
 from menet_jax.plots import comparison, failures, save, scale_maps
 from menet_jax.prediction import Predictor, look_inside
-from menet_jax.runs import TrainedRun, load_run
+from menet_jax.runs import TrainedRun, load_run, warn
 from menet_jax.sources import Example, Source
 
 ROWS = 5
@@ -242,7 +242,7 @@ def _open(options: Common) -> list[Source]:
 
 
 def _load(folder: Path, options: Common) -> TrainedRun:
-    return load_run(folder, newest=options.newest, report=lambda message: print(f"warning: {message}", file=sys.stderr))
+    return load_run(folder, newest=options.newest, report=warn)
 
 
 def _kind(probability: bool) -> Kind:

@@ -27,12 +27,12 @@ from menet_jax.inputs import (
     open_datasets,
     open_runs,
     published_notes,
-    warn,
 )
 from menet_jax.map_folders import Match, match
 from menet_jax.measures import pysodmetrics
 from menet_jax.parallel import workers
 from menet_jax.prediction import Predictor
+from menet_jax.runs import warn
 from menet_jax.training import Maps
 
 MASK_FOLDERS = frozenset(("gt", "mask", "masks"))

@@ -1,6 +1,5 @@
 """What commands that score are given: runs, datasets and folders, opened and checked before anything is computed."""
 
-import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,11 +147,6 @@ def published_notes(names: Collection[str]) -> list[str]:
             f"{', '.join(published.dataset_names())}, recognised by these names"
         )
     return [f"note: {note}" for note in notes[len(unknown) == len(names) :]]  # no row, no note of rows
-
-
-def warn(message: str) -> None:
-    """Say something that does not end the work."""
-    print(f"warning: {message}", file=sys.stderr)
 
 
 def _open(options: InputOptions, spec: str) -> Dataset:

@@ -22,7 +22,6 @@ from menet_jax.inputs import (
     check_dest,
     open_datasets,
     open_runs,
-    warn,
 )
 from menet_jax.jacobian_study import (
     Analysis,
@@ -37,6 +36,7 @@ from menet_jax.jacobian_study import (
 )
 from menet_jax.ledger import Ledger, kept_arrays
 from menet_jax.plots import SensitivityRow, save, sensitivity_maps
+from menet_jax.runs import warn
 from menet_jax.sources import Example
 from menet_jax.subjects import RULE, Place, ReadingName, Subject, choose, subject
 

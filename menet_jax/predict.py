@@ -16,7 +16,7 @@ from menet_jax import devices
 from menet_jax.batch_prediction import Job, Kind, listed, plan, predict_files
 from menet_jax.images import UnreadableImageError
 from menet_jax.prediction import Predictor
-from menet_jax.runs import TrainedRun, load_run
+from menet_jax.runs import TrainedRun, load_run, warn
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,6 @@ def predict(options: Options, jobs: Sequence[Job], predictor: Predictor) -> list
         print(f"error: {len(problems):,} of {len(jobs):,} images could not be read:", file=sys.stderr)
         print(*(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
     return problems
-
-
-def warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str]) -> int:

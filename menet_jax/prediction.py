@@ -6,7 +6,6 @@
 """
 
 import io
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from menet_jax.config import Config
 from menet_jax.images import Rgb, read_image, resize_image, resize_map
 from menet_jax.metrics import quantise
 from menet_jax.model import Outputs
-from menet_jax.runs import load_run
+from menet_jax.runs import load_run, warn
 from menet_jax.training import DEVICES, Maps, background_region, map_over_devices, network, outputs_and_maps
 
 
@@ -107,13 +106,7 @@ def look_inside(config: Config, variables: Mapping[str, Any], image: Rgb) -> tup
     return jax.tree.map(lambda x: np.asarray(x[0]), one)
 
 
-def _print_warning(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
-
-
-def load_predictor(
-    run: str | Path, *, newest: bool = False, report: Callable[[str], None] = _print_warning
-) -> Predictor:
+def load_predictor(run: str | Path, *, newest: bool = False, report: Callable[[str], None] = warn) -> Predictor:
     """A predictor with the best checkpoint of a run.
 
     Args:
