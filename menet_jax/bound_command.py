@@ -11,23 +11,18 @@ import jax
 import numpy as np
 
 from menet_jax import devices, reports
-from menet_jax.arguments import named, refuse_doubles
+from menet_jax.analysis_inputs import Subjects, open_subjects, opened_lines, progress, say_failures, say_reused
 from menet_jax.bounds import PAPER_SOFTMAX, TIGHT_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.images import UnreadableImageError, resize_image
 from menet_jax.inputs import (
     Dataset,
     InputOptions,
     NamedRun,
-    check_dest,
-    open_datasets,
-    open_runs,
 )
-from menet_jax.jacobian_command import LEDGER, progress, run_line, say_failures, say_reused
 from menet_jax.jacobian_reports import UNITS, Table, csv_text, results_json
 from menet_jax.ledger import Determinants, Ledger
-from menet_jax.runs import warn
 from menet_jax.spectral import lanczos
-from menet_jax.subjects import RULE, Place, Subject, choose, image_determinants, random_key, subject
+from menet_jax.subjects import Place, Subject, image_determinants, random_key
 from menet_jax.tables import Record, Score
 
 SOFTMAX = {"paper's, 1": PAPER_SOFTMAX, "tight, 1/4": TIGHT_SOFTMAX}
@@ -77,15 +72,7 @@ class Outcome(NamedTuple):
     images: tuple[Measured, ...]
 
 
-class Work(NamedTuple):
-    """All there is to do, opened and checked."""
-
-    runs: list[tuple[NamedRun, Subject]]
-    datasets: list[tuple[Dataset, list[Place]]]
-    ledger: Ledger
-
-
-def prepare(options: Bound) -> Work:
+def prepare(options: Bound) -> Subjects:
     """Open and check everything, before anything is computed.
 
     Raises:
@@ -102,26 +89,12 @@ def prepare(options: Bound) -> Work:
         raise ValueError(f"--seed {options.seed}: must not be negative")
     if not options.run:
         raise ValueError("nothing to bound: give --run RUN, and --data DATASET to compare with what is measured")
-    folders = named("--run", options.run)
-    refuse_doubles("runs", [name for name, _ in folders], "name them, NAME=FOLDER")
-    check_dest(options)
-    runs = [(run, subject(run.trained, options.reading)) for run in open_runs(options, folders, warn)]
-    datasets = [(dataset, choose(dataset.sources, options.limit)) for dataset in open_datasets(options)]
-    if options.dest:
-        options.dest.mkdir(parents=True, exist_ok=True)
-    return Work(runs, datasets, Ledger(options.dest / LEDGER if options.dest else None))
+    return open_subjects(options, options.reading, options.limit)
 
 
-def describe(options: Bound, work: Work, used: Sequence[jax.Device]) -> str:
+def describe(options: Bound, work: Subjects, used: Sequence[jax.Device]) -> str:
     """What the command says before it starts."""
-    lines = [f"device   {used[0].device_kind} ({used[0].platform})"]
-    lines += [
-        f"data     {dataset.sources[0].summary()}: {len(places)} of {dataset.images} images of {dataset.name}"
-        for dataset, places in work.datasets
-    ]
-    lines += [f"chosen   {RULE}"] * any(len(places) < dataset.images for dataset, places in work.datasets)
-    lines += [run_line(run) for run, _ in work.runs]
-    return "\n".join([*lines, f"reading  {options.reading}"])
+    return "\n".join([*opened_lines(work.runs, work.datasets, used), f"reading  {options.reading}"])
 
 
 def run(options: Bound) -> int:
@@ -154,7 +127,7 @@ def run(options: Bound) -> int:
     return say_failures(failures, "images or networks")
 
 
-def find(options: Bound, work: Work) -> tuple[list[Outcome], list[str]]:
+def find(options: Bound, work: Subjects) -> tuple[list[Outcome], list[str]]:
     """Bound every run and measure its norm at the images, as far as the ledger does not have them."""
     failures, outcomes, before, reused = list[str](), list[Outcome](), len(work.ledger), 0
     places = [(dataset, place) for dataset, several in work.datasets for place in several]

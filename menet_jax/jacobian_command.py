@@ -2,26 +2,21 @@
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from menet_jax import devices, jacobian_reports, reports
-from menet_jax.arguments import named, refuse_doubles
+from menet_jax.analysis_inputs import LISTED, open_subjects, opened_lines, progress, say_failures, say_reused
 from menet_jax.images import UnreadableImageError, resize_image
 from menet_jax.inputs import (
     Dataset,
     InputOptions,
     NamedRun,
-    check_dest,
-    open_datasets,
-    open_runs,
 )
 from menet_jax.jacobian_study import (
     Analysis,
@@ -36,18 +31,11 @@ from menet_jax.jacobian_study import (
 )
 from menet_jax.ledger import Ledger, kept_arrays
 from menet_jax.plots import SensitivityRow, save, sensitivity_maps
-from menet_jax.runs import warn
 from menet_jax.sources import Example
-from menet_jax.subjects import RULE, Place, ReadingName, Subject, choose, subject
-
-LEDGER = "images.jsonl"
-"""In --dest: what was measured of each image, as it came."""
+from menet_jax.subjects import Place, ReadingName, Subject
 
 PICTURES = "sensitivity"
 """In --dest: folder of sensitivity maps as arrays."""
-
-LISTED = 20
-"""Images named at most that could not be measured, or whose norms have not converged."""
 
 
 @dataclass(frozen=True)
@@ -133,34 +121,14 @@ def prepare(options: Jacobian) -> Work:
             raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {lowest}")
     if not options.run or not options.data:
         raise ValueError("nothing to measure: give --run RUN --data DATASET")
-    folders = named("--run", options.run)
-    refuse_doubles("runs", [name for name, _ in folders], "name them, NAME=FOLDER")
-    check_dest(options)
-    runs = [(run, subject(run.trained, options.reading)) for run in open_runs(options, folders, warn)]
-    datasets = [(dataset, choose(dataset.sources, options.limit)) for dataset in open_datasets(options)]
-    if options.dest:
-        options.dest.mkdir(parents=True, exist_ok=True)
-    return Work(settings, runs, datasets, Ledger(options.dest / LEDGER if options.dest else None))
+    return Work(settings, *open_subjects(options, options.reading, options.limit))
 
 
 def describe(options: Jacobian, work: Work, used: Sequence[jax.Device]) -> str:
     """What the command says before it starts."""
-    lines = [f"device   {used[0].device_kind} ({used[0].platform})"]
-    lines += [
-        f"data     {dataset.sources[0].summary()}: {len(places)} of {dataset.images} images of {dataset.name}"
-        for dataset, places in work.datasets
-    ]
-    lines += [f"chosen   {RULE}"] * any(len(places) < dataset.images for dataset, places in work.datasets)
-    lines += [run_line(run) for run, _ in work.runs]
     strengths = ", ".join(distortion.label for distortion, _ in work.settings.distortions.values())
-    lines += [f"reading  {options.reading}; {strengths}; seed {options.seed}"]
-    return "\n".join(lines)
-
-
-def run_line(run: NamedRun) -> str:
-    """What is said of a run, and that it is analysed in another precision than it was trained in."""
-    other = ", analysed in float32" if run.trained.config.model.precision != "float32" else ""
-    return f"run      {run.summary()}; {run.trained.config.data.size}²{other}"
+    reading = f"reading  {options.reading}; {strengths}; seed {options.seed}"
+    return "\n".join([*opened_lines(work.runs, work.datasets, used), reading])
 
 
 def run(options: Jacobian) -> int:
@@ -190,32 +158,6 @@ def run(options: Jacobian) -> int:
         print(f"stopped; {kept or 'nothing was kept, for there is no --dest'}", file=sys.stderr)
         return 128 + signal.SIGINT
     return say_failures(failures)
-
-
-def say_failures(failures: Sequence[str], of: str = "images") -> int:
-    """Print what failed; the exit status."""
-    if failures:
-        print(f"error: {len(failures):,} {of} could not be measured:", file=sys.stderr)
-        more = [f"  and {len(failures) - LISTED} more"] * (len(failures) > LISTED)
-        print(*(f"  {failure}" for failure in failures[:LISTED]), *more, sep="\n", file=sys.stderr)
-    return 1 if failures else 0
-
-
-def say_reused(ledger: Ledger, before: int, reused: int, of: int) -> None:
-    """Print what an earlier start has left: how many results there were before, and how many of them are of use."""
-    if ledger.damaged:
-        warn(f"{ledger.path}: {ledger.damaged} incomplete lines are passed over, and measured anew")
-    if before:
-        others = before - reused
-        rest = f"; {others} others in it are of other networks, images or settings" if others else ""
-        print(f"reusing  {reused} of {of} results from {ledger.path}{rest}")
-
-
-@contextmanager
-def progress(total: int) -> "Iterator[tqdm[NoReturn]]":
-    """A bar with the time left."""
-    with tqdm(total=total, unit="image", dynamic_ncols=True, smoothing=0.1) as bar:
-        yield bar
 
 
 def analyse(work: Work) -> tuple[list[Analysis], list[str]]:

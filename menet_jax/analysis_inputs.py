@@ -1,0 +1,92 @@
+"""What the commands `robustness jacobian` and `bound` have in common: what they open, keep and say."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, NoReturn
+
+import jax
+from tqdm import tqdm
+
+from menet_jax.arguments import named, refuse_doubles
+from menet_jax.inputs import Dataset, InputOptions, NamedRun, check_dest, open_datasets, open_runs
+from menet_jax.ledger import Ledger
+from menet_jax.runs import warn
+from menet_jax.subjects import RULE, Place, ReadingName, Subject, choose, subject
+
+LEDGER = "images.jsonl"
+"""In --dest: what was measured of each image, as it came."""
+
+LISTED = 20
+"""Images named at most of those that something is wrong with."""
+
+
+class Subjects(NamedTuple):
+    """What is to be measured, opened and checked."""
+
+    runs: list[tuple[NamedRun, Subject]]
+    datasets: list[tuple[Dataset, list[Place]]]
+    ledger: Ledger
+
+
+def open_subjects(options: InputOptions, reading: ReadingName, limit: int | None) -> Subjects:
+    """Open the runs, the first `limit` images of each dataset, and the ledger in `--dest`, which is made.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    folders = named("--run", options.run)
+    refuse_doubles("runs", [name for name, _ in folders], "name them, NAME=FOLDER")
+    check_dest(options)
+    runs = [(run, subject(run.trained, reading)) for run in open_runs(options, folders, warn)]
+    datasets = [(dataset, choose(dataset.sources, limit)) for dataset in open_datasets(options)]
+    if options.dest:
+        options.dest.mkdir(parents=True, exist_ok=True)
+    return Subjects(runs, datasets, Ledger(options.dest / LEDGER if options.dest else None))
+
+
+def opened_lines(
+    runs: Sequence[tuple[NamedRun, Subject]],
+    datasets: Sequence[tuple[Dataset, list[Place]]],
+    used: Sequence[jax.Device],
+) -> list[str]:
+    """What is said of it before anything is measured."""
+    lines = [f"device   {used[0].device_kind} ({used[0].platform})"]
+    lines += [
+        f"data     {dataset.sources[0].summary()}: {len(places)} of {dataset.images} images of {dataset.name}"
+        for dataset, places in datasets
+    ]
+    lines += [f"chosen   {RULE}"] * any(len(places) < dataset.images for dataset, places in datasets)
+    return [*lines, *(_run_line(run) for run, _ in runs)]
+
+
+def say_failures(failures: Sequence[str], of: str = "images") -> int:
+    """Print what failed; the exit status."""
+    if failures:
+        print(f"error: {len(failures):,} {of} could not be measured:", file=sys.stderr)
+        more = [f"  and {len(failures) - LISTED} more"] * (len(failures) > LISTED)
+        print(*(f"  {failure}" for failure in failures[:LISTED]), *more, sep="\n", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def say_reused(ledger: Ledger, before: int, reused: int, of: int) -> None:
+    """Print what an earlier start has left: how many results there were before, and how many of them are of use."""
+    if ledger.damaged:
+        warn(f"{ledger.path}: {ledger.damaged} incomplete lines are passed over, and measured anew")
+    if before:
+        others = before - reused
+        rest = f"; {others} others in it are of other networks, images or settings" if others else ""
+        print(f"reusing  {reused} of {of} results from {ledger.path}{rest}")
+
+
+@contextmanager
+def progress(total: int) -> "Iterator[tqdm[NoReturn]]":
+    """A bar with the time left."""
+    with tqdm(total=total, unit="image", dynamic_ncols=True, smoothing=0.1) as bar:
+        yield bar
+
+
+def _run_line(run: NamedRun) -> str:
+    """What is said of a run, and that it is analysed in another precision than it was trained in."""
+    other = ", analysed in float32" if run.trained.config.model.precision != "float32" else ""
+    return f"run      {run.summary()}; {run.trained.config.data.size}²{other}"
