@@ -1,29 +1,24 @@
 """Scoring on distorted images: what is distorted how, what is scored and saved, and what the command refuses."""
 
 import csv
-import io
 import json
 from collections import Counter
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsIndex
 
-import jax
 import numpy as np
 import pytest
+from command_cases import Outcome, outcome, write_discs, write_narrow_run
 from PIL import Image
 
-from menet_jax import config as configuration
 from menet_jax import evaluate, robustness
-from menet_jax.checkpoints import Checkpoint, CheckpointStore
-from menet_jax.config import Config, DataConfig, ModelConfig
 from menet_jax.distortion_study import conditions
 from menet_jax.distortions import add_noise, compress_jpeg, random_quality, random_sigma
 from menet_jax.evaluation import open_sources
 from menet_jax.images import UnreadableImageError
 from menet_jax.prediction import Predictor
 from menet_jax.sources import Example, Source
-from menet_jax.training import Maps, create_state
+from menet_jax.training import Maps
 
 IMAGES = 5
 SEED = 3
@@ -41,23 +36,8 @@ FLAGS = [
 ]  # fmt: skip
 
 
-class Outcome(NamedTuple):
-    code: int | str | None
-    out: str
-    err: str
-
-
-def command(main: Any, *arguments: str | Path) -> Outcome:
-    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-        try:
-            code: int | str | None = main([str(argument) for argument in arguments])
-        except SystemExit as end:  # how tyro refuses what it cannot parse
-            code = end.code
-    return Outcome(code, out.getvalue(), err.getvalue())
-
-
 def distortion(*arguments: str | Path) -> Outcome:
-    return command(robustness.main, "distortion", *arguments)
+    return outcome(robustness.main, "distortion", *arguments)
 
 
 def results(dest: Path) -> list[dict[str, Any]]:
@@ -72,18 +52,7 @@ def read(path: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images and masks of a disc, in a folder with the name of a benchmark."""
-    folder = tmp_path_factory.mktemp("data") / "SOD"
-    rng = np.random.default_rng(0)
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir(parents=True)
-    for index in range(IMAGES):
-        height, width = 60 + 5 * index, 70
-        rows, columns = np.ogrid[:height, :width]
-        disc = (rows - 30) ** 2 + (columns - 20 - 5 * index) ** 2 < 300
-        image = np.where(disc[..., None], (200, 60, 40), rng.integers(0, 120, (height, width, 3))).astype(np.uint8)
-        Image.fromarray(image).save(folder / "images" / NAMES[index])
-        Image.fromarray(disc.astype(np.uint8) * 255).save(folder / "masks" / NAMES[index])
-    return folder
+    return write_discs(tmp_path_factory.mktemp("data") / "SOD", IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +65,7 @@ def cache(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network as it is drawn; its configuration says that it was trained with distortions."""
-    folder = tmp_path_factory.mktemp("runs") / "narrow"
-    folder.mkdir()
-    config = Config(run=folder, steps=2, model=ModelConfig(width=1), data=DataConfig(distort=0.5))
-    configuration.write(config, folder / "config.json")
-    state = create_state(config)
-    variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
-    with CheckpointStore(folder / "checkpoints", config.best_score) as store:
-        record = configuration.to_dict(config)
-        store.save(Checkpoint(2, variables, {}, np.zeros(2), {}, record, {config.best_score: 0.5}))
-    return folder
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", distort=0.5)
 
 
 class Studied(NamedTuple):
@@ -154,7 +114,7 @@ def test_saved_images_are_the_distorted_ones(studied: Studied, dataset: Path) ->
 def test_scores_are_those_of_the_saved_images(studied: Studied, run: Path, tmp_path: Path) -> None:
     labels = ["clean", "AWGN σ 5–60", "JPEG quality 8"]
     saved = [studied.saved / FOLDERS[label] for label in labels]
-    done = command(
+    done = outcome(
         evaluate.main, "--run", run, "--data", *saved, "--split", "all", "--cache", tmp_path / "cache",
         "--batch-size", "4", "--dest", tmp_path / "dest",
     )  # fmt: skip
@@ -172,7 +132,7 @@ def test_scores_are_those_of_the_saved_images(studied: Studied, run: Path, tmp_p
 
 def test_maps_of_another_method_line_up_with_the_saved_masks(studied: Studied, tmp_path: Path) -> None:
     folder = studied.saved / FOLDERS["AWGN σ 80"]
-    done = command(
+    done = outcome(
         evaluate.main, "--maps", f"another={folder / 'images'}", "--masks", folder / "masks", "--dest", tmp_path
     )
     assert done.code == 0, done.err
@@ -321,4 +281,4 @@ def test_impossible_requests_are_refused_in_a_line(run: Path, dataset: Path, cac
         done = distortion(*arguments)
         assert (done.code, done.out) == (2, ""), arguments
         assert reason in done.err and done.err.startswith("error: ") and done.err.count("\n") == 1, done.err
-    assert command(robustness.main, "distorsion").code == 2
+    assert outcome(robustness.main, "distorsion").code == 2

@@ -1,26 +1,22 @@
 """Evaluating: what the command prints and writes, for runs and for folders of maps, and what it refuses."""
 
 import csv
-import io
 import json
 import shutil
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from command_cases import Outcome, outcome, write_discs, write_narrow_run
 from PIL import Image
 
-from menet_jax import config as configuration
 from menet_jax import evaluate
 from menet_jax.batch_prediction import Kind, plan, predict_files
-from menet_jax.checkpoints import Checkpoint, CheckpointStore
-from menet_jax.config import Config, ModelConfig
 from menet_jax.datasets.pairs import Irregularity, Pair, irregularity
 from menet_jax.evaluate import main
 from menet_jax.images import UnreadableImageError
@@ -28,7 +24,6 @@ from menet_jax.map_folders import read_map
 from menet_jax.metrics import dataset_scores, score_image
 from menet_jax.prediction import Predictor
 from menet_jax.runs import load_run
-from menet_jax.training import create_state
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SCALARS = ("adaptive_f", "adaptive_f_of_mean_pr", "max_mean_f", "max_f_of_mean_pr", "mae")
@@ -37,19 +32,8 @@ SCALARS = ("adaptive_f", "adaptive_f_of_mean_pr", "max_mean_f", "max_f_of_mean_p
 PUBLISHED_ON_SOD = {"Amulet": (0.7748, 0.1332), "DSS": (0.8017, 0.1177), "PiCANet": (0.8053, 0.0985)}
 
 
-class Outcome(NamedTuple):
-    code: int | str | None
-    out: str
-    err: str
-
-
 def command(*arguments: str | Path) -> Outcome:
-    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-        try:
-            code: int | str | None = main([str(argument) for argument in arguments])
-        except SystemExit as end:  # how tyro refuses what it cannot parse
-            code = end.code
-    return Outcome(code, out.getvalue(), err.getvalue())
+    return outcome(main, *arguments)
 
 
 def results(dest: Path) -> list[dict[str, Any]]:
@@ -60,18 +44,7 @@ def results(dest: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Seven images and masks of a disc."""
-    folder = tmp_path_factory.mktemp("data") / "discs"
-    rng = np.random.default_rng(0)
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir(parents=True)
-    for index in range(7):
-        height, width = 60 + 5 * index, 70
-        rows, columns = np.ogrid[:height, :width]
-        disc = (rows - 30) ** 2 + (columns - 20 - 5 * index) ** 2 < 300
-        image = np.where(disc[..., None], (200, 60, 40), rng.integers(0, 120, (height, width, 3))).astype(np.uint8)
-        Image.fromarray(image).save(folder / "images" / f"{index}.png")
-        Image.fromarray(disc.astype(np.uint8) * 255).save(folder / "masks" / f"{index}.png")
-    return folder
+    return write_discs(tmp_path_factory.mktemp("data") / "discs", 7)
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +62,7 @@ def maps(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "narrow"
-    folder.mkdir()
-    config = Config(run=folder, steps=2, model=ModelConfig(width=1))
-    configuration.write(config, folder / "config.json")
-    state = create_state(config)
-    variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
-    with CheckpointStore(folder / "checkpoints", config.best_score) as store:
-        record = configuration.to_dict(config)
-        store.save(Checkpoint(2, variables, {}, np.zeros(2), {}, record, {config.best_score: 0.5}))
-    return folder
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow")
 
 
 def test_maps_are_scored_as_the_metrics_say(dataset: Path, maps: Path, tmp_path: Path) -> None:

@@ -2,23 +2,21 @@
 
 import csv
 import dataclasses
-import io
 import json
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import pytest
+from command_cases import Outcome, outcome, write_discs, write_narrow_run
 from PIL import Image
 
 from menet_jax import bound_command, jacobian, jacobian_command, robustness
 from menet_jax import config as configuration
 from menet_jax.bounds import PAPER_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.checkpoints import Checkpoint, CheckpointStore
-from menet_jax.config import Config, ModelConfig
 from menet_jax.directions import directional_ratios
 from menet_jax.distortions import add_noise, compress_jpeg
 from menet_jax.images import resize_image
@@ -31,25 +29,13 @@ from menet_jax.runs import load_run
 from menet_jax.sensitivity import constant_gradient_statistics, salient_gradient_statistics
 from menet_jax.spectral import power_iteration
 from menet_jax.subjects import subject
-from menet_jax.training import create_state
 
 IMAGES = 4
 CHEAP = ["--max-samples", "8", "--max-iterations", "8", "--draws", "2", "--pictures", "2", "--picture-samples", "2"]
 
 
-class Outcome(NamedTuple):
-    code: int | str | None
-    out: str
-    err: str
-
-
 def command(*arguments: str | Path) -> Outcome:
-    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-        try:
-            code: int | str | None = robustness.main([str(argument) for argument in arguments])
-        except SystemExit as end:  # how tyro refuses what it cannot parse
-            code = end.code
-    return Outcome(code, out.getvalue(), err.getvalue())
+    return outcome(robustness.main, *arguments)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -68,32 +54,12 @@ def few_samples() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images and masks of a disc; one image is black all over."""
-    folder = tmp_path_factory.mktemp("data") / "discs"
-    rng = np.random.default_rng(0)
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir(parents=True)
-    for index in range(IMAGES):
-        height, width = 60 + 5 * index, 70
-        y, x = np.ogrid[:height, :width]
-        disc = (y - 30) ** 2 + (x - 20 - 5 * index) ** 2 < 300
-        image = np.where(disc[..., None], (200, 60, 40), rng.integers(0, 120, (height, width, 3))).astype(np.uint8)
-        Image.fromarray(image * np.uint8(index != 3)).save(folder / "images" / f"{index}.png")
-        Image.fromarray(disc.astype(np.uint8) * 255).save(folder / "masks" / f"{index}.png")
-    return folder
+    return write_discs(tmp_path_factory.mktemp("data") / "discs", IMAGES, black=[3])
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "narrow"
-    folder.mkdir()
-    config = Config(run=folder, steps=2, model=ModelConfig(width=1))
-    configuration.write(config, folder / "config.json")
-    state = create_state(config)
-    variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
-    with CheckpointStore(folder / "checkpoints", config.best_score) as store:
-        record = configuration.to_dict(config)
-        store.save(Checkpoint(2, variables, {}, np.zeros(2), {}, record, {config.best_score: 0.5}))
-    return folder
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow")
 
 
 class Study(NamedTuple):

@@ -5,17 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jax
 import nbformat
-import numpy as np
 import pytest
+from command_cases import write_narrow_run
 from nbclient import NotebookClient
 
-from menet_jax import config as configuration
 from menet_jax import train
-from menet_jax.checkpoints import Checkpoint, CheckpointStore
-from menet_jax.config import Config, ModelConfig
-from menet_jax.training import create_state
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "jacobian_analysis.ipynb"
@@ -28,16 +23,7 @@ def notebook() -> Any:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "narrow"
-    folder.mkdir()
-    config = Config(run=folder, steps=2, model=ModelConfig(width=1))
-    configuration.write(config, folder / "config.json")
-    state = create_state(config)
-    variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
-    with CheckpointStore(folder / "checkpoints", config.best_score) as store:
-        record = configuration.to_dict(config)
-        store.save(Checkpoint(2, variables, {}, np.zeros(2), {}, record, {config.best_score: 0.5}))
-    return folder
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow")
 
 
 def parameters(notebook: Any) -> Any:

@@ -1,18 +1,16 @@
 """Predicting: what the command and the Python API write and return, and what they refuse."""
 
-import io
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
+from command_cases import Outcome, outcome
 from PIL import ExifTags, Image
 
 import menet_jax
@@ -44,20 +42,8 @@ PHOTOS = {
 OTHERS = {".hidden.png", "Thumbs.db", "notes.txt"}
 
 
-class Outcome(NamedTuple):
-    code: int | str | None
-    out: str
-    err: str
-
-
 def command(run: Path, source: Path, dest: Path, *flags: str) -> Outcome:
-    arguments = ["--checkpoint", run, "--source", source, "--dest", dest, "--batch-size", "4", *flags]
-    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-        try:
-            code: int | str | None = main([str(argument) for argument in arguments])
-        except SystemExit as end:  # how tyro refuses what it cannot parse
-            code = end.code
-    return Outcome(code, out.getvalue(), err.getvalue())
+    return outcome(main, "--checkpoint", run, "--source", source, "--dest", dest, "--batch-size", "4", *flags)
 
 
 def random_variables(seed: int) -> dict[str, dict[str, np.ndarray]]:
