@@ -1,12 +1,13 @@
 """PyTorch checkpoints as NumPy arrays, without PyTorch and without running anything in the file.
 
-A checkpoint is a pickle beside raw data, and a pickle is a program that calls what it names. Here it can call five
-things, all of this module: those that put a tensor together, and OrderedDict. Everything else that it names is
+A checkpoint is a pickle beside raw data, and a pickle is a program that calls what it names. Here it can call
+those things that put a tensor together, which are of this module, and OrderedDict. Everything else that it names is
 replaced by an empty class of the same name, never imported: objects of such a class hold their state and do nothing,
 which is enough to find the tensors in a whole pickled network. A function that is called is another matter: the file
 is refused.
 
-Both formats are read: the zip archive of PyTorch 1.6 and later, and the stream before it.
+Both formats are read: the zip archive of PyTorch 1.6 and later, and the stream before it. So are both ways in which
+whole networks keep their parameters: since PyTorch 1.0, and before it as calls of their class.
 """
 
 import io
@@ -59,9 +60,24 @@ HARMLESS = frozenset(
         "numpy.dtype",
         "torch.Size",
         "torch.device",
+        "torch.nn.backends.thnn._get_thnn_function_backend",  # in every module, before PyTorch 1.4
     }
 )
 """Calls that checkpoints contain beside their tensors, of functions that only make values. They are not made either."""
+
+PARAMETERS = frozenset(
+    {
+        "torch._utils._rebuild_parameter",
+        "torch._utils._rebuild_parameter_with_state",
+        "torch.autograd.variable.Variable",
+        "torch.nn.parameter.Parameter",
+    }
+)
+"""What makes a parameter of the tensor that is its first argument."""
+
+NAMES = 100_000
+LONGEST_NAME = 1000
+"""Modules and tensors in a network, at most, and characters in their names: modules that hold one another have any."""
 
 
 class TorchFileError(ValueError):
@@ -90,6 +106,9 @@ class _Tensor:
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+    def __setstate__(self, state: Any) -> None:
+        """Before PyTorch 0.4 a parameter had a state: whether it was trained, and its hooks."""
 
     def array(self) -> np.ndarray:
         """The view, without a copy and read-only."""
@@ -145,7 +164,7 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, file: Binary, storage_of: Callable[[Any, _Storage], _Storage]) -> None:
         """`storage_of(key, as named)` is the storage of a key, the same one each time."""
-        super().__init__(file, encoding="utf-8")
+        super().__init__(file, encoding="utf-8", errors="replace")  # for Python 2's strings, source code among them
         self._storage_of = storage_of
         self._stand_ins: dict[str, type] = {}
 
@@ -155,7 +174,7 @@ class _Unpickler(pickle.Unpickler):
             return OrderedDict
         if full in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
             return lambda storage, offset, shape, strides, *_: _tensor(storage, offset, shape, strides)
-        if full in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
+        if full in PARAMETERS:
             return lambda tensor, *_: tensor
         if module in ("torch", "torch.cuda", "torch.storage") and name.removesuffix("Storage") in DTYPES:
             return name.removesuffix("Storage")  # a string, which the file can do nothing with
@@ -294,24 +313,32 @@ def _state_dict(content: Any) -> dict[str, _Tensor]:
 def _network(value: Any) -> dict[str, _Tensor]:
     """The tensors of a state dict or of a pickled network; empty if it is neither."""
     if isinstance(value, Mapping):
-        tensors = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, _Tensor)}
+        tensors = {name: tensor for name, tensor in value.items() if isinstance(tensor, _Tensor)}
         if tensors and len(tensors) < len(value):
             others = [str(name) for name, tensor in value.items() if not isinstance(tensor, _Tensor)]
             raise TorchFileError(f"among its tensors are things that are none: {', '.join(others)}")
+        if not all(isinstance(name, str) for name in tensors):
+            raise TorchFileError("its tensors have no names")
         return tensors
     if isinstance(value, _StandIn):
-        return dict(_walk(value, "", set()))
+        return dict(_tensors(value))
     return {}
 
 
-def _walk(module: Any, prefix: str, above: set[int]) -> Iterator[tuple[str, _Tensor]]:
-    """Parameters and buffers of a pickled module and of those in it, under the names of its state dict."""
-    state = module.state if isinstance(module, _StandIn) else None
-    if not isinstance(state, Mapping) or id(module) in above:
-        return
-    for kind in ("_parameters", "_buffers"):
-        for name, tensor in (state.get(kind) or {}).items():
+def _tensors(network: _StandIn) -> Iterator[tuple[str, _Tensor]]:
+    """Parameters and buffers of a pickled network, under the names of its state dict and in its order."""
+    waiting: list[tuple[str, Any]] = [("", network)]
+    names = 0
+    while waiting:
+        prefix, module = waiting.pop()
+        state = module.state if isinstance(module, _StandIn) else None
+        if not isinstance(state, Mapping):
+            continue
+        parameters, buffers, modules = (state.get(kind) or {} for kind in ("_parameters", "_buffers", "_modules"))
+        names += len(parameters) + len(buffers) + len(modules)
+        if names > NAMES or len(prefix) > LONGEST_NAME:
+            raise TorchFileError("its modules hold one another, or are more than a network has")
+        for name, tensor in (*parameters.items(), *buffers.items()):
             if isinstance(tensor, _Tensor):
                 yield f"{prefix}{name}", tensor
-    for name, child in (state.get("_modules") or {}).items():
-        yield from _walk(child, f"{prefix}{name}.", above | {id(module)})
+        waiting += [(f"{prefix}{name}.", child) for name, child in reversed(modules.items())]
