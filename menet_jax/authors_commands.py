@@ -1,18 +1,18 @@
 """The authors' weights in, ours out:  python -m menet_jax.authors import|export"""
 
-import dataclasses
 import hashlib
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import tyro
 
-from menet_jax import config as configuration
 from menet_jax.authors import check_values, from_state_dict, to_state_dict
+from menet_jax.config import PAPER, ModelConfig
 from menet_jax.runs import check_new, load_run, warn, write_run
 from menet_jax.weight_files import check_suffix, read_tensors, write_tensors
 
@@ -24,7 +24,8 @@ def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
     """Make a run directory of a network with the authors' tensors, for predict, evaluate and robustness.
 
     The file may be a PyTorch checkpoint (a state dict, a whole network, or a dictionary with either in
-    it), .npz or .safetensors. Nothing in it is executed, and PyTorch is not needed. Exit status: 0; 2 if it cannot be
+    it), .npz or .safetensors. Nothing in it is executed, and PyTorch is not needed. How it was trained is not known
+    of such a network, and so it cannot be trained on with --resume. Exit status: 0; 2 if it cannot be
     used, nothing being written.
 
     Args:
@@ -40,10 +41,10 @@ def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
         width = variables["params"]["stem_conv"]["kernel"].shape[-1]
-        paper = configuration.preset("paper").config
-        config = dataclasses.replace(paper, run=dest, model=dataclasses.replace(paper.model, width=width))
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        write_run(config, variables, origin=f"{file.name}, sha256 {digest}")
+        with file.open("rb") as contents:
+            digest = hashlib.file_digest(contents, "sha256").hexdigest()
+        origin = f"{file.name} (SHA-256 {digest})"
+        write_run(replace(PAPER, run=dest, model=ModelConfig(width), origin=origin), variables)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     kinds = sorted({str(tensor.dtype) for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")})
     converted = "" if kinds == ["float32"] else f", converted from {', '.join(kinds)}"
@@ -74,7 +75,7 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
             unfinished.replace(dest)
         finally:
             unfinished.unlink(missing_ok=True)
-    print(f"{run}, step {trained.step:,}: {len(tensors)} tensors in {dest}")
+    print(f"{run}, {trained.history}: {len(tensors)} tensors in {dest}")
 
 
 @contextmanager

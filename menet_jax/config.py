@@ -6,9 +6,10 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
+import tyro
 
 from menet_jax.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
 
@@ -197,6 +198,8 @@ class Config:
     """Go on with the run in the run directory, with the configuration it was started with."""
     overwrite: bool = False
     """Delete the run in the run directory and start anew."""
+    origin: Annotated[str | None, tyro.conf.Suppress, tyro.conf.Fixed] = None
+    """What a network that was not trained here is from. Only `ELSEWHERE` means something then; no flag sets this."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "save_every", "log_every"):
@@ -220,19 +223,30 @@ RESUMABLE = (
 )  # fmt: skip
 
 
+ELSEWHERE = ("run", "origin", "model")
+"""What is known, and kept, of the configuration of a network that was not trained here."""
+
+
 def to_dict(config: Config) -> dict[str, Any]:
-    """The configuration as JSON-able nested dicts."""
-    result: dict[str, Any] = _CONFIG.dump_python(config, mode="json")
-    return result
+    """The configuration as JSON-able nested dicts; without what is not known."""
+    values: dict[str, Any] = _CONFIG.dump_python(config, mode="json")
+    if config.origin is not None:
+        return {name: values[name] for name in ELSEWHERE}
+    del values["origin"]
+    return values
 
 
 def from_dict(values: dict[str, Any]) -> Config:
     """The inverse of `to_dict`.
 
+    What is not known of a network from elsewhere gets its default. Of that, prediction reads two things, which are as
+    in the authors' code: both maps are trained, and images are 224 wide and high.
+
     Raises:
         ValueError: a field is missing, unknown or has an impossible value; it is named.
     """
-    return _CONFIG.validate_python(values, extra="forbid")
+    unknown = {"steps": PAPER.steps} if "origin" in values else {}
+    return _CONFIG.validate_python(unknown | values, extra="forbid")
 
 
 def read(path: Path) -> Config:

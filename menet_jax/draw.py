@@ -157,7 +157,7 @@ def scales(options: Scales) -> Figure:
     if not run.config.model.multi_scale:
         raise ValueError(f"--run {options.run}: its network has no scale maps, for it was trained without multi_scale")
     [example] = selection.by_stem(_open(options), [options.image])
-    print(f"run      {name}: {folder}, step {run.step}")
+    print(f"run      {name}: {folder}, {run.history}")
     outputs, maps = look_inside(run.config, run.variables, example.image)
     inside = (outputs.features, outputs.scales, maps.probability, maps.metric)
     return scale_maps(example.image, example.mask, *map(np.asarray, inside))
@@ -176,7 +176,7 @@ def worst(options: Worst) -> Figure:
     run, kind = _load(folder, options), _kind(options.probability)
     sources = _open(options)
     total = sum(map(len, sources))
-    print(f"run      {name}: {folder}, step {run.step}{_untrained(run, kind)}")
+    print(f"run      {name}: {folder}, {run.history}{_untrained(run, kind)}")
     predictor = Predictor(run.config, run.variables, jax.local_devices(), min(options.batch_size, total))
     results = list[ImageResult]()
     with workers(options.threads, processes=False) as pool, tqdm(total=total, unit="image", dynamic_ncols=True) as bar:
@@ -278,7 +278,7 @@ def _distort(options: Grid, examples: Sequence[Example]) -> tuple[str, list[np.n
 
 
 def _predict(name: str, run: TrainedRun, images: Sequence[np.ndarray], kind: Kind, options: Grid) -> list[np.ndarray]:
-    print(f"run      {name}: step {run.step}{_untrained(run, kind)}")
+    print(f"run      {name}: {run.history}{_untrained(run, kind)}")
     predictor = Predictor(run.config, run.variables)
     return [quantise(getattr(predictor.maps(image), kind)) for image in tqdm(images, name, unit="image")]
 

@@ -120,7 +120,7 @@ def open_runs(
     for name, folder in folders:
         run = load_run(folder, newest=options.newest, report=report)
         trained_on = ", trained with distortions" if run.config.data.distort else ""
-        runs.append(NamedRun(name, f"{folder}, step {run.step}{trained_on}", run))
+        runs.append(NamedRun(name, f"{folder}, {run.history}{trained_on}", run))
     return runs
 
 

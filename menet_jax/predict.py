@@ -67,7 +67,7 @@ def describe(options: Options, used: Sequence[jax.Device], run: TrainedRun, imag
     weight = run.config.loss.cross_entropy if options.probability else run.config.loss.metric
     lines = [
         f"devices  {len(used)} × {used[0].device_kind} ({used[0].platform})",
-        f"run      {options.checkpoint}, step {run.step:,}, {score}",
+        f"run      {options.checkpoint}, {run.history}, {score}",
         f"images   {images:,} from {options.source}{passed_over}",
         f"maps     {options.kind}{'' if weight else ', which the run did not train: its loss had weight 0'}",
     ]

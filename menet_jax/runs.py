@@ -19,7 +19,6 @@ from menet_jax import config as configuration
 from menet_jax.checkpoints import (
     Checkpoint,
     CheckpointStore,
-    library_versions,
     load_best_variables,
     load_newest_variables,
     saved_steps,
@@ -76,15 +75,14 @@ def check_new(folder: Path) -> None:
         raise ValueError(f"{folder}: is there already, and nothing is overwritten; name another directory")
 
 
-def write_run(config: Config, variables: Mapping[str, Any], origin: str) -> None:
+def write_run(config: Config, variables: Mapping[str, Any]) -> None:
     """Make the run directory `config.run` of a network that was not trained here, whole or not at all.
 
     It can be used like any other, but not resumed: how far its training had come, and with what, is not known.
 
     Args:
-        config: a configuration that fits the variables.
+        config: a configuration that fits the variables, with their `origin`.
         variables: `params` and `batch_stats`.
-        origin: where they are from, kept with them.
 
     Raises:
         ValueError: there is something at that place.
@@ -103,7 +101,6 @@ def write_run(config: Config, variables: Mapping[str, Any], origin: str) -> None
                     rng=jax.random.key_data(jax.random.key(config.seed)),
                     data_position={},
                     config=configuration.to_dict(config),
-                    versions=library_versions() | {"origin": origin},
                 )
             )
         configuration.write(config, made / CONFIG_FILE)
@@ -117,7 +114,7 @@ class TrainedRun:
     """One checkpoint of a run.
 
     Attributes:
-        config: the configuration it was trained with.
+        config: the configuration it was trained with; of a network from elsewhere, what is known of it.
         variables: `params` and `batch_stats`, nested dictionaries of host arrays.
         step: how many steps it was trained.
         score: the name and value of the validation score that tells the best checkpoint; the value is None if
@@ -128,6 +125,13 @@ class TrainedRun:
     variables: Mapping[str, Any]
     step: int
     score: tuple[str, float | None]
+
+    @property
+    def history(self) -> str:
+        """What is known of its training, in a few words for the user."""
+        if self.config.origin is not None:
+            return f"not trained here, but from {self.config.origin}"
+        return f"step {self.step:,}"
 
 
 def load_run(folder: Path, *, newest: bool = False, report: Callable[[str], None]) -> TrainedRun:

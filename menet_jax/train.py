@@ -57,6 +57,11 @@ def parse(arguments: Sequence[str]) -> Config:
     if not (config.run / CONFIG_FILE).exists():
         raise ValueError(f"--resume: there is no run in {config.run}; name one with --run")
     saved = configuration.read(config.run / CONFIG_FILE)
+    if saved.origin is not None:
+        raise ValueError(
+            f"--resume: the network in {config.run} was not trained here, but is from {saved.origin}; with what it was "
+            "trained, and how far, is not known. Train a new one without --resume, with another --run"
+        )
     config = read(dataclasses.replace(saved, run=config.run, resume=True, overwrite=False))
     configuration.check_resumable(saved, config)
     return config

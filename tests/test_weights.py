@@ -1,5 +1,6 @@
 """The authors' weights through files, into runs and out, to the bit; and files that cannot be used."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -17,10 +18,10 @@ import pytest
 from flax.traverse_util import flatten_dict
 from PIL import Image
 
-from menet_jax import authors_commands, evaluate, predict
+from menet_jax import authors_commands, evaluate, predict, train
 from menet_jax.authors import from_state_dict
 from menet_jax.authors_commands import export_weights, import_weights
-from menet_jax.config import Config, ModelConfig
+from menet_jax.config import Config, LossConfig, ModelConfig
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
 from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
@@ -28,7 +29,7 @@ from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.model import MENet, Outputs
-from menet_jax.runs import load_run, write_run
+from menet_jax.runs import CONFIG_FILE, load_run, write_run
 from menet_jax.sources import NAMED
 from menet_jax.weight_files import WRITTEN, read_tensors, write_tensors
 
@@ -89,7 +90,6 @@ def test_a_network_comes_back_to_the_bit(suffix: str, run: Path, tensors: StateD
     """From a file to a run, and from the run to a file."""
     loaded = load_run(run, report=quiet)
     assert bits(flatten_dict(dict(loaded.variables))) == bits(flatten_dict(from_state_dict(tensors)))
-    assert (loaded.config.model.width, loaded.step) == (1, 0)
     export_weights(run, tmp_path / f"out{suffix}")
     assert bits(read_tensors(tmp_path / f"out{suffix}")) == bits(tensors)
     assert [path.name for path in tmp_path.iterdir()] == [f"out{suffix}"]
@@ -101,11 +101,28 @@ def test_a_trained_run_comes_back_to_the_bit(tmp_path: Path) -> None:
     shapes = jax.eval_shape(MENet(2).init, jax.random.key(0), jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32))
     generator = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: np.abs(generator.standard_normal(leaf.shape, np.float32)), shapes)
-    write_run(Config(run=tmp_path / "run", steps=1, model=ModelConfig(width=2)), variables, "drawn")
+    write_run(Config(run=tmp_path / "run", steps=1, model=ModelConfig(width=2), origin="a draw"), variables)
     export_weights(tmp_path / "run", tmp_path / "run.pt")
     import_weights(tmp_path / "run.pt", tmp_path / "back")
     back = load_run(tmp_path / "back", report=quiet)
     assert bits(flatten_dict(dict(back.variables))) == bits(flatten_dict(dict(variables)))
+
+
+def test_no_more_is_claimed_than_is_known(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not with what the network was trained, nor how far; and so it cannot be trained on."""
+    digest = hashlib.sha256((run.parents[1] / "authors.pt").read_bytes()).hexdigest()
+    kept = json.loads((run / CONFIG_FILE).read_text())
+    assert kept == {
+        "run": str(run),
+        "origin": f"authors.pt (SHA-256 {digest})",
+        "model": {"width": 1, "multi_scale": True, "precision": "float32"},
+    }
+    loaded = load_run(run, report=quiet)
+    assert (loaded.config.model.width, loaded.history) == (1, f"not trained here, but from {kept['origin']}")
+    assert (loaded.config.loss, loaded.config.data.size, loaded.score[1]) == (LossConfig(), 224, None)
+    assert train.main(["--run", str(run), "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{run} was not trained here, but is from authors.pt" in error
 
 
 def test_golden_outputs_through_a_file(golden: StateDict, run: Path) -> None:
