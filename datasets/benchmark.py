@@ -155,6 +155,14 @@ class Benchmark(pairs.PairsBuilder):
         """
         return archives.walk(*self._place())
 
+    def image_files(self) -> list[Entry]:
+        """The images, whether or not there are masks for them.
+
+        Raises:
+            FileNotFoundError, archives.BadArchiveError: as `find` does.
+        """
+        return self._select(self.entries())[0]
+
     def find(self) -> Found:
         """Find the images and masks, compare their number with the published one, and split them.
 

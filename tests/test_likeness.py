@@ -94,6 +94,20 @@ def test_a_broken_msra1k_stops_msra10k(tmp_path: Path) -> None:
     assert "1 of MSRA1K's pictures were not found" in builder.splitting
 
 
+def test_msra1k_without_masks_is_kept_out_too(tmp_path: Path) -> None:
+    """Of two pictures there is no mask that can be used: they cannot be tested on, nor be trained on."""
+    small.write(tmp_path / "manual", inside("msra10k", small.msra10k(range(40))))
+    theirs = range(0, 40, 5)
+    small.write(tmp_path / "manual" / "msra1k", small.msra1k(theirs))
+    masks = sorted((tmp_path / "manual" / "msra1k").rglob("*.bmp"))
+    masks[2].write_bytes(b"BM")
+    masks[5].unlink()
+    builder = make(tmp_path, msra10k_config(config(test=8)), skip_bad=True)
+    builder.prepare()
+    assert numbers(builder)["test"] == set(theirs)
+    assert "8 images that show pictures of MSRA1K (8 of its 8)" in builder.splitting
+
+
 def distance(a: np.ndarray, b: np.ndarray) -> float:
     """As the formula says, in float64."""
     a, b = a.astype(np.float64), b.astype(np.float64)

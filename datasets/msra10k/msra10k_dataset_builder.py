@@ -1,6 +1,6 @@
 """TFDS builder of MSRA10K, without MSRA1K's images in its training split where these are known."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +10,11 @@ from etils import epath
 from tqdm import tqdm
 
 from menet_jax import images, likeness
+from menet_jax.datasets import pairs
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
-from menet_jax.datasets.pairs import CHECK_THREADS, Pair
+from menet_jax.datasets.pairs import CHECK_THREADS, File, Pair
 from menet_jax.datasets.splits import split_by_rank
 
 SIZES = {"test": 1000, "validation": 500, "train": 8500}
@@ -92,10 +93,13 @@ class Msra10k(Benchmark):
                 f"{splitting}; MSRA1K is not at hand, so its images may be among the training images: "
                 f"put it into {self.manual_dir / 'msra1k'} to keep them out"
             )
-        theirs = [pair for split in msra1k.find_usable().splits.values() for pair in split]
-        found = same_pictures(matched, theirs)
-        same = {pair.stem for pair, _ in found}
-        recognised = {pair.stem for _, pair in found}
+        msra1k.find_usable()  # stops here at what is wrong with it, unless that is to be skipped
+        # An image whose mask cannot be used must stay out of training as well.
+        theirs = thumbnails(msra1k.image_files(), "Looking for MSRA1K in MSRA10K, 1 of 2")
+        ours = thumbnails([pair.image for pair in matched], "Looking for MSRA1K in MSRA10K, 2 of 2")
+        found = likeness.same_pictures(stack(ours), stack(theirs))
+        same = {pairs.stem(list(ours)[i]) for i, _ in found}
+        recognised = {j for _, j in found}
         splits = gather(matched, split_by_rank(stems, self.sizes, first=same))
         unknown = sum(msra1k.sizes.values()) - len(recognised)
         leak = f"; {unknown:,} of MSRA1K's pictures were not found, and may be among the training images"
@@ -106,25 +110,20 @@ class Msra10k(Benchmark):
         )
 
 
-def same_pictures(first: Sequence[Pair], second: Sequence[Pair]) -> list[tuple[Pair, Pair]]:
-    """The pairs of both whose images show the same picture; images that cannot be read are like none."""
-    ours, theirs = (
-        thumbnails(pairs, f"Looking for MSRA1K in MSRA10K, {part} of 2")
-        for part, pairs in enumerate((first, second), 1)
-    )
-    close = likeness.same_pictures(np.stack(list(ours.values())), np.stack(list(theirs.values())))
-    return [(list(ours)[i], list(theirs)[j]) for i, j in close]
-
-
-def thumbnails(pairs: Sequence[Pair], description: str) -> dict[Pair, likeness.Thumbnail]:
+def thumbnails(files: Sequence[File], description: str) -> dict[File, likeness.Thumbnail]:
     """Thumbnails of the images that can be read, in threads and with a progress bar."""
 
-    def make(pair: Pair) -> likeness.Thumbnail | None:
+    def make(file: File) -> likeness.Thumbnail | None:
         try:
-            return likeness.thumbnail(images.read_image(pair.image.read_bytes(), str(pair.image)))
+            return likeness.thumbnail(images.read_image(file.read_bytes(), str(file)))
         except (images.UnreadableImageError, OSError):  # the check of all pairs reports it
             return None
 
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
-        made = list(tqdm(pool.map(make, pairs), total=len(pairs), desc=description, unit=" images", leave=False))
-    return {pair: small for pair, small in zip(pairs, made, strict=True) if small is not None}
+        made = list(tqdm(pool.map(make, files), total=len(files), desc=description, unit=" images", leave=False))
+    return {file: small for file, small in zip(files, made, strict=True) if small is not None}
+
+
+def stack(small: Mapping[File, likeness.Thumbnail]) -> likeness.Thumbnails:
+    """Thumbnails in one array, which may be empty."""
+    return np.array(list(small.values()), np.uint8).reshape(-1, likeness.SIDE, likeness.SIDE, 3)
