@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from menet_jax import images
 from menet_jax.datasets import preparing
+from menet_jax.messages import counted, printable
 
 CHECK_THREADS = 4
 
@@ -50,7 +51,7 @@ class Irregularity(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.reason}"
+        return printable(f"{self.file}: {self.reason}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class IrregularFilesError(ValueError):
     def __init__(self, where: str, irregularities: Sequence[Irregularity]) -> None:
         listed = "\n".join(f"  {each}" for each in irregularities)
         super().__init__(
-            f"{len(irregularities)} irregular files in {where}:\n{listed}\n"
+            f"{counted(len(irregularities), 'irregular file')} in {where}:\n{listed}\n"
             "Mend or remove them, or go on without them: --skip-bad, in training --data.skip-bad."
         )
         self.irregularities = tuple(irregularities)

@@ -1,6 +1,5 @@
 """What the commands `robustness jacobian` and `bound` have in common: what they open, keep and say."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
@@ -11,14 +10,11 @@ from tqdm import tqdm
 from menet_jax.arguments import named, refuse_doubles
 from menet_jax.inputs import Dataset, InputOptions, NamedRun, check_dest, open_datasets, open_runs
 from menet_jax.ledger import Ledger
-from menet_jax.runs import warn
+from menet_jax.messages import complain, warn
 from menet_jax.subjects import RULE, Place, ReadingName, Subject, choose, subject
 
 LEDGER = "images.jsonl"
 """In --dest: what was measured of each image, as it came."""
-
-LISTED = 20
-"""Images named at most of those that something is wrong with."""
 
 
 class Subjects(NamedTuple):
@@ -63,9 +59,7 @@ def opened_lines(
 def say_failures(failures: Sequence[str], of: str = "images") -> int:
     """Print what failed; the exit status."""
     if failures:
-        print(f"error: {len(failures):,} {of} could not be measured:", file=sys.stderr)
-        more = [f"  and {len(failures) - LISTED} more"] * (len(failures) > LISTED)
-        print(*(f"  {failure}" for failure in failures[:LISTED]), *more, sep="\n", file=sys.stderr)
+        complain(f"{len(failures):,} {of} could not be measured:", failures)
     return 1 if failures else 0
 
 

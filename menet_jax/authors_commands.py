@@ -13,7 +13,8 @@ import tyro
 
 from menet_jax.authors import check_values, from_state_dict, to_state_dict
 from menet_jax.config import PAPER, ModelConfig
-from menet_jax.runs import check_new, load_run, warn, write_run
+from menet_jax.messages import complain, printable, warn
+from menet_jax.runs import check_new, load_run, write_run
 from menet_jax.weight_files import check_suffix, read_tensors, write_tensors
 
 LISTED = 12
@@ -83,9 +84,9 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        lines = str(error).splitlines()
-        more = [f"  … and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-        print("error: " + "\n".join(lines[:LISTED] + more), file=sys.stderr)
+        heading, *lines = str(error).splitlines()
+        more = [f"… and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+        complain(printable(heading), [line.strip() for line in lines[:LISTED]] + more)
         sys.exit(2)
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from menet_jax.images import Rgb, UnreadableImageError, read_image, resize_image
+from menet_jax.messages import listed
 from menet_jax.parallel import ahead
 from menet_jax.pictures import TINT
 from menet_jax.prediction import Predictor, full_size
@@ -112,11 +113,6 @@ def tinted(image: Rgb, saliency: UInt8[np.ndarray, "h w"]) -> Rgb:
     """The image turned red where it is salient: half red at 255, unchanged at 0."""
     share = saliency[..., None].astype(np.float32) / 510
     return np.rint(image * (1 - share) + TINT * share).astype(np.uint8)
-
-
-def listed(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 @dataclass(frozen=True)

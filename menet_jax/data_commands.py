@@ -9,6 +9,7 @@ import tyro
 from menet_jax import pictures, sheets, surveys
 from menet_jax.data import training_batches
 from menet_jax.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
+from menet_jax.messages import counted
 from menet_jax.sources import Places, find_builder, open_split
 
 
@@ -65,7 +66,7 @@ def check(
 
     Reports counts against the published ones, sizes, mask values, shares of salient pixels, files that cannot be used
     or have no counterpart, and pictures that are there twice, within and between the datasets. Exit status: 0; 1 if
-    something is wrong; 2 for bad input.
+    something is wrong; 2 if a dataset is not there, or cannot be read at all, the others being checked all the same.
 
     Args:
         specs: dataset names or folders.
@@ -79,13 +80,18 @@ def check(
         # Nothing is prepared from what is passed over here: it is reported instead.
         places = Places(cache, manual_dir, skip_bad=True)
         builders = {spec: find_builder(spec, places) for spec in specs}
-        found = []
+        found: list[surveys.Survey] = []
+        absent: list[str] = []
         for spec, builder in builders.items():
-            found.append(surveys.survey(spec, builder))
-            print(*surveys.describe(found[-1]), sep="\n")
+            try:
+                found.append(surveys.survey(spec, builder))
+                print(*surveys.describe(found[-1]), sep="\n")
+            except (OSError, ValueError) as error:
+                absent.append(spec)
+                print(f"error: {error}", file=sys.stderr)
         twins = surveys.twins(found)
-        print(*(surveys.describe_twins(twins) if twins else ["no picture is there twice"]), sep="\n")
         if any(each.facts for each in found):
+            print(*(surveys.describe_twins(twins) if twins else ["no picture is there twice"]), sep="\n")
             sheets.contact_sheet(found, twins, dest)
             print(f"contact sheet: {dest}")
     except (OSError, ValueError) as error:
@@ -93,8 +99,13 @@ def check(
         sys.exit(2)
     wrong = sum(len(each.irregularities) for each in found) + sum(each.is_wrong for each in twins)
     if wrong:
-        print(f"error: {wrong:,} things are wrong in {', '.join(builders)}", file=sys.stderr)
-        sys.exit(1)
+        verb = "is" if wrong == 1 else "are"
+        where = ", ".join(each.name for each in found)
+        print(f"error: {counted(wrong, 'thing')} {verb} wrong in {where}", file=sys.stderr)
+    if absent:
+        print(f"error: nothing is known of {', '.join(absent)}", file=sys.stderr)
+    if wrong or absent:
+        sys.exit(2 if absent else 1)
 
 
 def main() -> None:

@@ -25,12 +25,9 @@ from menet_jax.inputs import (
     open_runs,
     published_notes,
 )
+from menet_jax.messages import complain, counted, warn
 from menet_jax.parallel import workers
 from menet_jax.prediction import Predictor
-from menet_jax.runs import warn
-
-LISTED = 20
-"""Images named at most that could not be scored."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +138,7 @@ def run(options: Distortion) -> int:
     if work.saved:
         print(f"saved {len(work.saved)} folders of images and masks in {options.save_images}")
     if problems:
-        print(f"error: {len(problems):,} images could not be read or distorted:", file=sys.stderr)
-        print(*(f"  {problem}" for problem in problems[:LISTED]), sep="\n", file=sys.stderr)
+        complain(f"{counted(len(problems), 'image')} could not be read or distorted:", problems)
     return 1 if problems else 0
 
 

@@ -24,11 +24,12 @@ from menet_jax.batch_prediction import Kind
 from menet_jax.distortions import add_noise, compress_jpeg
 from menet_jax.evaluation import ImageResult, open_sources, score_run
 from menet_jax.map_folders import by_stem, read_map
+from menet_jax.messages import warn
 from menet_jax.metrics import quantise
 from menet_jax.parallel import CORES, workers
 from menet_jax.plots import comparison, failures, save, scale_maps
 from menet_jax.prediction import Predictor, look_inside
-from menet_jax.runs import TrainedRun, load_run, warn
+from menet_jax.runs import TrainedRun, load_run
 from menet_jax.sources import Example, Source
 
 ROWS = 5

@@ -30,9 +30,9 @@ from menet_jax.inputs import (
 )
 from menet_jax.map_folders import Match, match
 from menet_jax.measures import pysodmetrics
+from menet_jax.messages import listed, warn
 from menet_jax.parallel import workers
 from menet_jax.prediction import Predictor
-from menet_jax.runs import warn
 from menet_jax.training import Maps
 
 MASK_FOLDERS = frozenset(("gt", "mask", "masks"))
@@ -43,9 +43,6 @@ PROCESSES_FROM = 3000
 
 PROCESSES_FROM_WITH_MEASURES = 200
 """The same with the measures of PySODMetrics, which take far longer."""
-
-LISTED = 20
-"""Names printed at most of each kind; the report has all."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +129,11 @@ def evaluate(options: Options, work: Work, used: Sequence[jax.Device]) -> list[R
 def irregularities(result: Result) -> tuple[list[str], list[str]]:
     """What left images of a result without score, and what else is to be known of its files, a line each."""
     where = f"{result.method} ({result.source})"
-    errors = [f"{where}: no map of {_some(result.missing)}"] if result.missing else []
-    errors += [f"{where}: cannot be read: {_some(result.unreadable, '; ')}"] if result.unreadable else []
-    notes = [f"{where}: of no mask: {_some(result.extra)}"] if result.extra else []
-    notes += [f"{where}: resized to its mask: {_some(result.resized)}"] if result.resized else []
-    notes += [f"masks of {result.dataset}: not images: {_some(result.no_masks)}"] if result.no_masks else []
+    errors = [f"{where}: no map of {listed(result.missing)}"] if result.missing else []
+    errors += [f"{where}: cannot be read: {listed(result.unreadable, '; ')}"] if result.unreadable else []
+    notes = [f"{where}: of no mask: {listed(result.extra)}"] if result.extra else []
+    notes += [f"{where}: resized to its mask: {listed(result.resized)}"] if result.resized else []
+    notes += [f"masks of {result.dataset}: not images: {listed(result.no_masks)}"] if result.no_masks else []
     return errors, notes
 
 
@@ -234,11 +231,6 @@ def _check_flags(options: Options) -> None:
         raise ValueError("--run and --data belong together: runs are scored on datasets")
     if bool(options.maps) != (options.masks is not None):
         raise ValueError("--maps and --masks belong together: maps are scored against a folder of masks")
-
-
-def _some(names: Sequence[str], separator: str = ", ") -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return separator.join(names[:LISTED]) + more
 
 
 if __name__ == "__main__":

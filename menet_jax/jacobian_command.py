@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from menet_jax import devices, jacobian_reports, reports
-from menet_jax.analysis_inputs import LISTED, open_subjects, opened_lines, progress, say_failures, say_reused
+from menet_jax.analysis_inputs import open_subjects, opened_lines, progress, say_failures, say_reused
 from menet_jax.images import UnreadableImageError, resize_image
 from menet_jax.inputs import (
     Dataset,
@@ -30,6 +30,7 @@ from menet_jax.jacobian_study import (
     to_json,
 )
 from menet_jax.ledger import Ledger, kept_arrays
+from menet_jax.messages import listed
 from menet_jax.plots import SensitivityRow, save, sensitivity_maps
 from menet_jax.sources import Example
 from menet_jax.subjects import Place, ReadingName, Subject
@@ -218,8 +219,7 @@ def _say_what_did_not_converge(analyses: Sequence[Analysis]) -> None:
         if not image.converged
     ]
     if missed:
-        more = f" and {len(missed) - LISTED} more" if len(missed) > LISTED else ""
-        print(f"note: not converged, raise --max-iterations or --max-samples: {'; '.join(missed[:LISTED])}{more}")
+        print(f"note: not converged, raise --max-iterations or --max-samples: {listed(missed, '; ')}")
     if any(len(analysis.images) == 1 for analysis in analyses):
         print("note: a dataset of one image has no standard error")
 

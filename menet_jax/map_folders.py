@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from menet_jax.batch_prediction import IMAGE_SUFFIXES, listed
+from menet_jax.batch_prediction import IMAGE_SUFFIXES
 from menet_jax.images import UnreadableImageError, read_image
+from menet_jax.messages import listed
 
 
 @dataclass(frozen=True)

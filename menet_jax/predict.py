@@ -13,10 +13,11 @@ import tyro
 from tqdm import tqdm
 
 from menet_jax import devices
-from menet_jax.batch_prediction import Job, Kind, listed, plan, predict_files
+from menet_jax.batch_prediction import Job, Kind, plan, predict_files
 from menet_jax.images import UnreadableImageError
+from menet_jax.messages import complain, listed, warn
 from menet_jax.prediction import Predictor
-from menet_jax.runs import TrainedRun, load_run, warn
+from menet_jax.runs import TrainedRun, load_run
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,7 @@ def predict(options: Options, jobs: Sequence[Job], predictor: Predictor) -> list
         f"{'after the first batch' if rest > 0 else 'with compilation'}"
     )
     if problems:
-        print(f"error: {len(problems):,} of {len(jobs):,} images could not be read:", file=sys.stderr)
-        print(*(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
+        complain(f"{len(problems):,} of {len(jobs):,} images could not be read:", list(map(str, problems)))
     return problems
 
 

@@ -19,9 +19,10 @@ from PIL import Image, ImageOps
 
 from menet_jax.config import Config
 from menet_jax.images import Rgb, read_image, resize_image, resize_map
+from menet_jax.messages import warn
 from menet_jax.metrics import quantise
 from menet_jax.model import Outputs
-from menet_jax.runs import load_run, warn
+from menet_jax.runs import load_run
 from menet_jax.training import DEVICES, Maps, background_region, map_over_devices, network, outputs_and_maps
 
 

@@ -5,7 +5,6 @@ A run directory holds `config.json`, `checkpoints/`, `logs/` and `samples/`.
 
 import dataclasses
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +26,6 @@ from menet_jax.config import Config
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
-
-
-def warn(message: str) -> None:
-    """Say something that does not end the work."""
-    print(f"warning: {message}", file=sys.stderr)
 
 
 def check_run(config: Config) -> None:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from menet_jax import likeness
 from menet_jax.datasets import pairs, preparing
 from menet_jax.datasets.pairs import Irregularity, Pair, PairsBuilder
+from menet_jax.messages import counted, listed
 from menet_jax.sources import encoded
 
 TEST = "test"
@@ -185,7 +186,7 @@ def describe(found: Survey) -> Iterator[str]:
         for extreme, what in ((0.0, "nothing is"), (1.0, "everything is")):
             names = [each.pair.image.name for each in found.facts if each.salient == extreme]
             if names:
-                yield f"  note     {what} salient in {_some(names)}"
+                yield f"  note     {what} salient in {listed(names)}"
     for each in found.irregularities:
         yield f"  wrong    {each}"
 
@@ -205,14 +206,9 @@ def describe_twins(found: Sequence[Twins]) -> Iterator[str]:
             for each in members
         ]
         yield (
-            f"{'note' if fine else 'wrong'}: {len(members):,} pictures twice in {places}{leak}; "
-            f"{exact:,} of them equal to the pixel (=), others nearly (~): {_some(names)}"
+            f"{'note' if fine else 'wrong'}: {counted(len(members), 'picture')} twice in {places}{leak}; "
+            f"{exact:,} of them equal to the pixel (=), others nearly (~): {listed(names)}"
         )
-
-
-def _some(names: Sequence[str], listed: int = 10) -> str:
-    more = f", and {len(names) - listed:,} more" if len(names) > listed else ""
-    return ", ".join(names[:listed]) + more
 
 
 def _stored_pairs(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[Pair]:

@@ -1,5 +1,6 @@
 """`data check`: what is wrong in datasets is found, named, and told from what is not."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,11 +115,11 @@ def test_pictures_that_are_there_twice(tmp_path: Path, run_check: Check) -> None
     small.write(photos, {"train.txt": b"10\n11\n12\n13\n20\n22\n", "test.txt": b"21\n"})
     status, out, err = run_check("sod", str(photos))
     assert status == 1
-    assert f"wrong: 1 pictures twice in {photos} (train); 1 of them equal" in out
+    assert f"wrong: 1 picture twice in {photos} (train); 1 of them equal" in out
     assert "13.jpg = 20.jpg" in out
-    assert f"wrong: 1 pictures twice in {photos} (train) and {photos} (test), a leak" in out
+    assert f"wrong: 1 picture twice in {photos} (train) and {photos} (test), a leak" in out
     assert "12.jpg ~ 21.jpg" in out
-    assert f"wrong: 1 pictures twice in sod (test) and {photos} (train), a leak" in out
+    assert f"wrong: 1 picture twice in sod (test) and {photos} (train), a leak" in out
     assert "3.jpg ~ 22.jpg" in out
     assert "error: 3 things are wrong" in err
 
@@ -130,6 +131,22 @@ def test_what_is_not_there(tmp_path: Path, run_check: Check) -> None:
     status, _, err = run_check("nowhere")
     assert status == 2 and "neither a dataset nor a folder" in err
     assert not (tmp_path / "new").exists()
+    small.write(tmp_path / "manual" / "sod", small.sod(range(6)))
+    (tmp_path / "manual" / "hku_is.zip").write_bytes(b"PK")
+    status, out, err = run_check("ecssd", "sod", "hku_is")
+    assert status == 2 and "sod: 6 images" in out and (tmp_path / "new" / "sheet.png").exists()
+    assert "Download images.zip" in err and "hku_is.zip: not a whole zip archive" in err
+    assert err.splitlines()[-1] == "error: nothing is known of ecssd, hku_is"
+
+
+def test_names_cannot_command_a_terminal(tmp_path: Path, run_check: Check) -> None:
+    """A name may hold what clears the screen, or bytes that are no text."""
+    small.write(tmp_path / "manual" / "sod", small.sod(range(6)))
+    small.write(tmp_path / "manual" / "sod", {"masks/\x1b[2J.png": small.one_bit_mask(9)})
+    (tmp_path / "manual" / "sod" / "masks" / os.fsdecode(b"\xff.png")).write_bytes(small.one_bit_mask(8))
+    status, out, _ = run_check("sod")
+    assert status == 1
+    assert r"masks/\x1b[2J.png: mask without an image" in out and r"masks/\udcff.png: mask without an image" in out
 
 
 def test_a_dataset_that_is_not_downloaded(tmp_path: Path) -> None:

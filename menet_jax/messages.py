@@ -1,0 +1,33 @@
+"""What commands say to people, in words that all of them use alike."""
+
+import sys
+from collections.abc import Sequence
+
+LISTED = 20
+"""Names in one line, at most."""
+
+
+def warn(message: str) -> None:
+    """Say something that does not end the work."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def complain(heading: str, lines: Sequence[str]) -> None:
+    """Say what is wrong: a heading, and all that it is about."""
+    print(f"error: {heading}", *(f"  {printable(line)}" for line in lines), sep="\n", file=sys.stderr)
+
+
+def listed(names: Sequence[str], separator: str = ", ") -> str:
+    """The first of what may be many names, printable, and how many more there are."""
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return separator.join(map(printable, names[:LISTED])) + more
+
+
+def printable(text: str) -> str:
+    """The text, with escapes in the place of what a terminal cannot show or would obey: names of files hold both."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 picture`, `2 pictures`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
