@@ -157,6 +157,8 @@ def _in_tar(path: Path, below: PurePosixPath) -> Iterator[Entry]:
                     if total > LARGEST:
                         raise BadArchiveError(f"{path}: would unpack to more than {LARGEST:,} bytes; unpack it by hand")
                     members.append((PurePosixPath(member.name), file.read()))
+            while archive.fileobj and archive.fileobj.read(2**20):
+                pass  # a compressed archive has its checksum at its very end
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise BadArchiveError(f"{path}: not a whole tar archive ({error}); download it again") from error
     for name, data in members:

@@ -313,9 +313,11 @@ def test_damaged_archives(tmp_path: Path) -> None:
     small.write(tmp_path / "flipped" / "manual", whole | {"DUT-OMRON-image.zip": bytes(data)})
     assert "im003.jpg: cannot be unpacked: Bad CRC-32" in complaint(make(DutOmron, tmp_path / "flipped"))
     images_tgz = small.sod(NUMBERS)["BSDS300-images.tgz"]
-    small.write(tmp_path / "tar" / "manual", {"BSDS300-images.tgz": images_tgz[:2000]})
-    with pytest.raises(BadArchiveError, match=r"BSDS300-images\.tgz: not a whole tar archive"):
-        make(Sod, tmp_path / "tar").prepare()
+    changed = images_tgz[:-8] + bytes(byte ^ 1 for byte in images_tgz[-8:-4]) + images_tgz[-4:]  # its checksum
+    for damaged in (images_tgz[:2000], b"not a tar archive", b"\x1f\x8b" + bytes(100), changed):
+        small.write(tmp_path / "tar" / "manual", {"BSDS300-images.tgz": damaged})
+        with pytest.raises(BadArchiveError, match=r"BSDS300-images\.tgz: not a whole tar archive"):
+            make(Sod, tmp_path / "tar").prepare()
 
 
 def test_archives_that_unpack_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
