@@ -63,6 +63,13 @@ def say_failures(failures: Sequence[str], of: str = "images") -> int:
     return 1 if failures else 0
 
 
+def kept(ledger: Ledger) -> str:
+    """What an interrupted command leaves."""
+    if ledger.path is None:
+        return "nothing was kept, for there is no --dest"
+    return f"what was measured is in {ledger.path}: go on with the same flags"
+
+
 def say_reused(ledger: Ledger, before: int, reused: int, of: int) -> None:
     """Print what an earlier start has left: how many results there were before, and how many of them are of use."""
     if ledger.damaged:

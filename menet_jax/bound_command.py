@@ -1,7 +1,5 @@
 """The command `python -m menet_jax.robustness bound`: its flags, and what it says and does."""
 
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,8 +9,9 @@ import jax
 import numpy as np
 
 from menet_jax import devices, reports
-from menet_jax.analysis_inputs import Subjects, open_subjects, opened_lines, progress, say_failures, say_reused
+from menet_jax.analysis_inputs import Subjects, kept, open_subjects, opened_lines, progress, say_failures, say_reused
 from menet_jax.bounds import PAPER_SOFTMAX, TIGHT_SOFTMAX, BoundNorms, bound_norms
+from menet_jax.commands import run_command
 from menet_jax.images import UnreadableImageError, resize_image
 from menet_jax.inputs import (
     Dataset,
@@ -21,6 +20,7 @@ from menet_jax.inputs import (
 )
 from menet_jax.jacobian_reports import UNITS, Table, csv_text, results_json
 from menet_jax.ledger import Determinants, Ledger
+from menet_jax.messages import listed
 from menet_jax.spectral import lanczos
 from menet_jax.subjects import Place, Subject, image_determinants, random_key
 from menet_jax.tables import Record, Score
@@ -99,31 +99,25 @@ def describe(options: Bound, work: Subjects, used: Sequence[jax.Device]) -> str:
 
 def run(options: Bound) -> int:
     """Do what the command line asks for; the exit status, see `Bound`."""
-    try:
-        used = devices.select(options.device)
-        devices.enable_compilation_cache()
-        work = prepare(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(
+        lambda: (devices.start(options.device), prepare(options)),
+        lambda opened: do(options, *opened),
+        lambda opened: kept(opened[1].ledger),
+    )
+
+
+def do(options: Bound, used: Sequence[jax.Device], work: Subjects) -> int:
+    """Bound, measure and report; the exit status."""
     print(describe(options, work, used))
-    try:
-        outcomes, failures = find(options, work)
-        table = bounds_table(outcomes, options.reading)
-        print(f"\n{table.text()}")
-        missed = [image.image for outcome in outcomes for image in outcome.images if not image.converged]
-        if missed:
-            print(f"note: measured norms that have not converged, raise --max-iterations: {', '.join(missed)}")
-        if options.dest:
-            written = _write(options, outcomes, table, failures, options.dest)
-            print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        kept = f"what was found is in {work.ledger.path}: go on with the same flags" if options.dest else ""
-        print(f"stopped; {kept or 'nothing was kept, for there is no --dest'}", file=sys.stderr)
-        return 128 + signal.SIGINT
+    outcomes, failures = find(options, work)
+    table = bounds_table(outcomes, options.reading)
+    print(f"\n{table.text()}")
+    missed = [image.image for outcome in outcomes for image in outcome.images if not image.converged]
+    if missed:
+        print(f"note: measured norms that have not converged, raise --max-iterations: {listed(missed)}")
+    if options.dest:
+        written = _write(options, outcomes, table, failures, options.dest)
+        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return say_failures(failures, "images or networks")
 
 

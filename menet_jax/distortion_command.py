@@ -1,7 +1,5 @@
 """The command `python -m menet_jax.robustness distortion`: its flags, and what it says and does."""
 
-import signal
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from tqdm import tqdm
 
 from menet_jax import devices, distortion_reports, tables
 from menet_jax.arguments import named, refuse_doubles
+from menet_jax.commands import run_command
 from menet_jax.distortion_study import Condition, Conditions, Outcome, conditions, folders, study
 from menet_jax.distortions import QUALITIES, QUALITY_RANGE, SIGMA_RANGE, SIGMAS
 from menet_jax.inputs import (
@@ -113,28 +112,21 @@ def describe(options: Distortion, work: Work, used: Sequence[jax.Device]) -> str
 
 def run(options: Distortion) -> int:
     """Do what the command line asks for; the exit status, see `Distortion`."""
-    try:
-        used = devices.select(options.device) if options.run else []
-        devices.enable_compilation_cache()
-        work = prepare(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped before anything was computed", file=sys.stderr)
-        return 128 + signal.SIGINT
+
+    whole = f"; the images in {options.save_images} are whole, but not all" if options.save_images else ""
+    return run_command(
+        lambda: (devices.start(options.device) if options.run else [], prepare(options)),
+        lambda opened: do(options, *opened),
+        lambda _: f"no results were written{whole}",
+    )
+
+
+def do(options: Distortion, used: Sequence[jax.Device], work: Work) -> int:
+    """Score, save and report; the exit status."""
     print(describe(options, work, used))
-    try:
-        outcomes, problems = _study(options, work, used)
-        if outcomes:
-            _report(options, work, outcomes)
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        whole = f"; the images in {options.save_images} are whole, but not all" if work.saved else ""
-        print(f"stopped; no results were written{whole}", file=sys.stderr)
-        return 128 + signal.SIGINT
+    outcomes, problems = _study(options, work, used)
+    if outcomes:
+        _report(options, work, outcomes)
     if work.saved:
         print(f"saved {len(work.saved)} folders of images and masks in {options.save_images}")
     if problems:

@@ -209,8 +209,7 @@ def main(arguments: Sequence[str]) -> int:
         refuse_repeats(arguments, Grid, Scales, Worst)
         options = tyro.cli(Grid | Scales | Worst, args=arguments, prog="python -m menet_jax.draw")
         _check_dest(options)
-        used = devices.select(options.device)
-        devices.enable_compilation_cache()
+        used = devices.start(options.device)
         print(f"devices  {len(used)} × {used[0].device_kind} ({used[0].platform})")
         match options:
             case Grid():

@@ -3,7 +3,6 @@
 or  python -m menet_jax.evaluate --maps NAME=FOLDER --masks FOLDER --dest FOLDER, or both at once.
 """
 
-import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from menet_jax import devices, reports, tables
 from menet_jax.arguments import named, refuse_doubles, refuse_repeats
+from menet_jax.commands import run_command
 from menet_jax.evaluation import ImageResult, Result, score_maps, score_run
 from menet_jax.inputs import (
     Dataset,
@@ -137,43 +137,35 @@ def irregularities(result: Result) -> tuple[list[str], list[str]]:
     return errors, notes
 
 
+def do(options: Options, used: Sequence[jax.Device], work: Work) -> int:
+    """Score everything and report; the exit status."""
+    print(describe(options, work, used))
+    results = evaluate(options, work, used)
+    published = work.published() if options.published else {}
+    print(tables.as_text(reports.records(results, published), reports.columns(options.measures)))
+    if options.published:
+        names = [dataset.published or dataset.name for dataset in work.datasets]
+        print(*published_notes(names + [work.masks_name] * bool(work.matches)), sep="\n")
+    found = [irregularities(result) for result in results]
+    for note in dict.fromkeys(note for _, notes in found for note in notes):
+        print(f"note: {note}")
+    for problem in (problem for problems, _ in found for problem in problems):
+        print(f"error: {problem}", file=sys.stderr)
+    if options.dest:
+        written = reports.write(results, options.measures, options.dest, published)
+        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
+    return 0 if all(result.complete for result in results) else 1
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status, see `Options`."""
-    try:
+
+    def opened() -> tuple[Options, Sequence[jax.Device], Work]:
         refuse_repeats(arguments, Options)
         options = tyro.cli(Options, args=arguments, prog="python -m menet_jax.evaluate")
-        used = devices.select(options.device) if options.run else []
-        devices.enable_compilation_cache()
-        work = prepare(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped before anything was scored", file=sys.stderr)
-        return 128 + signal.SIGINT
-    print(describe(options, work, used))
-    try:
-        results = evaluate(options, work, used)
-        published = work.published() if options.published else {}
-        print(tables.as_text(reports.records(results, published), reports.columns(options.measures)))
-        if options.published:
-            names = [dataset.published or dataset.name for dataset in work.datasets]
-            print(*published_notes(names + [work.masks_name] * bool(work.matches)), sep="\n")
-        found = [irregularities(result) for result in results]
-        for note in dict.fromkeys(note for _, notes in found for note in notes):
-            print(f"note: {note}")
-        for problem in (problem for problems, _ in found for problem in problems):
-            print(f"error: {problem}", file=sys.stderr)
-        if options.dest:
-            written = reports.write(results, options.measures, options.dest, published)
-            print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 128 + signal.SIGINT
-    return 0 if all(result.complete for result in results) else 1
+        return options, devices.start(options.device) if options.run else [], prepare(options)
+
+    return run_command(opened, lambda everything: do(*everything), lambda _: "nothing was written")
 
 
 def _score_folder(

@@ -1,7 +1,5 @@
 """The command `python -m menet_jax.robustness jacobian`: its flags, and what it says and does."""
 
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,8 @@ import jax
 import numpy as np
 
 from menet_jax import devices, jacobian_reports, reports
-from menet_jax.analysis_inputs import open_subjects, opened_lines, progress, say_failures, say_reused
+from menet_jax.analysis_inputs import kept, open_subjects, opened_lines, progress, say_failures, say_reused
+from menet_jax.commands import run_command
 from menet_jax.images import UnreadableImageError, resize_image
 from menet_jax.inputs import (
     Dataset,
@@ -134,30 +133,24 @@ def describe(options: Jacobian, work: Work, used: Sequence[jax.Device]) -> str:
 
 def run(options: Jacobian) -> int:
     """Do what the command line asks for; the exit status, see `Jacobian`."""
-    try:
-        used = devices.select(options.device)
-        devices.enable_compilation_cache()
-        work = prepare(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(
+        lambda: (devices.start(options.device), prepare(options)),
+        lambda opened: do(options, *opened),
+        lambda opened: kept(opened[1].ledger),
+    )
+
+
+def do(options: Jacobian, used: Sequence[jax.Device], work: Work) -> int:
+    """Measure and report; the exit status."""
     print(describe(options, work, used))
-    try:
-        analyses, failures = analyse(work)
-        for table in jacobian_reports.all_tables(analyses, work.settings, options.published):
-            print(f"\n{table.text()}")
-        _say_what_did_not_converge(analyses)
-        if options.dest:
-            written = jacobian_reports.write(analyses, failures, work.settings, options.published, options.dest)
-            written += _pictures(options, work, analyses, options.dest)
-            print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        kept = f"what was measured is in {work.ledger.path}: go on with the same flags" if options.dest else ""
-        print(f"stopped; {kept or 'nothing was kept, for there is no --dest'}", file=sys.stderr)
-        return 128 + signal.SIGINT
+    analyses, failures = analyse(work)
+    for table in jacobian_reports.all_tables(analyses, work.settings, options.published):
+        print(f"\n{table.text()}")
+    _say_what_did_not_converge(analyses)
+    if options.dest:
+        written = jacobian_reports.write(analyses, failures, work.settings, options.published, options.dest)
+        written += _pictures(options, work, analyses, options.dest)
+        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return say_failures(failures)
 
 

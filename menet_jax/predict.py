@@ -1,12 +1,11 @@
 """Predict saliency maps:  python -m menet_jax.predict --checkpoint RUN --source FILE_OR_FOLDER --dest FOLDER"""
 
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import tyro
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from menet_jax import devices
 from menet_jax.batch_prediction import Job, Kind, plan, predict_files
+from menet_jax.commands import run_command
 from menet_jax.images import UnreadableImageError
 from menet_jax.messages import complain, listed, warn
 from menet_jax.prediction import Predictor
@@ -98,31 +98,42 @@ def predict(options: Options, jobs: Sequence[Job], predictor: Predictor) -> list
     return problems
 
 
+class Work(NamedTuple):
+    """All there is to do, opened and checked."""
+
+    options: Options
+    jobs: list[Job]
+    passed_over: list[str]
+    used: Sequence[jax.Device]
+    run: TrainedRun
+
+
+def prepare(arguments: Sequence[str]) -> Work:
+    """Open and check everything, before anything is computed.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    options = tyro.cli(Options, args=arguments, prog="python -m menet_jax.predict")
+    jobs, passed_over = plan(options.source, options.dest, overlay=options.overlay, cutout=options.cutout)
+    used = devices.start(options.device)
+    run = load_run(options.checkpoint, newest=options.newest, report=warn)
+    options.dest.mkdir(parents=True, exist_ok=True)
+    return Work(options, jobs, passed_over, used, run)
+
+
+def do(work: Work) -> int:
+    """Predict all; the exit status."""
+    print(describe(work.options, work.used, work.run, len(work.jobs), work.passed_over))
+    batch = min(work.options.batch_size, len(work.jobs))
+    return (
+        1 if predict(work.options, work.jobs, Predictor(work.run.config, work.run.variables, work.used, batch)) else 0
+    )
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status, see `Options`."""
-    try:
-        options = tyro.cli(Options, args=arguments, prog="python -m menet_jax.predict")
-        jobs, others = plan(options.source, options.dest, overlay=options.overlay, cutout=options.cutout)
-        used = devices.select(options.device)
-        devices.enable_compilation_cache()
-        run = load_run(options.checkpoint, newest=options.newest, report=warn)
-        options.dest.mkdir(parents=True, exist_ok=True)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped before anything was predicted", file=sys.stderr)
-        return 128 + signal.SIGINT
-    print(describe(options, used, run, len(jobs), others))
-    predictor = Predictor(run.config, run.variables, used, min(options.batch_size, len(jobs)))
-    try:
-        return 1 if predict(options, jobs, predictor) else 0
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the maps written so far are whole", file=sys.stderr)
-        return 128 + signal.SIGINT
+    return run_command(lambda: prepare(arguments), do, lambda _: "the maps written so far are whole")
 
 
 if __name__ == "__main__":

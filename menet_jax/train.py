@@ -165,8 +165,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         config = parse(arguments)
         start_processes(config)
-        used = devices.select(config.device)
-        devices.enable_compilation_cache()
+        used = devices.start(config.device)
         check_batch(config.batch_size, jax.device_count())
         if jax.process_index() == 0:
             check_run(config)

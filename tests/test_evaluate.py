@@ -300,7 +300,7 @@ def test_an_interrupt_before_scoring_leaves_cleanly(maps: Path, dataset: Path, m
 
     monkeypatch.setattr(evaluate, "open_datasets", interrupt)
     done = command("--maps", maps, "--masks", dataset / "masks")
-    assert done == (130, "", "stopped before anything was scored\n")
+    assert done == (130, "", "stopped before anything was computed\n")
 
 
 def test_maps_of_every_depth(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from command_cases import Outcome, outcome, write_discs, write_narrow_run
 from PIL import Image
 
-from menet_jax import bound_command, jacobian, jacobian_command, robustness
+from menet_jax import analysis_inputs, bound_command, jacobian, jacobian_command, robustness
 from menet_jax import config as configuration
 from menet_jax.bounds import PAPER_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.checkpoints import Checkpoint, CheckpointStore
@@ -107,6 +107,18 @@ def test_goes_on_where_it_stopped(study: Study) -> None:
     assert len(rows(study.dest / "images.csv")) == IMAGES
     refused = command(*study.arguments)
     assert (refused.code, refused.out) == (2, "") and "--overwrite" in refused.err
+
+
+@pytest.mark.parametrize("name", ["jacobian", "bound"])
+def test_an_interrupt_before_measuring_leaves_cleanly(
+    name: str, run: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(analysis_inputs, "open_datasets", interrupt)
+    done = outcome(robustness.main, name, "--run", run, "--data", dataset)
+    assert done == (130, "", "stopped before anything was computed\n")
 
 
 def test_other_settings_or_images_are_never_mixed(
