@@ -1,10 +1,9 @@
 """PyTorch checkpoints as NumPy arrays, without PyTorch and without running anything in the file.
 
 A checkpoint is a pickle beside raw data, and a pickle is a program that calls what it names. Here it can call
-those things that put a tensor together, which are of this module, and OrderedDict. Everything else that it names is
-replaced by an empty class of the same name, never imported: objects of such a class hold their state and do nothing,
-which is enough to find the tensors in a whole pickled network. A function that is called is another matter: the file
-is refused.
+what puts a tensor together, which is of this module, and an OrderedDict. Everything else that it names is replaced by
+an empty class of the same name, never imported: objects of such a class hold their state and do nothing, which is
+enough to find the tensors in a whole pickled network. A function that is called is another matter: the file is refused.
 
 Both formats are read: the zip archive of PyTorch 1.6 and later, and the stream before it. So are both ways in which
 whole networks keep their parameters: since PyTorch 1.0, and before it as calls of their class.
@@ -12,18 +11,19 @@ whole networks keep their parameters: since PyTorch 1.0, and before it as calls 
 
 import io
 import pickle
-import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ml_dtypes
 import numpy as np
+
+from menet_jax.messages import listed
 
 Binary = io.BufferedReader | io.BytesIO
 
@@ -49,15 +49,22 @@ HARMLESS = frozenset(
         "builtins.set",
         "__builtin__.frozenset",
         "builtins.frozenset",
+        "__builtin__.complex",
+        "builtins.complex",
         "_codecs.encode",
+        "collections.Counter",  # in the state of a learning rate that falls in steps
         "collections.defaultdict",
         "copy_reg._reconstructor",
         "copyreg._reconstructor",
+        "datetime.datetime",
+        "datetime.timedelta",
         "numpy.core.multiarray._reconstruct",
         "numpy._core.multiarray._reconstruct",
         "numpy.core.multiarray.scalar",
         "numpy._core.multiarray.scalar",
         "numpy.dtype",
+        "pathlib.PosixPath",
+        "pathlib.WindowsPath",
         "torch.Size",
         "torch.device",
         "torch.nn.backends.thnn._get_thnn_function_backend",  # in every module, before PyTorch 1.4
@@ -159,8 +166,45 @@ class _StandIn(metaclass=_NoCalls):
         """As `append`."""
 
 
-class _Unpickler(pickle.Unpickler):
-    """Reads the structure of a checkpoint; everything it makes is new for each file."""
+def _check_keys(keys: Iterable[Any]) -> None:
+    """Raise TorchFileError unless all are numbers or text: to hash nested tuples can take any time, or end Python."""
+    for key in keys:
+        if not isinstance(key, str | int | float | bytes | None):
+            raise TorchFileError(f"it has a {type(key).__name__} as a key, as checkpoints have none")
+
+
+def _ordered_dict(items: Iterable[Any]) -> "OrderedDict[Any, Any]":
+    pairs = [(key, value) for key, value in items]
+    _check_keys(key for key, _ in pairs)
+    return OrderedDict(pairs)
+
+
+def _checked(instruction: bytes, keys: slice) -> tuple[int, Callable[[Any], None]]:
+    """An instruction that hashes a part of the stack, with a look at it beforehand."""
+    load = pickle._Unpickler.dispatch[instruction[0]]
+
+    def checked(unpickler: Any) -> None:
+        _check_keys(unpickler.stack[keys])
+        load(unpickler)
+
+    return instruction[0], checked
+
+
+class _Unpickler(pickle._Unpickler):
+    """Reads the structure of a checkpoint; everything it makes is new for each file.
+
+    It is Python's own unpickler in Python, of which single instructions can be looked after.
+    """
+
+    dispatch: ClassVar = pickle._Unpickler.dispatch | dict(
+        [
+            _checked(pickle.SETITEM, slice(-2, -1)),
+            _checked(pickle.SETITEMS, slice(None, None, 2)),
+            _checked(pickle.DICT, slice(None, None, 2)),
+            _checked(pickle.ADDITEMS, slice(None)),
+            _checked(pickle.FROZENSET, slice(None)),
+        ]
+    )
 
     def __init__(self, file: Binary, storage_of: Callable[[Any, _Storage], _Storage]) -> None:
         """`storage_of(key, as named)` is the storage of a key, the same one each time."""
@@ -171,7 +215,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
         if full == "collections.OrderedDict":
-            return OrderedDict
+            return lambda items=(): _ordered_dict(items)
         if full in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
             return lambda storage, offset, shape, strides, *_: _tensor(storage, offset, shape, strides)
         if full in PARAMETERS:
@@ -188,23 +232,10 @@ class _Unpickler(pickle.Unpickler):
         if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage" and isinstance(pid[4], int)):
             raise TorchFileError("it refers to something that is not data of tensors")
         _, kind, key, _, size, *view = pid
+        _check_keys((kind, key))
         if kind not in DTYPES or any(view) or size < 0:
             raise TorchFileError("it has data of a kind that is not read here")
         return self._storage_of(key, _Storage(np.dtype(DTYPES[kind]), size))
-
-
-def _load(file: Binary, storage_of: Callable[[Any, _Storage], _Storage]) -> Any:
-    """The next pickle of a file.
-
-    The unpickler makes room for the highest number under which an object is kept, 64 GB for the highest possible one.
-    A number beyond the pickle's own length, which no pickler writes, is therefore refused beforehand.
-    """
-    start = file.tell()
-    for instruction, number, place in pickletools.genops(file):
-        if instruction.name in ("PUT", "LONG_BINPUT") and int(number or 0) > (place or 0) - start:
-            raise TorchFileError("it would take more memory than its length explains")
-    file.seek(start)
-    return _Unpickler(file, storage_of).load()
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> _Tensor:
@@ -263,7 +294,7 @@ def _read_zip(file: Binary) -> Any:
                 storages[key] = named
             return storages[key]
 
-        return _load(io.BytesIO(read(pickles[0])), storage_of)
+        return _Unpickler(io.BytesIO(read(pickles[0])), storage_of).load()
 
 
 def _read_stream(file: Binary) -> Any:
@@ -272,7 +303,7 @@ def _read_stream(file: Binary) -> Any:
     storages: dict[Any, _Storage] = {}
 
     def load() -> Any:
-        return _load(file, storages.setdefault)
+        return _Unpickler(file, storages.setdefault).load()
 
     try:
         magic = load()
@@ -286,6 +317,7 @@ def _read_stream(file: Binary) -> Any:
         raise TorchFileError("written on a big-endian machine, which is not read here")
     content = load()
     for key in load():
+        _check_keys((key,))
         storage = storages.get(key)
         (size,) = struct.unpack("<q", file.read(8))
         if storage is None or size != storage.size:
@@ -304,22 +336,25 @@ def _state_dict(content: Any) -> dict[str, _Tensor]:
     if not isinstance(content, Mapping):
         raise TorchFileError("holds no network")
     networks = {key: network for key, value in content.items() if (network := _network(value))}
-    if len(networks) != 1:
-        keys = ", ".join(str(key) for key in (networks or content)) or "nothing"
-        raise TorchFileError(f"holds {len(networks) or 'no'} networks, but {keys}; save one as a state dict")
-    return next(iter(networks.values()))
+    if len(networks) == 1:
+        return next(iter(networks.values()))
+    if not networks and any(isinstance(value, _Tensor) for value in content.values()):
+        others = [key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, _Tensor))]
+        raise TorchFileError(f"among its tensors are things that are none, or have no name: {_listed(others)}")
+    raise TorchFileError(
+        f"holds {len(networks) or 'no'} networks, but {_listed(networks or content)}; save one as a state dict"
+    )
+
+
+def _listed(keys: Iterable[Any]) -> str:
+    return listed([str(key)[:80] for key in keys]) or "nothing"
 
 
 def _network(value: Any) -> dict[str, _Tensor]:
     """The tensors of a state dict or of a pickled network; empty if it is neither."""
     if isinstance(value, Mapping):
-        tensors = {name: tensor for name, tensor in value.items() if isinstance(tensor, _Tensor)}
-        if tensors and len(tensors) < len(value):
-            others = [str(name) for name, tensor in value.items() if not isinstance(tensor, _Tensor)]
-            raise TorchFileError(f"among its tensors are things that are none: {', '.join(others)}")
-        if not all(isinstance(name, str) for name in tensors):
-            raise TorchFileError("its tensors have no names")
-        return tensors
+        named = all(isinstance(name, str) and isinstance(tensor, _Tensor) for name, tensor in value.items())
+        return dict(value) if named else {}
     if isinstance(value, _StandIn):
         return dict(_tensors(value))
     return {}

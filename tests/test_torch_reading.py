@@ -19,13 +19,14 @@ and 0.4, and in each module the `_backend` that it had. PyTorch 2.13 loads both,
     torch_module_04      nn.DataParallel(net())
 """
 
+import datetime
 import io
 import os
 import pickle
 import struct
 import sys
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def test_tensors_cannot_reach_beyond_their_data(tmp_path: Path) -> None:
 
 
 def test_a_small_file_cannot_take_much_memory(tmp_path: Path) -> None:
-    """By a view that repeats one number, by members that unpack to more, or by numbers of objects kept for later."""
+    """By a view that repeats one number, by members that unpack to more, or by high numbers of objects for later."""
     write_torch(tmp_path / "good.pt", {"a": np.zeros(1, np.float32)})
     with zipfile.ZipFile(tmp_path / "good.pt") as good:
         members = {name: good.read(name) for name in good.namelist()}
@@ -183,11 +184,54 @@ def test_a_small_file_cannot_take_much_memory(tmp_path: Path) -> None:
             bad.writestr(name, data)
     with pytest.raises(TorchFileError, match="a compressed archive"):
         read_torch(tmp_path / "bad.pt")
-    for put in (b"r" + struct.pack("<I", 1_000_000), b"p1000000\n"):
-        for wrap in (stream, archive):
-            (tmp_path / "bad.pt").write_bytes(wrap(b"\x80\x02}" + put + b"."))
-            with pytest.raises(TorchFileError, match="more memory than its length explains"):
-                read_torch(tmp_path / "bad.pt")
+    for put in (b"r" + struct.pack("<I", 2**32 - 1), b"p4294967295\n"):
+        (tmp_path / "bad.pt").write_bytes(archive(b"\x80\x02}" + put + b"."))
+        with pytest.raises(TorchFileError, match="holds no networks, but nothing"):
+            read_torch(tmp_path / "bad.pt")
+
+
+DEEP = b")" + b"\x85" * 100_000  # a tuple in a tuple in …, which takes more stack to hash than there is
+DOUBLED = b")" + b"2\x86" * 60  # a pair of the same pair of …, which takes 2^60 steps
+
+
+@pytest.mark.parametrize("key", [DEEP, DOUBLED])
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        (b"}", b"K\x01s"),
+        (b"}(", b"K\x01u"),
+        (b"(", b"K\x01d"),
+        (b"\x8f(", b"\x90"),
+        (b"(", b"\x91"),
+        (b"ccollections\nOrderedDict\n(((", b"K\x01tttR"),
+        (b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n", b"X\x03\x00\x00\x00cpuK\x01tQ"),
+    ],
+)
+def test_keys_that_cannot_be_hashed(before: bytes, after: bytes, key: bytes, tmp_path: Path) -> None:
+    """In a dictionary by each of the instructions that fill one, in a set, an OrderedDict, and as a name of data."""
+    (tmp_path / "bad.pt").write_bytes(archive(b"\x80\x04" + before + key + after + b"."))
+    with pytest.raises(TorchFileError, match="it has a tuple as a key"):
+        read_torch(tmp_path / "bad.pt")
+
+
+def test_what_is_kept_beside_a_network(tmp_path: Path) -> None:
+    """Things that training leaves in checkpoints are passed over, tensors among them."""
+    beside = {
+        "scheduler": {"milestones": Counter([3, 5, 5]), "gamma": 0.1},
+        "arguments": {"size": {224}, "when": datetime.datetime(2018, 5, 1), "where": Path("/data"), "z": 1j},
+    }
+    (tmp_path / "beside.pt").write_bytes(archive(pickle.dumps(beside, 2)))
+    with pytest.raises(TorchFileError, match="holds no networks, but scheduler, arguments"):
+        read_torch(tmp_path / "beside.pt")
+    write_torch(tmp_path / "good.pt", {"ab": np.ones(1, np.float32), "best": np.zeros(1, np.float32)})
+    with zipfile.ZipFile(tmp_path / "good.pt") as good:
+        members = {name: good.read(name) for name in good.namelist()}
+    inner, best = b"X\x02\x00\x00\x00ab", b"X\x04\x00\x00\x00best"
+    whole = members["archive/data.pkl"]
+    assert whole.count(inner) == whole.count(best) == 1
+    nested = whole.replace(inner, b"X\x05\x00\x00\x00model}(" + inner).replace(best, b"u" + best)
+    (tmp_path / "best.pt").write_bytes(small.zipped(members | {"archive/data.pkl": nested}))
+    assert list(read_torch(tmp_path / "best.pt")) == ["ab"]
 
 
 class Module:
@@ -219,7 +263,7 @@ def test_tensors_without_names(tmp_path: Path) -> None:
     assert members["archive/data.pkl"].count(name) == 1
     changed = members | {"archive/data.pkl": members["archive/data.pkl"].replace(name, b"K\x07")}
     (tmp_path / "bad.pt").write_bytes(small.zipped(changed))
-    with pytest.raises(TorchFileError, match="no names"):
+    with pytest.raises(TorchFileError, match="or have no name: 7"):
         read_torch(tmp_path / "bad.pt")
 
 
