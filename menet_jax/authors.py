@@ -19,6 +19,7 @@ import numpy as np
 from menet_jax.model import DEPTH, SMALLEST_SIDE, MENet
 
 _PARALLEL = "module."
+_COUNTER = ".num_batches_tracked"
 
 _BATCH_NORM = {
     "weight": ("params", "scale"),
@@ -114,19 +115,24 @@ def from_state_dict(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
         `{"params": …, "batch_stats": …}` as nested dicts of NumPy arrays, float32.
 
     Raises:
-        ValueError: a tensor is missing, unknown or misshapen; each is named.
+        ValueError: a tensor is missing, unknown, misshapen or not of floating-point numbers; each is named.
     """
     prefix = _PARALLEL if all(name.startswith(_PARALLEL) for name in state_dict) else ""
     tensors = {
         name.removeprefix(prefix): np.asarray(tensor)
         for name, tensor in state_dict.items()
-        if not name.endswith(".num_batches_tracked")
+        if not name.endswith(_COUNTER)
     }
     names = dict(_names())
     problems = [f"missing: {name}" for name in names if name not in tensors]
     problems += [f"unknown: {name}" for name in tensors if name not in names]
+    problems += [
+        f"not floating-point: {name} is {tensor.dtype}"
+        for name, tensor in tensors.items()
+        if not jnp.issubdtype(tensor.dtype, jnp.floating)
+    ]
     stem = tensors.get("stack1.0.0.weight")
-    if stem is not None and stem.ndim == 4:
+    if stem is not None and stem.ndim == 4 and stem.shape[0]:
         expected = _expected(stem.shape[0])
         for name, path in names.items():
             if name not in tensors:
@@ -140,7 +146,8 @@ def from_state_dict(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
         problems.append(f"misshapen: stack1.0.0.weight is {stem.shape}, should be (width, 3, 3, 3)")
     if problems:
         raise ValueError("not a state dict of the authors' MEnet:\n  " + "\n  ".join(problems))
-    ours = {path: np.ascontiguousarray(_to_ours(path, tensors[name]), np.float32) for name, path in names.items()}
+    with np.errstate(over="ignore"):  # `check_values` finds what is infinite
+        ours = {path: np.ascontiguousarray(_to_ours(path, tensors[name]), np.float32) for name, path in names.items()}
     return flax.traverse_util.unflatten_dict(ours)
 
 
@@ -162,8 +169,12 @@ def to_state_dict(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def check_values(state_dict: Mapping[str, np.ndarray]) -> None:
     """Raise ValueError if a tensor holds what no trained network does, as one of a damaged file may; it is named."""
     for name, tensor in state_dict.items():
-        if not np.isfinite(tensor.astype(np.float32)).all():
-            raise ValueError(f"{name} holds values that are not finite")
+        if name.endswith(_COUNTER):
+            continue
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(tensor.astype(np.float32)).all()
+        if not finite:
+            raise ValueError(f"{name} holds values that are not finite, or not in float32")
         if name.endswith(".running_var") and (tensor < 0).any():
             raise ValueError(f"{name} holds negative values, and is a variance")
 

@@ -49,7 +49,7 @@ def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     kinds = sorted({str(tensor.dtype) for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")})
     converted = "" if kinds == ["float32"] else f", converted from {', '.join(kinds)}"
-    print(f"{file}: width {width}, {parameters:,} parameters{converted}")
+    print(printable(f"{file}: width {width}, {parameters:,} parameters{converted}"))
     print(f"run    {dest}. Predict with: python -m menet_jax.predict --checkpoint {dest} --source IMAGES --dest MAPS")
 
 
@@ -68,6 +68,8 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
         if dest.exists():
             raise ValueError(f"{dest}: is there already, and nothing is overwritten; name another file")
         trained = load_run(run, newest=newest, report=warn)
+        if not trained.config.model.multi_scale:
+            raise ValueError(f"{run}: its network has no scale maps, and in the authors' code there is no such network")
         tensors = to_state_dict(trained.variables)
         dest.parent.mkdir(parents=True, exist_ok=True)
         unfinished = dest.with_name(f".unfinished-{dest.name}")
@@ -76,7 +78,14 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
             unfinished.replace(dest)
         finally:
             unfinished.unlink(missing_ok=True)
-    print(f"{run}, {trained.history}: {len(tensors)} tensors in {dest}")
+    loss = trained.config.loss
+    if not loss.cross_entropy:
+        warn(
+            "its loss did not train the probability map, where the authors' code finds the background of the metric map"
+        )
+    if not loss.metric:
+        warn("its loss did not train the metric map")
+    print(printable(f"{run}, {trained.history}: {len(tensors)} tensors in {dest}"))
 
 
 @contextmanager

@@ -65,6 +65,8 @@ def write_config(config: Config) -> None:
 
 def check_new(folder: Path) -> None:
     """Raise ValueError if there is something at the place of a new run directory."""
+    if folder.resolve() == Path.cwd():
+        raise ValueError(f"{folder}: is the folder that you are in; name another directory")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"{folder}: is there already, and nothing is overwritten; name another directory")
 
@@ -124,7 +126,7 @@ class TrainedRun:
     def history(self) -> str:
         """What is known of its training, in a few words for the user."""
         if self.config.origin is not None:
-            return f"not trained here, but from {self.config.origin}"
+            return f"from {self.config.origin}, trained elsewhere, on images that are not known"
         return f"step {self.step:,}"
 
 

@@ -30,8 +30,12 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     if path.suffix.lower() == ".npz":
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                arrays = dict(archive)
+            others = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+            if others:
+                raise WeightFileError(f"it holds {', '.join(others)}")
+            return arrays
         except Exception as error:  # a damaged or disguised archive raises nearly anything
             raise WeightFileError(f"{path}: damaged, or no archive of plain arrays ({error})") from error
     if path.suffix.lower() == ".safetensors":
@@ -60,7 +64,8 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         save: Any = np.savez  # its signature admits no arrays by name
         save(path, **tensors)
     elif path.suffix == ".safetensors":
-        # The library writes the memory of an array whatever its strides.
-        safetensors.numpy.save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, path)
+        # The library writes the memory of an array whatever its strides, and a file that others may not read.
+        contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+        path.write_bytes(safetensors.numpy.save(contiguous))
     else:
         write_torch(path, tensors)

@@ -118,7 +118,10 @@ def test_no_more_is_claimed_than_is_known(run: Path, capsys: pytest.CaptureFixtu
         "model": {"width": 1, "multi_scale": True, "precision": "float32"},
     }
     loaded = load_run(run, report=quiet)
-    assert (loaded.config.model.width, loaded.history) == (1, f"not trained here, but from {kept['origin']}")
+    assert (loaded.config.model.width, loaded.history) == (
+        1,
+        f"from {kept['origin']}, trained elsewhere, on images that are not known",
+    )
     assert (loaded.config.loss, loaded.config.data.size, loaded.score[1]) == (LossConfig(), 224, None)
     assert train.main(["--run", str(run), "--resume"]) == 2
     error = capsys.readouterr().err
@@ -200,6 +203,22 @@ def wrong_files(folder: Path, tensors: StateDict) -> dict[str, tuple[Path, str]]
     add("packed.npz", bytes(damaged), "packed.npz: damaged, or no archive of plain arrays")
     np.lib.format.write_array_header_1_0(huge, {"descr": "<f4", "fortran_order": False, "shape": (10**15,)})
     add("huge.npz", small.zipped({"a.npy": huge.getvalue()}), "huge.npz: damaged, or no archive of plain arrays")
+    for name, bad in (
+        ("complex", np.zeros(1, np.complex64)),
+        ("dates", np.zeros(1, "datetime64[s]")),
+        ("structure", np.zeros(1, [("a", np.float32)])),
+        ("words", np.array(["0.5"])),
+    ):
+        np.savez(folder / f"{name}.npz", allow_pickle=False, **(tensors | {"sal.1.bias": bad}))
+        cases[name] = folder / f"{name}.npz", f"not floating-point: sal.1.bias is {bad.dtype}"
+    doubles = {name: tensor.astype(np.float64) for name, tensor in tensors.items()} | {
+        "sal.1.bias": np.array([1e300, 0])
+    }
+    np.savez(folder / "large.npz", allow_pickle=False, **doubles)
+    cases["large"] = folder / "large.npz", "sal.1.bias holds values that are not finite, or not in float32"
+    none = tensors | {"stack1.0.0.weight": np.zeros((0, 3, 3, 3), np.float32)}
+    add("none.npz", none, "misshapen: stack1.0.0.weight is (0, 3, 3, 3), should be (width, 3, 3, 3)")
+    add("raw.npz", small.zipped({"sal.1.num_batches_tracked": b"text"}), "it holds sal.1.num_batches_tracked")
     cases["another network"] = DATA / "torch_stream.pt", "missing: stack1.0.1.weight"
     cases["nowhere"] = folder / "nowhere.pt", "nowhere.pt: no such file"
     cases["a folder"] = folder, "is a folder"
@@ -226,6 +245,26 @@ def test_nothing_is_overwritten(run: Path, tmp_path: Path, capsys: pytest.Captur
         lambda: export_weights(run, tmp_path / "run.onnx"), capsys
     )
     assert "holds no run" in refused(lambda: export_weights(tmp_path, tmp_path / "new.pt"), capsys)
+
+
+def test_what_a_file_cannot_say_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a network that the authors' code does not have, and of maps that were not trained."""
+    image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    for multi_scale, loss, expected in (
+        (False, LossConfig(), "error: {run}: its network has no scale maps"),
+        (True, LossConfig(cross_entropy=0.0), "warning: its loss did not train the probability map, where"),
+        (True, LossConfig(metric=0.0), "warning: its loss did not train the metric map"),
+    ):
+        run = tmp_path / f"{multi_scale}{loss.metric}"
+        shapes = jax.eval_shape(MENet(1, multi_scale).init, jax.random.key(0), image)
+        variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+        write_run(Config(run=run, steps=1, model=ModelConfig(1, multi_scale), loss=loss), variables)
+        try:
+            export_weights(run, tmp_path / f"{run.name}.pt")
+        except SystemExit as end:
+            assert end.code == 2 and not multi_scale
+        assert capsys.readouterr().err.startswith(expected.format(run=run))
+        assert (tmp_path / f"{run.name}.pt").exists() == multi_scale
 
 
 def test_the_command_line(
