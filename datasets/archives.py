@@ -37,11 +37,14 @@ class Entry:
         where: what to call it in messages.
         path: its place below the root; an archive counts as a folder of its name without `.zip`.
         size: in bytes.
+        mark: changes with the contents: the checksum in a zip archive, elsewhere when the file, or the archive that
+            holds it, was last changed.
     """
 
     where: str
     path: PurePosixPath
     size: int
+    mark: int
     _read: Callable[[], bytes] = field(repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -105,7 +108,11 @@ def _in_path(path: Path, below: PurePosixPath) -> Iterator[Entry]:
     elif path.name.lower().endswith(TAR):
         yield from _in_tar(path, below)
     elif path.suffix.lower() not in UNREADABLE:
-        yield Entry(str(path), below / path.name, path.stat().st_size, path.read_bytes)
+        try:
+            size, changed = path.stat().st_size, path.stat().st_mtime_ns
+        except OSError:  # a link that leads nowhere; whoever reads it is told so
+            size, changed = 0, 0
+        yield Entry(str(path), below / path.name, size, changed, path.read_bytes)
 
 
 def _without_zip(name: str) -> str:
@@ -119,7 +126,7 @@ def _in_zip(file: Path | io.BytesIO, where: str, below: PurePosixPath, depth: in
         raise BadArchiveError(f"{where}: more than {NESTED} archives one in another; unpack it by hand")
     try:
         archive = zipfile.ZipFile(file)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:
         raise BadArchiveError(f"{where}: not a whole zip archive ({error}); download it again") from error
     lock = Lock()
     for info in archive.infolist():
@@ -131,7 +138,7 @@ def _in_zip(file: Path | io.BytesIO, where: str, below: PurePosixPath, depth: in
         if path.suffix.lower() == ".zip":
             yield from _in_zip(io.BytesIO(read()), inside, below / path.parent / _without_zip(path.name), depth - 1)
         else:
-            yield Entry(inside, below / path, info.file_size, read)
+            yield Entry(inside, below / path, info.file_size, info.CRC, read)
 
 
 def _read_member(archive: zipfile.ZipFile, lock: Lock, info: zipfile.ZipInfo, where: str) -> bytes:
@@ -161,6 +168,7 @@ def _in_tar(path: Path, below: PurePosixPath) -> Iterator[Entry]:
                 pass  # a compressed archive has its checksum at its very end
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise BadArchiveError(f"{path}: not a whole tar archive ({error}); download it again") from error
+    changed = path.stat().st_mtime_ns
     for name, data in members:
         if not any(is_stray(part) for part in name.parts):
-            yield Entry(f"{path}/{name}", below / name, len(data), partial(bytes, data))
+            yield Entry(f"{path}/{name}", below / name, len(data), changed, partial(bytes, data))

@@ -55,6 +55,10 @@ def layout(images: str, masks: str) -> Layout:
     return Layout(frozenset(images.split() or [""]), frozenset(masks.split() or [""]))
 
 
+class NotAtHandError(FileNotFoundError):
+    """There is nothing of a benchmark among the downloads, or no layout that it may have."""
+
+
 class Benchmark(pairs.PairsBuilder):
     """A published benchmark that the user downloads into the manual directory.
 
@@ -115,7 +119,7 @@ class Benchmark(pairs.PairsBuilder):
         """Build the dataset unless it is cached, and again if the downloads are there and others than then.
 
         Raises:
-            FileNotFoundError: the downloads are not there; the text says what to get, and where to put it.
+            NotAtHandError: the downloads are not there; the text says what to get, and where to put it.
             IrregularFilesError: files that cannot be used or a wrong count, without `skip_bad`; nothing is then
                 written.
         """
@@ -131,7 +135,7 @@ class Benchmark(pairs.PairsBuilder):
             return False
         try:
             return bool(self._select(self.entries()))
-        except FileNotFoundError:
+        except NotAtHandError:
             return False
 
     def origins(self) -> list["Benchmark"]:
@@ -139,9 +143,9 @@ class Benchmark(pairs.PairsBuilder):
         return [self]
 
     def fingerprint(self) -> str:
-        """Of folders, names and sizes of all files: the same for an archive and what is unpacked from it."""
+        """Of folders, names, sizes and marks of all files."""
         lines = sorted(
-            f"{benchmark.name}/{entry.folder}/{entry.name}\0{entry.size}"
+            f"{benchmark.name}/{entry.folder}/{entry.name}\0{entry.size}\0{entry.mark}"
             for benchmark in self.origins()
             for entry in benchmark.entries()
         )
@@ -155,23 +159,16 @@ class Benchmark(pairs.PairsBuilder):
         """
         return archives.walk(*self._place())
 
-    def image_files(self) -> list[Entry]:
-        """The images, whether or not there are masks for them.
-
-        Raises:
-            FileNotFoundError, archives.BadArchiveError: as `find` does.
-        """
-        return self._select(self.entries())[0]
-
     def find(self) -> Found:
         """Find the images and masks, compare their number with the published one, and split them.
 
         Raises:
-            FileNotFoundError: the downloads are not there; the text says what to get, and where to put it.
+            NotAtHandError: the downloads are not there; the text says what to get, and where to put it.
             archives.BadArchiveError: an archive is not one, or not whole.
+            OSError: a file cannot be looked at.
         """
         if not self.manual_dir.is_dir():
-            raise FileNotFoundError(self._instructions("the folder does not exist"))
+            raise NotAtHandError(self._instructions("the folder does not exist"))
         entries = self.entries()
         image_files, mask_files = self._select(entries)
         matched, irregular = pairs.match(image_files, mask_files)
@@ -226,19 +223,21 @@ class Benchmark(pairs.PairsBuilder):
             in_images = [entry for entry in entries if entry.folder in images]
             in_masks = [entry for entry in entries if entry.folder in masks]
             if images == masks:
-                in_images = [entry for entry in in_images if _is_jpeg(entry)]
-                in_masks = [entry for entry in in_masks if not _is_jpeg(entry)]
+                in_images = [entry for entry in in_images if is_jpeg(entry)]
+                in_masks = [entry for entry in in_masks if not is_jpeg(entry)]
             if in_images and in_masks:
                 return in_images, in_masks
             if images != masks and (in_images or in_masks):
                 present, absent, names = ("images", "masks", masks) if in_images else ("masks", "images", images)
                 lacking = f"there are {present}, but no {absent} (in a folder {' or '.join(sorted(names))})"
-        raise FileNotFoundError(self._instructions(lacking))
+        raise NotAtHandError(self._instructions(lacking))
 
     def _place(self) -> tuple[Path, tuple[str, ...]]:
         """The folder of the downloads, and the patterns of names to look at in it."""
-        own = [path for path in pairs.as_paths(self.manual_dir) if path.is_dir() and _plain(path.name) == self.name]
-        return (own[0], ("*",)) if own else (self.manual_dir, self.FILES)
+        for path in pairs.as_paths(self.manual_dir):
+            if path.is_dir() and _plain(path.name) == self.name and pairs.as_paths(path):
+                return path, ("*",)
+        return self.manual_dir, self.FILES
 
     def _instructions(self, lacking: str) -> str:
         place = f"{self.name} is not in {self.manual_dir}: {lacking}"
@@ -256,7 +255,7 @@ class Benchmark(pairs.PairsBuilder):
         try:
             self.manual_dir = Path(dl_manager.manual_dir)  # as whoever called `download_and_prepare` wants it
         except AssertionError:
-            raise FileNotFoundError(self._instructions("the folder is empty or does not exist")) from None
+            raise NotAtHandError(self._instructions("the folder is empty or does not exist")) from None
         generators = super()._split_generators(dl_manager)
         self._metadata["fingerprint"] = self.fingerprint()
         return generators
@@ -271,5 +270,6 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def _is_jpeg(entry: Entry) -> bool:
+def is_jpeg(entry: Entry) -> bool:
+    """Whether it is called as JPEG files are."""
     return entry.path.suffix.lower() in JPEG

@@ -7,10 +7,11 @@ from pathlib import Path
 import tyro
 
 from menet_jax import pictures, sheets, surveys
+from menet_jax.arguments import refuse_doubles
 from menet_jax.data import training_batches
 from menet_jax.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
 from menet_jax.messages import counted
-from menet_jax.sources import Places, find_builder, open_split
+from menet_jax.sources import NAMED, Places, find_builder, open_split
 
 
 def show(
@@ -40,6 +41,7 @@ def show(
     try:
         if not specs:
             raise ValueError("name at least one dataset or folder")
+        _check_dest(dest)
         if not 0 <= distort <= 1:
             raise ValueError(f"--distort {distort}: is a share of the images, from 0 to 1")
         sources = [open_split(spec, split, cache, skip_bad, manual_dir) for spec in specs]
@@ -77,14 +79,16 @@ def check(
     try:
         if not specs:
             raise ValueError("name at least one dataset or folder")
+        _check_dest(dest)
+        bases = [spec.partition("/")[0] if spec in NAMED else str(Path(spec).resolve()) for spec in specs]
+        refuse_doubles("datasets", bases, "they have the same images; check them one after the other")
         # Nothing is prepared from what is passed over here: it is reported instead.
         places = Places(cache, manual_dir, skip_bad=True)
-        builders = {spec: find_builder(spec, places) for spec in specs}
         found: list[surveys.Survey] = []
         absent: list[str] = []
-        for spec, builder in builders.items():
+        for spec in specs:
             try:
-                found.append(surveys.survey(spec, builder))
+                found.append(surveys.survey(spec, find_builder(spec, places)))
                 print(*surveys.describe(found[-1]), sep="\n")
             except (OSError, ValueError) as error:
                 absent.append(spec)
@@ -97,15 +101,27 @@ def check(
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    wrong = sum(len(each.irregularities) for each in found) + sum(each.is_wrong for each in twins)
+    bad_twins = [each for each in twins if each.is_wrong]
+    wrong = sum(len(each.irregularities) for each in found) + len(bad_twins)
     if wrong:
         verb = "is" if wrong == 1 else "are"
-        where = ", ".join(each.name for each in found)
-        print(f"error: {counted(wrong, 'thing')} {verb} wrong in {where}", file=sys.stderr)
+        where = {each.name for each in found if each.irregularities}
+        where |= {side.dataset for each in bad_twins for side in (each.first, each.second)}
+        names = ", ".join(each.name for each in found if each.name in where)
+        print(f"error: {counted(wrong, 'thing')} {verb} wrong in {names}", file=sys.stderr)
     if absent:
         print(f"error: nothing is known of {', '.join(absent)}", file=sys.stderr)
     if wrong or absent:
         sys.exit(2 if absent else 1)
+
+
+def _check_dest(dest: Path) -> None:
+    """Raise ValueError if no picture can be written there."""
+    if dest.suffix.lower() != ".png" or dest.is_dir():
+        raise ValueError(f"--dest {dest}: name a file that ends in .png")
+    above = next(parent for parent in dest.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise ValueError(f"--dest {dest}: {above} is a file, and a folder is needed")
 
 
 def main() -> None:

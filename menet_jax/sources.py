@@ -174,7 +174,8 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
         return ()
     builder.prepare()
     skipped = len(builder.irregularities)
-    return (builder.splitting, *([f"{skipped} irregularities passed over"] if skipped else []))
+    passed_over = f"{skipped:,} irregularit{'y' if skipped == 1 else 'ies'} passed over"
+    return (builder.splitting, *([passed_over] if skipped else []))
 
 
 def _unknown(spec: str) -> str:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from menet_jax import likeness
 from menet_jax.datasets import pairs, preparing
 from menet_jax.datasets.pairs import Irregularity, Pair, PairsBuilder
-from menet_jax.messages import counted, listed
+from menet_jax.messages import counted, listed, printable
 from menet_jax.sources import encoded
 
 TEST = "test"
@@ -200,14 +200,15 @@ def describe_twins(found: Sequence[Twins]) -> Iterator[str]:
         first, second = members[0].first, members[0].second
         exact = sum(each.exact for each in members)
         places = " and ".join(dict.fromkeys(f"{each.dataset} ({each.split})" for each in (first, second)))
-        leak = ", a leak between training and testing" if members[0].is_leak else ""
+        leak = f", a leak between {first.split} and {second.split}" if members[0].is_leak else ""
         names = [
             f"{each.first.pair.image.name} {'=' if each.exact else '~'} {each.second.pair.image.name}"
             for each in members
         ]
         yield (
             f"{'note' if fine else 'wrong'}: {counted(len(members), 'picture')} twice in {places}{leak}; "
-            f"{exact:,} of them equal to the pixel (=), others nearly (~): {listed(names)}"
+            f"{exact:,} of them equal to the pixel (=), others nearly (~): "
+            + (listed(names) if fine else ", ".join(map(printable, names)))  # what is wrong has to be mended, all of it
         )
 
 

@@ -209,7 +209,7 @@ def test_official_lists(tmp_path: Path, official: Callable[..., HkuIs]) -> None:
     builder = official()
     builder.prepare()
     assert numbers(builder) == {"train": {0, 8, 2, 3, 4}, "validation": {9}, "test": {5, 6, 7}}
-    assert "official lists; 1 pairs are in no list" in builder.splitting
+    assert "official lists; in no list: 1 pair" in builder.splitting
 
 
 def test_official_lists_name_what_is_missing(tmp_path: Path, official: Callable[..., HkuIs]) -> None:
@@ -370,6 +370,22 @@ def test_a_cache_lasts_and_follows_the_downloads(tmp_path: Path) -> None:
     kept_builder = make(Sod, tmp_path)
     kept_builder.prepare()
     assert numbers(kept_builder) == {"test": set(NUMBERS)}
+
+
+def test_a_corrected_file_is_noticed(tmp_path: Path) -> None:
+    """Masks of one size, uncompressed, have files of one size: unpacked, and in an archive."""
+    contents = small.msra1k(NUMBERS)
+    for manual, packed in ((tmp_path / "unpacked", False), (tmp_path / "packed", True)):
+        found = []
+        for index in (1, 2):
+            mask = {"binarymasks/0_1.bmp": small.bmp_mask(index)}
+            small.write(manual / "msra1k", {"a.zip": small.zipped(contents | mask)} if packed else contents | mask)
+            builder = Msra1k(manual_dir=manual, data_dir=tmp_path / f"cache {packed}", config=config(test=8))
+            builder.prepare()
+            raw: Any = builder.as_data_source
+            record = next(each for each in raw("test") if each["file_name"] == b"0_1.jpg")
+            found.append(int((record["mask"] > 0).sum()))
+        assert found[0] != found[1], manual
 
 
 def test_tfds_own_way_to_name_the_manual_directory(tmp_path: Path) -> None:

@@ -344,7 +344,7 @@ def test_skipped_files_are_counted(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"0\.png: the file is empty"):
         open_split(str(folder), "train", tmp_path / "cache")
     source = open_split(str(folder), "train", tmp_path / "cache", skip_bad=True)
-    assert source.summary().endswith("1 irregularities passed over")
+    assert source.summary().endswith("1 irregularity passed over")
     assert sum(source.counts.values()) == 19
 
 
@@ -378,7 +378,7 @@ def test_show_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[
     for specs, dest, message in (
         ((str(tmp_path / "nowhere"),), "grid.png", "neither a dataset nor a folder"),
         ((), "grid.png", "name at least one"),
-        ((str(folder),), "grid.xyz", "unknown file extension"),
+        ((str(folder),), "grid.xyz", "name a file that ends in .png"),
     ):
         with pytest.raises(SystemExit) as caught:
             data_commands.show(specs, tmp_path / dest, count=5, cache=tmp_path / "cache")

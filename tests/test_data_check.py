@@ -35,10 +35,10 @@ def run_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setitem(NAMED, "ecssd", benchmark(Ecssd, test=6))
     monkeypatch.setitem(NAMED, "hku_is", benchmark(HkuIs, test=4, validation=1, train=5))
 
-    def run(*specs: str) -> tuple[int, str, str]:
+    def run(*specs: str, dest: Path = tmp_path / "new" / "sheet.png") -> tuple[int, str, str]:
         status = 0
         try:
-            check(specs, tmp_path / "new" / "sheet.png", tmp_path / "cache", tmp_path / "manual")
+            check(specs, dest, tmp_path / "cache", tmp_path / "manual")
         except SystemExit as exit:
             status = int(exit.code or 0)
         captured = capsys.readouterr()
@@ -117,11 +117,41 @@ def test_pictures_that_are_there_twice(tmp_path: Path, run_check: Check) -> None
     assert status == 1
     assert f"wrong: 1 picture twice in {photos} (train); 1 of them equal" in out
     assert "13.jpg = 20.jpg" in out
-    assert f"wrong: 1 picture twice in {photos} (train) and {photos} (test), a leak" in out
+    assert f"wrong: 1 picture twice in {photos} (train) and {photos} (test), a leak between train and test" in out
     assert "12.jpg ~ 21.jpg" in out
-    assert f"wrong: 1 picture twice in sod (test) and {photos} (train), a leak" in out
+    assert f"wrong: 1 picture twice in sod (test) and {photos} (train), a leak between test and train" in out
     assert "3.jpg ~ 22.jpg" in out
     assert "error: 3 things are wrong" in err
+
+
+def test_all_of_what_is_wrong_is_listed(tmp_path: Path, run_check: Check) -> None:
+    """What is a note is not."""
+    small.write(tmp_path / "manual" / "sod", small.sod(range(30)))
+    small.write(tmp_path / "photos", small.files("images/{}.jpg", small.jpeg, range(30)))
+    small.write(tmp_path / "photos", small.files("masks/{}.png", small.gray_mask, range(30)))
+    for split, status in (("train", 1), ("test", 1)):
+        (tmp_path / "photos" / f"{split}.txt").write_text("\n".join(map(str, range(30))))
+        code, out, err = run_check("sod", str(tmp_path / "photos"))
+        assert code == status and ("29.jpg = 29.jpg" in out) == (split == "train")
+        assert (" and 10 more" in out) == (split == "test")
+        (tmp_path / "photos" / f"{split}.txt").unlink()
+        assert "wrong in sod" in err
+
+
+def test_what_cannot_be_checked(tmp_path: Path, run_check: Check) -> None:
+    """Two names of the same images, and a place where no picture can be: said before anything is read."""
+    for specs in (("hku_is", "hku_is/official"), ("sod", "sod")):
+        status, out, err = run_check(*specs)
+        assert (status, out) == (2, "") and "they have the same images" in err
+    (tmp_path / "file").write_bytes(b"")
+    for dest, expected in (
+        (tmp_path / "sheet.foo", "ends in .png"),
+        (tmp_path / "sheet", "ends in .png"),
+        (tmp_path, "ends in .png"),
+        (tmp_path / "file" / "sheet.png", "is a file, and a folder is needed"),
+    ):
+        status, out, err = run_check("sod", dest=dest)
+        assert (status, out) == (2, "") and expected in err
 
 
 def test_what_is_not_there(tmp_path: Path, run_check: Check) -> None:

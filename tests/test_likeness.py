@@ -15,6 +15,7 @@ from menet_jax import images, likeness
 from menet_jax.datasets.benchmark import BenchmarkConfig
 from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k, Msra10kConfig
 from menet_jax.datasets.pairs import IrregularFilesError
+from menet_jax.sources import Places, find_builder
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -79,6 +80,31 @@ def test_msra1k_decides_the_configuration(tmp_path: Path) -> None:
     assert Msra10k.best(**places).msra1k is None
     small.write(tmp_path / "manual", inside("MSRA1K", small.msra1k(range(3))))
     assert Msra10k.best(**places).msra1k is not None
+
+
+def test_msra1k_by_name(tmp_path: Path) -> None:
+    """Images alone are enough; a link that leads nowhere is a file that is wrong, and not a dataset that is not there.
+
+    What a prepared dataset was told of MSRA1K holds until MSRA1K changes.
+    """
+    small.write(tmp_path / "manual", inside("msra10k", small.msra10k(range(1100))))
+    theirs = inside("msra1k", small.files("Image/0_{}.jpg", small.recompressed, range(1050, 1060)))
+    small.write(tmp_path / "manual", theirs)
+    places = Places(tmp_path / "cache", tmp_path / "manual", skip_bad=True)
+    builder = find_builder("msra10k", places)
+    assert isinstance(builder, Msra10k) and builder.msra1k is not None
+    builder.prepare()
+    assert "10 images that show pictures of MSRA1K (10 of its 10)" in builder.splitting
+    assert set(range(1050, 1060)) <= numbers(builder)["test"]
+    before = builder.fingerprint()
+    masks = tmp_path / "manual" / "msra1k" / "binarymasks"
+    small.write(masks, small.files("0_{}.bmp", small.bmp_mask, range(1050, 1059)))
+    (masks / "0_1059.bmp").symlink_to("/nowhere")
+    assert isinstance(again := find_builder("msra10k", places), Msra10k) and again.msra1k is not None
+    assert again.fingerprint() != before
+    strict = Msra10k.best(**Places(tmp_path / "other", tmp_path / "manual").arguments())
+    with pytest.raises(IrregularFilesError, match=r"0_1059\.bmp: .*No such file"):
+        strict.prepare()
 
 
 def test_a_broken_msra1k_stops_msra10k(tmp_path: Path) -> None:

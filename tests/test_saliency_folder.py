@@ -279,7 +279,7 @@ def test_split_by_lists(tmp_path: Path, build: Build) -> None:
         "train": ["003.jpg", "001.jpg", "005.jpg"],
         "validation": ["000.jpg", "007.jpg"],
     }
-    assert builder.splitting == "split by train.txt, val.txt; 3 pairs are in no list"
+    assert builder.splitting == "split by train.txt, val.txt; in no list: 3 pairs"
 
 
 def test_wrong_lines_in_lists_are_all_named(tmp_path: Path, build: Build) -> None:

@@ -12,6 +12,7 @@ from etils import epath
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
 from menet_jax.datasets.pairs import Pair
+from menet_jax.messages import counted
 
 LISTS = {"train": "trainimgset.mat", "validation": "valimgset.mat", "test": "testimgset.mat"}
 OFFICIAL = "official"
@@ -66,7 +67,7 @@ class HkuIs(Benchmark):
             raise ValueError(f"{self.name}: the official lists name images twice: {', '.join(doubled)}")
         split_of = {stem: split for split, stems in lists.items() for stem in stems}
         known = [pair for pair in matched if pair.stem in split_of]
-        unlisted = f"; {len(matched) - len(known)} pairs are in no list" if len(known) < len(matched) else ""
+        unlisted = f"; in no list: {counted(len(matched) - len(known), 'pair')}" if len(known) < len(matched) else ""
         return gather(known, split_of), f"split by the official lists{unlisted}"
 
     def _wrong_counts(self, counts: Mapping[str, int]) -> list[str]:

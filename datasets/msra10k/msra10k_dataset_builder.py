@@ -77,7 +77,7 @@ class Msra10k(Benchmark):
         """
         builder = cls(config=WITH_MSRA1K, **arguments)
         msra1k = builder.msra1k
-        known = builder.data_path.exists() or (msra1k is not None and msra1k.at_hand())
+        known = builder.data_path.exists() or (msra1k is not None and msra1k.image_files())
         return builder if known else cls(config=WITHOUT_MSRA1K, **arguments)
 
     def origins(self) -> list[Benchmark]:
@@ -93,8 +93,9 @@ class Msra10k(Benchmark):
                 f"{splitting}; MSRA1K is not at hand, so its images may be among the training images: "
                 f"put it into {self.manual_dir / 'msra1k'} to keep them out"
             )
-        msra1k.find_usable()  # stops here at what is wrong with it, unless that is to be skipped
-        # An image whose mask cannot be used must stay out of training as well.
+        if not self.skip_bad:
+            msra1k.find_usable()  # stops here at what is wrong with it
+        # An image without a mask that can be used must stay out of training as well.
         theirs = thumbnails(msra1k.image_files(), "Looking for MSRA1K in MSRA10K, 1 of 2")
         ours = thumbnails([pair.image for pair in matched], "Looking for MSRA1K in MSRA10K, 2 of 2")
         found = likeness.same_pictures(stack(ours), stack(theirs))

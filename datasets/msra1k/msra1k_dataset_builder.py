@@ -2,7 +2,8 @@
 
 from etils import epath
 
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, layout
+from menet_jax.datasets.archives import Entry
+from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, is_jpeg, layout
 
 IMAGES = "images image"
 
@@ -22,3 +23,9 @@ class Msra1k(Benchmark):
     )
     pkg_dir_path = epath.Path(__file__).parent
     code_path = epath.Path(__file__)
+
+    def image_files(self) -> list[Entry]:
+        """The images, whether or not there are masks for them."""
+        if not self.manual_dir.is_dir():
+            return []
+        return [entry for entry in self.entries() if entry.folder in IMAGES.split() and is_jpeg(entry)]

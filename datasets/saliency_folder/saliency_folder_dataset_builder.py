@@ -12,6 +12,7 @@ from etils import epath
 
 from menet_jax.datasets import pairs
 from menet_jax.datasets.pairs import Found, Irregularity, Pair
+from menet_jax.messages import counted
 
 LAYOUTS = (("images", "masks"), ("image", "mask"), ("imgs", "gt"), ("im", "gt"))
 MIXED = "imgs"  # one folder with both: photographs as JPEG, masks of the same stem in another format
@@ -105,7 +106,7 @@ class SaliencyFolder(pairs.PairsBuilder):
         known = {name for file in (*image_files, *mask_files) for name in (file.name, file.stem)}
         splits, unlisted = split_by_lists(matched, lists, known)
         splitting = f"split by {', '.join(path.name for path in lists.values())}"
-        return Found(splits, irregular, splitting + (f"; {unlisted} pairs are in no list" if unlisted else ""))
+        return Found(splits, irregular, splitting + (f"; in no list: {counted(unlisted, 'pair')}" if unlisted else ""))
 
     def _image_and_mask_files(self) -> tuple[list[Path], list[Path], list[Irregularity]]:
         entries = {folder: pairs.as_paths(folder) for folder in {self.image_folder, self.mask_folder}}
