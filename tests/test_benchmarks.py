@@ -12,11 +12,9 @@ import scipy.io
 import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from tensorflow_datasets.core import dataset_metadata
 
-from menet_jax import images, surveys
-from menet_jax.config import PRESETS
+from menet_jax import images
 from menet_jax.datasets import archives
 from menet_jax.datasets.archives import BadArchiveError
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
@@ -28,12 +26,10 @@ from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k
 from menet_jax.datasets.pairs import IrregularFilesError
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.splits import split_by_rank
-from menet_jax.sources import NAMED, Places, open_split
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 BUILDERS: tuple[type[Benchmark], ...] = (Msra10k, Msra1k, HkuIs, Ecssd, DutOmron, Sod)
-SHARED_SOD = Path(__file__).parents[2] / "shared" / "data" / "sod"
 NUMBERS = range(1, 9)
 
 
@@ -81,9 +77,11 @@ MSRA1K_MIXED = small.files("Images/0_{}.jpg", small.jpeg, NUMBERS)
         (Msra10k, {"msra10k/MSRA10K_Imgs_GT.zip": small.zipped(small.msra10k(NUMBERS), "MSRA10K_Imgs_GT/Imgs")}),
         (Msra10k, unzipped(small.msra10k(NUMBERS, "MSRA10K_Imgs_GT/MSRA10K_Imgs_GT/Imgs"))),
         (Msra10k, unzipped(small.msra10k(NUMBERS, "MSRA10K/Imgs"))),
+        (Msra10k, {"MSRA10K_Imgs_GT.zip": small.zipped(small.msra10k(NUMBERS, "a/MSRA10K_Imgs_GT/IMGS"), "a")}),
         (Msra1k, unzipped(small.msra1k(NUMBERS), "MSRA1K/")),
         (Msra1k, MSRA1K_MIXED | small.files("Groundtruth/0_{}.png", small.gray_mask, NUMBERS)),
         (Msra1k, unzipped(MSRA1K_MIXED | small.files("Images/0_{}.bmp", small.bmp_mask, NUMBERS), "msra1k/")),
+        (Msra1k, unzipped(MSRA1K_MIXED | small.files("Images/0_{}.png", small.gray_mask, NUMBERS), "MSRA1000/")),
         (HkuIs, small.hku_is(NUMBERS)),
         (HkuIs, {"hku_is/HKU-IS.zip": small.zipped(small.hku_is(NUMBERS), "HKU-IS/gt")}),
         (Ecssd, unzipped(small.ecssd(NUMBERS), "ecssd/")),
@@ -119,32 +117,6 @@ def test_what_tfds_knows_of_a_builder(kind: type[Benchmark], tmp_path: Path) -> 
     assert metadata.tags and set(metadata.tags) <= set(dataset_metadata.valid_tags())
     assert "@" in builder.info.citation and builder.info.description.startswith("# ")
     assert set(builder.info.features or ()) == {"image", "mask", "file_name"}
-
-
-@pytest.mark.parametrize(
-    ("name", "sizes"),
-    [
-        ("msra10k", {"train": 8500, "validation": 500, "test": 1000}),
-        ("msra1k", {"test": 1000}),
-        ("hku_is", {"train": 3558, "validation": 222, "test": 667}),
-        ("hku_is/official", {"train": 2500, "validation": 500, "test": 1447}),
-        ("ecssd", {"test": 1000}),
-        ("dut_omron", {"test": 5168}),
-        ("sod", {"test": 300}),
-    ],
-)
-def test_the_published_sizes(name: str, sizes: dict[str, int], tmp_path: Path) -> None:
-    builder = NAMED[name](Places(cache=tmp_path))
-    assert isinstance(builder, Benchmark)
-    assert builder.sizes == sizes
-    stems = [str(index) for index in range(sum(sizes.values()))]
-    cut = split_by_rank(stems, builder.sizes)
-    assert {split: list(cut.values()).count(split) for split in sizes} == sizes
-
-
-def test_the_paper_can_be_repeated_by_name() -> None:
-    assert PRESETS["paper"].config.data.train == ("msra10k", "hku_is")
-    assert {"msra10k", "hku_is", "dut_omron", "ecssd", "msra1k", "sod"} <= set(NAMED)
 
 
 @settings(max_examples=30)
@@ -398,34 +370,3 @@ def test_tfds_own_way_to_name_the_manual_directory(tmp_path: Path) -> None:
 
 def test_the_default_manual_directory(tmp_path: Path) -> None:
     assert Sod(data_dir=tmp_path).manual_dir == tmp_path / "downloads" / "manual"
-
-
-def test_opened_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small.write(tmp_path / "manual", small.sod(NUMBERS))
-    monkeypatch.setitem(NAMED, "sod", lambda places: Sod(config=config(test=8), **places.arguments()))
-    source = open_split("sod", "test", tmp_path / "cache", manual_dir=tmp_path / "manual")
-    assert len(source) == 8
-    assert source.summary() == "sod: test 8 images; as many as published; all in the test split"
-    with pytest.raises(ValueError, match=r"sod has no images in its train split; it has test \(8 images\)"):
-        open_split("sod", "train", tmp_path / "cache", manual_dir=tmp_path / "manual")
-
-
-@pytest.mark.skipif(not SHARED_SOD.is_dir(), reason=f"the real pairs are not at {SHARED_SOD}")
-def test_real_pairs(tmp_path: Path) -> None:
-    """Half of SOD: refused for its count, with skip_bad built whole, and checked."""
-    with pytest.raises(IrregularFilesError, match="150 pairs of an image and its mask, and 300 were published"):
-        Sod(manual_dir=SHARED_SOD.parent, data_dir=tmp_path).prepare()
-    source = open_split("sod", "test", tmp_path, skip_bad=True, manual_dir=SHARED_SOD.parent)
-    assert source.summary().startswith("sod: test 150 images; 150 of the 300 published")
-    example = source[7]
-    stem = Path(example.file_name).stem
-    np.testing.assert_array_equal(example.image, np.asarray(Image.open(SHARED_SOD / "images" / example.file_name)))
-    np.testing.assert_array_equal(
-        example.mask, np.asarray(Image.open(SHARED_SOD / "masks" / f"{stem}.png").convert("L")) > 0
-    )
-    found = surveys.survey("sod", Sod(manual_dir=SHARED_SOD.parent, data_dir=tmp_path))
-    assert len(found.facts) == 150 and {each.mask for each in found.facts} == {"0 and 255 (PNG 1)"}
-    assert [str(each) for each in found.irregularities] == [
-        "sod: 150 pairs of an image and its mask, and 300 were published"
-    ]
-    assert not surveys.twins([found])
