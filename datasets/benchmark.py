@@ -123,11 +123,17 @@ class Benchmark(pairs.PairsBuilder):
             IrregularFilesError: files that cannot be used or a wrong count, without `skip_bad`; nothing is then
                 written.
         """
-        at_hand = all(benchmark.at_hand() for benchmark in self.origins())
-        if self.data_path.exists() and at_hand and self._metadata.get("fingerprint") != self.fingerprint():
+        if self.is_outdated():
             shutil.rmtree(self.data_path)
         preparing.prepare(self, tfds.download.DownloadConfig(manual_dir=self.manual_dir))
         self._refuse_cached_irregularities()
+
+    def is_outdated(self) -> bool:
+        """Whether it was built of other downloads than are there now; those that are gone do not count."""
+        if not self.data_path.exists():
+            return False
+        built_of = self._metadata.get("fingerprints", {})
+        return any(each.at_hand() and built_of.get(each.name) != each.fingerprint() for each in self.origins())
 
     def at_hand(self) -> bool:
         """Whether there are images and masks of this dataset among the downloads."""
@@ -144,11 +150,7 @@ class Benchmark(pairs.PairsBuilder):
 
     def fingerprint(self) -> str:
         """Of folders, names, sizes and marks of all files."""
-        lines = sorted(
-            f"{benchmark.name}/{entry.folder}/{entry.name}\0{entry.size}\0{entry.mark}"
-            for benchmark in self.origins()
-            for entry in benchmark.entries()
-        )
+        lines = sorted(f"{entry.folder}/{entry.name}\0{entry.size}\0{entry.mark}" for entry in self.entries())
         return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
     def entries(self) -> list[Entry]:
@@ -178,9 +180,8 @@ class Benchmark(pairs.PairsBuilder):
         expected = self._expected_stems(entries) if wrong else ()
         missing = [stem for stem in expected if stem not in there]
         irregular += [Irregularity(self.name, sentence) for sentence in wrong]
-        irregular += [
-            Irregularity(f"{self.name}: {stem}", "neither its image nor its mask is there") for stem in missing
-        ]
+        if missing:
+            irregular.append(Irregularity(self.name, f"there is neither image nor mask of {', '.join(missing)}"))
         return Found(splits, irregular, "; ".join([self._count(len(matched)), splitting]))
 
     def _split(
@@ -257,7 +258,7 @@ class Benchmark(pairs.PairsBuilder):
         except AssertionError:
             raise NotAtHandError(self._instructions("the folder is empty or does not exist")) from None
         generators = super()._split_generators(dl_manager)
-        self._metadata["fingerprint"] = self.fingerprint()
+        self._metadata["fingerprints"] = {each.name: each.fingerprint() for each in self.origins()}
         return generators
 
 

@@ -193,7 +193,8 @@ def try_read(pair: Pair) -> tuple[images.Rgb, images.Mask] | Irregularity:
     except UnicodeEncodeError:
         return Irregularity(ascii(str(pair.image)), "the name is not valid UTF-8")
     except OSError as error:
-        return Irregularity(str(error.filename or pair.image), error.strerror or str(error))
+        file = str(error.filename or pair.image)
+        return Irregularity(file, (error.strerror or str(error)).removeprefix(f"{file}: "))
 
 
 def irregularity(pair: Pair) -> Irregularity | None:

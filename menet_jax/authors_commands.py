@@ -12,6 +12,7 @@ import jax
 import tyro
 
 from menet_jax.authors import check_values, from_state_dict, to_state_dict
+from menet_jax.commands import uninterrupted
 from menet_jax.config import PAPER, ModelConfig
 from menet_jax.messages import complain, printable, warn
 from menet_jax.runs import check_new, load_run, write_run
@@ -45,7 +46,8 @@ def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
         with file.open("rb") as contents:
             digest = hashlib.file_digest(contents, "sha256").hexdigest()
         origin = f"{file.name} (SHA-256 {digest})"
-        write_run(replace(PAPER, run=dest, model=ModelConfig(width), origin=origin), variables)
+        with uninterrupted():
+            write_run(replace(PAPER, run=dest, model=ModelConfig(width), origin=origin), variables)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     kinds = sorted({str(tensor.dtype) for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")})
     converted = "" if kinds == ["float32"] else f", converted from {', '.join(kinds)}"
@@ -60,7 +62,7 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
 
     Args:
         run: run directory, as training wrote it.
-        dest: the file to write: .pt, a state dict for torch.load; .npz; or .safetensors.
+        dest: the file to write: .pt or .pth, a state dict for torch.load; .npz; or .safetensors.
         newest: use the newest checkpoint of the run, not the best.
     """
     with _errors():
@@ -107,5 +109,5 @@ def main() -> None:
             description="The authors' weights as a run, and runs as weights for the authors' code.",
         )
     except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
+        print("stopped; what was being written is whole, or not there", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

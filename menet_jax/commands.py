@@ -2,7 +2,8 @@
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 Work = TypeVar("Work")
@@ -10,6 +11,19 @@ Work = TypeVar("Work")
 BAD_INPUT = 2
 FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of what leaves something half done, or that no library lets go of cleanly."""
+    waiting: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt
 
 
 def run_command(prepare: Callable[[], Work], do: Callable[[Work], int], left: Callable[[Work], str]) -> int:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from menet_jax import devices, selection
 from menet_jax.arguments import named, refuse_doubles, refuse_repeats
 from menet_jax.batch_prediction import Kind
+from menet_jax.commands import uninterrupted
 from menet_jax.distortions import add_noise, compress_jpeg
 from menet_jax.evaluation import ImageResult, open_sources, score_run
 from menet_jax.map_folders import by_stem, read_map
@@ -218,12 +219,13 @@ def main(arguments: Sequence[str]) -> int:
                 figure = scales(options)
             case Worst():
                 figure = worst(options)
-        written = save(figure, options.dest.with_suffix(""))
+        with uninterrupted():
+            written = save(figure, options.dest.with_suffix(""))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
+        print("stopped; the figure is whole, or not there", file=sys.stderr)
         return 128 + signal.SIGINT
     print(f"wrote {' and '.join(map(str, written))}")
     return 0

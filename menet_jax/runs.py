@@ -4,6 +4,7 @@ A run directory holds `config.json`, `checkpoints/`, `logs/` and `samples/`.
 """
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -126,7 +127,8 @@ class TrainedRun:
     def history(self) -> str:
         """What is known of its training, in a few words for the user."""
         if self.config.origin is not None:
-            return f"from {self.config.origin}, trained elsewhere, on images that are not known"
+            shortened = re.sub(r"([0-9a-f]{8})[0-9a-f]{56}", r"\1…", self.config.origin)
+            return f"from {shortened}, trained elsewhere, on images that are not known"
         return f"step {self.step:,}"
 
 

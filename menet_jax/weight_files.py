@@ -10,7 +10,7 @@ import safetensors.numpy
 from menet_jax.torch_reading import read_torch
 from menet_jax.torch_writing import write_torch
 
-WRITTEN = (".pt", ".npz", ".safetensors")
+WRITTEN = (".pt", ".pth", ".npz", ".safetensors")
 
 
 class WeightFileError(ValueError):

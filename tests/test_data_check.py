@@ -88,7 +88,7 @@ def test_everything_wrong_is_named(tmp_path: Path, run_check: Check) -> None:
         "images/0002.jpg: ",
         "images/0003.jpg: image without a mask",
         "4 pairs of an image and its mask, and 6 were published",
-        "ecssd: 0006: neither its image nor its mask is there",
+        "ecssd: there is neither image nor mask of 0006",
         "1 of more than two values (PNG L)",
         "1 of 0 (PNG L)",
         "nothing is salient in 0005.jpg",

@@ -1,5 +1,6 @@
 """The same picture in two files is recognised; MSRA1K's pictures are kept out of training on MSRA10K."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,12 @@ def test_msra1k_decides_the_configuration(tmp_path: Path) -> None:
     assert Msra10k.best(**places).msra1k is not None
 
 
+def find(places: Places) -> Msra10k:
+    builder = find_builder("msra10k", places)
+    assert isinstance(builder, Msra10k)
+    return builder
+
+
 def test_msra1k_by_name(tmp_path: Path) -> None:
     """Images alone are enough; a link that leads nowhere is a file that is wrong, and not a dataset that is not there.
 
@@ -91,20 +98,25 @@ def test_msra1k_by_name(tmp_path: Path) -> None:
     theirs = inside("msra1k", small.files("Image/0_{}.jpg", small.recompressed, range(1050, 1060)))
     small.write(tmp_path / "manual", theirs)
     places = Places(tmp_path / "cache", tmp_path / "manual", skip_bad=True)
-    builder = find_builder("msra10k", places)
-    assert isinstance(builder, Msra10k) and builder.msra1k is not None
+    builder = find(places)
+    assert builder.msra1k is not None
     builder.prepare()
     assert "10 images that show pictures of MSRA1K (10 of its 10)" in builder.splitting
     assert set(range(1050, 1060)) <= numbers(builder)["test"]
-    before = builder.fingerprint()
+    assert not find(places).is_outdated()
     masks = tmp_path / "manual" / "msra1k" / "binarymasks"
     small.write(masks, small.files("0_{}.bmp", small.bmp_mask, range(1050, 1059)))
     (masks / "0_1059.bmp").symlink_to("/nowhere")
-    assert isinstance(again := find_builder("msra10k", places), Msra10k) and again.msra1k is not None
-    assert again.fingerprint() != before
+    assert find(places).msra1k is not None and find(places).is_outdated()
     strict = Msra10k.best(**Places(tmp_path / "other", tmp_path / "manual").arguments())
     with pytest.raises(IrregularFilesError, match=r"0_1059\.bmp: .*No such file"):
         strict.prepare()
+
+    shutil.rmtree(tmp_path / "manual" / "msra1k")
+    assert find(places).msra1k is not None and not find(places).is_outdated()  # prepared, and nothing has changed
+    assert "MSRA1K is not at hand" in find(places).find().splitting
+    (tmp_path / "manual" / "msra10k" / "MSRA10K_Imgs_GT" / "Imgs" / "7.jpg").write_bytes(small.jpeg(5000))
+    assert find(places).msra1k is None
 
 
 def test_a_broken_msra1k_stops_msra10k(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+import os
 import pickle
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -118,10 +120,8 @@ def test_no_more_is_claimed_than_is_known(run: Path, capsys: pytest.CaptureFixtu
         "model": {"width": 1, "multi_scale": True, "precision": "float32"},
     }
     loaded = load_run(run, report=quiet)
-    assert (loaded.config.model.width, loaded.history) == (
-        1,
-        f"from {kept['origin']}, trained elsewhere, on images that are not known",
-    )
+    assert loaded.history == f"from authors.pt (SHA-256 {digest[:8]}…), trained elsewhere, on images that are not known"
+    assert loaded.config.model.width == 1
     assert (loaded.config.loss, loaded.config.data.size, loaded.score[1]) == (LossConfig(), 224, None)
     assert train.main(["--run", str(run), "--resume"]) == 2
     error = capsys.readouterr().err
@@ -241,7 +241,7 @@ def test_nothing_is_overwritten(run: Path, tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "run.pt").write_bytes(b"mine")
     assert "nothing is overwritten" in refused(lambda: export_weights(run, tmp_path / "run.pt"), capsys)
     assert (tmp_path / "run.pt").read_bytes() == b"mine"
-    assert "run.onnx: the suffix must be one of .pt, .npz, .safetensors" in refused(
+    assert "run.onnx: the suffix must be one of .pt, .pth, .npz, .safetensors" in refused(
         lambda: export_weights(run, tmp_path / "run.onnx"), capsys
     )
     assert "holds no run" in refused(lambda: export_weights(tmp_path, tmp_path / "new.pt"), capsys)
@@ -265,6 +265,24 @@ def test_what_a_file_cannot_say_is_said(tmp_path: Path, capsys: pytest.CaptureFi
             assert end.code == 2 and not multi_scale
         assert capsys.readouterr().err.startswith(expected.format(run=run))
         assert (tmp_path / f"{run.name}.pt").exists() == multi_scale
+
+
+def test_an_interrupt_leaves_a_whole_run_or_none(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = run.parents[1] / "authors.pt"
+
+    def interrupted(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        write_run(*arguments)
+
+    monkeypatch.setattr(authors_commands, "write_run", interrupted)
+    monkeypatch.setattr(sys, "argv", ["authors", "import", str(source), "--dest", str(tmp_path / "run")])
+    with pytest.raises(SystemExit, match="130"):
+        authors_commands.main()
+    assert capsys.readouterr().err == "stopped; what was being written is whole, or not there\n"
+    assert load_run(tmp_path / "run", report=quiet).config.model.width == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_the_command_line(

@@ -77,7 +77,8 @@ class Msra10k(Benchmark):
         """
         builder = cls(config=WITH_MSRA1K, **arguments)
         msra1k = builder.msra1k
-        known = builder.data_path.exists() or (msra1k is not None and msra1k.image_files())
+        prepared = builder.data_path.exists() and not builder.is_outdated()
+        known = prepared or (msra1k is not None and msra1k.image_files())
         return builder if known else cls(config=WITHOUT_MSRA1K, **arguments)
 
     def origins(self) -> list[Benchmark]:
@@ -87,7 +88,7 @@ class Msra10k(Benchmark):
         self, matched: Sequence[Pair], stems: Collection[str], entries: Sequence[Entry]
     ) -> tuple[dict[str, list[Pair]], str]:
         msra1k = self.msra1k
-        if msra1k is None:
+        if msra1k is None or (self.skip_bad and not msra1k.image_files()):
             splits, splitting = super()._split(matched, stems, entries)
             return splits, (
                 f"{splitting}; MSRA1K is not at hand, so its images may be among the training images: "
@@ -127,4 +128,4 @@ def thumbnails(files: Sequence[File], description: str) -> dict[File, likeness.T
 
 def stack(small: Mapping[File, likeness.Thumbnail]) -> likeness.Thumbnails:
     """Thumbnails in one array, which may be empty."""
-    return np.array(list(small.values()), np.uint8).reshape(-1, likeness.SIDE, likeness.SIDE, 3)
+    return np.array(list(small.values()), np.uint8).reshape(len(small), likeness.SIDE, likeness.SIDE, 3)
