@@ -160,10 +160,13 @@ def _report(options: Distortion, work: Work, outcomes: Sequence[Outcome]) -> Non
     print(tables.as_text(table, distortion_reports.table_2_columns(work.wanted)))
     if work.wanted.fixed:
         print("\n" + tables.as_text(distortion_reports.strengths(outcomes), distortion_reports.SCORES))
+    notes = [dataset.note for dataset in work.datasets]
     if options.published:
-        print(*published_notes([dataset.published or dataset.name for dataset in work.datasets]), sep="\n")
+        of_published = published_notes([dataset.published or dataset.name for dataset in work.datasets])
+        print(*(f"note: {note}" for note in of_published), sep="\n")
+        notes += of_published
     if options.dest:
         written = distortion_reports.write(
-            outcomes, work.wanted, seed=options.seed, with_published=options.published, dest=options.dest
+            outcomes, work.wanted, seed=options.seed, with_published=options.published, notes=notes, dest=options.dest
         )
         print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")

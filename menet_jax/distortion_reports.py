@@ -69,20 +69,27 @@ def strengths(outcomes: Sequence[Outcome]) -> list[Record]:
 
 
 def write(
-    outcomes: Sequence[Outcome], wanted: Conditions, *, seed: int, with_published: bool, dest: Path
+    outcomes: Sequence[Outcome],
+    wanted: Conditions,
+    *,
+    seed: int,
+    with_published: bool,
+    notes: Sequence[str],
+    dest: Path,
 ) -> list[Path]:
     """Write everything into a folder that exists.
 
     `results.csv`, `.md` and `.tex` are Table II, `strengths.csv`, `.md` and `.tex` all conditions, `results.json` both
     and what they are; `images.csv` has the scores of every image and how strongly it was distorted, and
-    `strengths_<dataset>_<map>.png` and `.pdf` are Figure 9, where there are fixed strengths.
+    `strengths_<dataset>_<map>.png` and `.pdf` are Figure 9, where there are fixed strengths. Notes, of what is to be
+    known of the datasets, go with the tables.
 
     Returns:
         the files written.
     """
-    texts = tables.files("results", table_2(outcomes, wanted, with_published), table_2_columns(wanted))
-    texts |= tables.files("strengths", strengths(outcomes), SCORES)
-    texts[reports.RESULTS] = _json(outcomes, seed, with_published)
+    texts = tables.files("results", table_2(outcomes, wanted, with_published), table_2_columns(wanted), notes)
+    texts |= tables.files("strengths", strengths(outcomes), SCORES, notes)
+    texts[reports.RESULTS] = _json(outcomes, seed, with_published, notes)
     texts["images.csv"] = _images_csv(outcomes)
     for name, text in texts.items():
         (dest / name).write_text(text)
@@ -124,7 +131,7 @@ def _published(group: str, dataset: str, name: str) -> list[Record]:
     ]
 
 
-def _json(outcomes: Sequence[Outcome], seed: int, with_published: bool) -> str:
+def _json(outcomes: Sequence[Outcome], seed: int, with_published: bool, notes: Sequence[str]) -> str:
     rows = [
         {
             "dataset": outcome.dataset.name,
@@ -147,7 +154,8 @@ def _json(outcomes: Sequence[Outcome], seed: int, with_published: bool) -> str:
         for row in published.rows(name, [table])
     ]
     legend = {score.name: score.about for score in SCORES}
-    return json.dumps({"seed": seed, "results": rows, "published": paper, "legend": legend}, indent=2) + "\n"
+    content = {"seed": seed, "results": rows, "published": paper, "legend": legend, "notes": list(notes)}
+    return json.dumps(content, indent=2) + "\n"
 
 
 def _described(condition: Condition) -> dict[str, object]:

@@ -143,16 +143,19 @@ def do(options: Options, used: Sequence[jax.Device], work: Work) -> int:
     results = evaluate(options, work, used)
     published = work.published() if options.published else {}
     print(tables.as_text(reports.records(results, published), reports.columns(options.measures)))
+    notes = [dataset.note for dataset in work.datasets]
     if options.published:
         names = [dataset.published or dataset.name for dataset in work.datasets]
-        print(*published_notes(names + [work.masks_name] * bool(work.matches)), sep="\n")
+        of_published = published_notes(names + [work.masks_name] * bool(work.matches))
+        print(*(f"note: {note}" for note in of_published), sep="\n")
+        notes += of_published
     found = [irregularities(result) for result in results]
     for note in dict.fromkeys(note for _, notes in found for note in notes):
         print(f"note: {note}")
     for problem in (problem for problems, _ in found for problem in problems):
         print(f"error: {problem}", file=sys.stderr)
     if options.dest:
-        written = reports.write(results, options.measures, options.dest, published)
+        written = reports.write(results, options.measures, options.dest, published, notes)
         print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return 0 if all(result.complete for result in results) else 1
 

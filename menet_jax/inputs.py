@@ -70,6 +70,11 @@ class Dataset(NamedTuple):
     published: str | None
 
     @property
+    def note(self) -> str:
+        """What is to be known of them: counts, how they were split, what was passed over."""
+        return self.sources[0].summary()
+
+    @property
     def images(self) -> int:
         """How many there are."""
         return sum(len(source) for source in self.sources)
@@ -146,7 +151,7 @@ def published_notes(names: Collection[str]) -> list[str]:
             f"published: the paper has no numbers of {', '.join(unknown)}; it has of "
             f"{', '.join(published.dataset_names())}, recognised by these names"
         )
-    return [f"note: {note}" for note in notes[len(unknown) == len(names) :]]  # no row, no note of rows
+    return notes[len(unknown) == len(names) :]  # no row, no note of rows
 
 
 def _open(options: InputOptions, spec: str) -> Dataset:

@@ -66,21 +66,26 @@ def _record(result: Result) -> Record:
 
 
 def write(
-    results: Sequence[Result], measures: bool, dest: Path, published_names: Mapping[str, str] | None = None
+    results: Sequence[Result],
+    measures: bool,
+    dest: Path,
+    published_names: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> list[Path]:
     """Write everything into a folder that exists.
 
     `results.csv`, `results.md` and `results.tex` are the table, `results.json` with what was missing as well;
     `images.csv` has the scores of every image; `pr_curves.npy` the precision and recall of every result, and
-    `pr_<dataset>.png` and `.pdf` draw them: of runs the probability map's, as the paper does.
+    `pr_<dataset>.png` and `.pdf` draw them: of runs the probability map's, as the paper does. Notes, of what is to be
+    known of the datasets, go with the table.
 
     Returns:
         the files written.
     """
     table, scores = records(results, published_names), columns(measures)
     texts = {
-        **tables.files("results", table, scores),
-        RESULTS: _json(results, scores, published_names or {}),
+        **tables.files("results", table, scores, notes),
+        RESULTS: _json(results, scores, published_names or {}, notes),
         "images.csv": _images_csv(results),
     }
     for name, text in texts.items():
@@ -131,7 +136,9 @@ def _curve(result: Result) -> PrCurve:
     return PrCurve(f"{result.method} ({result.source}{kind}{part})", scores.precision, scores.recall)
 
 
-def _json(results: Sequence[Result], scores: Sequence[Score], published_names: Mapping[str, str]) -> str:
+def _json(
+    results: Sequence[Result], scores: Sequence[Score], published_names: Mapping[str, str], notes: Sequence[str]
+) -> str:
     rows = [
         {
             "dataset": result.dataset,
@@ -156,7 +163,7 @@ def _json(results: Sequence[Result], scores: Sequence[Score], published_names: M
         for row in published.rows(name, published.CLEAN_TABLES)
     ]
     legend = {score.name: score.about for score in scores}
-    return json.dumps({"results": rows, "published": paper, "legend": legend}, indent=2) + "\n"
+    return json.dumps({"results": rows, "published": paper, "legend": legend, "notes": list(notes)}, indent=2) + "\n"
 
 
 def _images_csv(results: Sequence[Result]) -> str:

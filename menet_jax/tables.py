@@ -100,10 +100,16 @@ def as_text(records: Sequence[Record], scores: Sequence[Score]) -> str:
     return "\n".join([line for part in parts for line in part] + ["", *star, *legend(scores)])
 
 
-def files(stem: str, records: Sequence[Record], scores: Sequence[Score]) -> dict[str, str]:
-    """The table in all forms that are written: name of the file, `<stem>.csv`, `.md` or `.tex` → what it holds."""
-    renderings = {"csv": as_csv, "md": as_markdown, "tex": as_latex}
-    return {f"{stem}.{suffix}": render(records, scores) for suffix, render in renderings.items()}
+def files(stem: str, records: Sequence[Record], scores: Sequence[Score], notes: Sequence[str] = ()) -> dict[str, str]:
+    """The table in all forms that are written: name of the file, `<stem>.csv`, `.md` or `.tex` → what it holds.
+
+    Notes, of what is to be known of the rows, are below the table in `.md`, and comments in `.tex`.
+    """
+    return {
+        f"{stem}.csv": as_csv(records, scores),
+        f"{stem}.md": as_markdown(records, scores, notes),
+        f"{stem}.tex": as_latex(records, scores, notes),
+    }
 
 
 def as_csv(records: Sequence[Record], scores: Sequence[Score]) -> str:
@@ -116,25 +122,25 @@ def as_csv(records: Sequence[Record], scores: Sequence[Score]) -> str:
     return file.getvalue()
 
 
-def as_markdown(records: Sequence[Record], scores: Sequence[Score]) -> str:
-    """A Markdown table and its legend."""
+def as_markdown(records: Sequence[Record], scores: Sequence[Score], notes: Sequence[str] = ()) -> str:
+    """A Markdown table, its legend and notes."""
     head, *body = [
         [cell.replace("|", "\\|") for cell in row] for row in _cells(records, scores, lambda number: f"**{number}**")
     ]
     sides = ["---" if index < len(head) - len(scores) else "---:" for index in range(len(head))]
     rows = "\n".join(f"| {' | '.join(row)} |" for row in (head, sides, *body))
-    return "\n".join([rows, "", *(f"- {line}" for line in legend(scores)), ""])
+    return "\n".join([rows, "", *(f"- {line}" for line in (*legend(scores), *notes)), ""])
 
 
-def as_latex(records: Sequence[Record], scores: Sequence[Score]) -> str:
-    """A LaTeX `tabular` for the package booktabs, the legend as comments."""
+def as_latex(records: Sequence[Record], scores: Sequence[Score], notes: Sequence[str] = ()) -> str:
+    """A LaTeX `tabular` for the package booktabs, the legend and notes as comments."""
     # Bold is marked with a character that no text has, for the escapes to leave the command alone.
     cells = _cells(records, scores, lambda number: f"\0{number}")
     head, *body = [[re.sub(r"^\0(.*)", r"\\textbf{\1}", _escaped(cell)) for cell in row] for row in cells]
     columns = "l" * (len(head) - len(scores)) + "r" * len(scores)
     breaks = _breaks(records)
     lines = [
-        *(f"% {line}" for line in legend(scores)),
+        *(f"% {line}" for line in (*legend(scores), *notes)),
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         rf"{' & '.join(head)} \\",

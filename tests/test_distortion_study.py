@@ -233,7 +233,9 @@ def test_an_unreadable_image_does_not_end_it(
     ]  # fmt: skip
     assert all((row["images"], row["of"]) == (4, 5) for row in found)
     assert "  4/5  " in done.out
-    assert "**" not in (tmp_path / "dest" / "results.md").read_text()  # incomplete rows do not compete
+    table = (tmp_path / "dest" / "results.md").read_text()
+    assert "**" not in table  # incomplete rows do not compete
+    assert f"- {dataset}: " in table and "images; split by" in table
     scores = {(row["distortion"]["label"], row["map"]): row["scores"] for row in found}
     assert scores["clean", "metric"]["adaptive_f"] > scores["AWGN σ 80", "metric"]["adaptive_f"]
     assert scores["clean", "metric"]["mae"] < scores["clean", "probability"]["mae"]

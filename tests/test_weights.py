@@ -318,6 +318,10 @@ def test_table_one_by_name(run: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     results = json.loads((tmp_path / "scores" / "results.json").read_text())
     scored = [(each["dataset"], each["images"]) for each in results["results"] if each["map"] == "metric"]
     assert scored == [(f"{name} (test)", 2) for name in columns]
+    assert results["notes"][-1] == "sod: test 2 images; as many as published; all in the test split"
+    for suffix in ("md", "tex"):
+        table = (tmp_path / "scores" / f"results.{suffix}").read_text()
+        assert all(note in table for note in results["notes"]) and "trained elsewhere" in table
 
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(tmp_path / "photo.png")
     arguments = ["--checkpoint", str(run), "--source", str(tmp_path / "photo.png"), "--dest", str(tmp_path / "maps")]
