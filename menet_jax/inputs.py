@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -10,7 +11,7 @@ from menet_jax.arguments import refuse_doubles
 from menet_jax.evaluation import open_sources
 from menet_jax.parallel import CORES
 from menet_jax.runs import TrainedRun, load_run
-from menet_jax.sources import NAMED, Source
+from menet_jax.sources import NAMED, Source, open_all
 
 PUBLISHED_SPLITS = ("test", "all")
 """Splits beside whose scores published ones are of use."""
@@ -136,7 +137,7 @@ def open_datasets(options: InputOptions) -> list[Dataset]:
         ValueError, FileNotFoundError: as `open_sources` does; or two have the same name.
     """
     refuse_doubles("datasets", [Path(spec).resolve().name for spec in options.data], "score them one after the other")
-    return [_open(options, spec) for spec in options.data]
+    return open_all(partial(_open, options, spec) for spec in options.data)
 
 
 def published_notes(names: Collection[str]) -> list[str]:

@@ -1,10 +1,10 @@
 """From what a user types after `--data.train` to examples that can be read in any order."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import tensorflow_datasets as tfds
 
@@ -19,6 +19,8 @@ from menet_jax.datasets.pairs import PairsBuilder
 from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,25 @@ def open_split(
         )
     size = builder.info.splits[split].num_bytes
     return Source(spec, split, counts, notes, size, encoded(builder, split))
+
+
+def open_all(openers: Iterable[Callable[[], T]]) -> list[T]:
+    """Open everything, or fail with all that is wrong, so that nobody mends one dataset to be told of the next.
+
+    Raises:
+        ValueError, OSError: what the only one that failed raised; a ValueError with the texts of several.
+    """
+    opened, errors = list[T](), list[ValueError | OSError]()
+    for open_one in openers:
+        try:
+            opened.append(open_one())
+        except (ValueError, OSError) as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ValueError("\n".join(str(error) for error in errors))
+    return opened
 
 
 def encoded(builder: tfds.core.DatasetBuilder, split: str) -> Any:

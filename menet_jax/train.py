@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import jax
 import tyro
@@ -25,7 +26,7 @@ from menet_jax.distortions import Distortion, Jpeg, Noise
 from menet_jax.loop import NonFiniteLossError, Report, fit, restore
 from menet_jax.recording import Recorder
 from menet_jax.runs import CHECKPOINTS, CONFIG_FILE, check_run, open_run, write_config
-from menet_jax.sources import Source, open_split
+from menet_jax.sources import Source, open_all, open_split
 from menet_jax.training import TrainState, check_batch, create_state, map_over_devices
 
 
@@ -81,8 +82,11 @@ def open_data(config: Config) -> tuple[list[Source], list[Source]]:
     """The training and the validation splits, prepared on first use."""
     data = config.data
     places = data.cache, data.skip_bad, data.manual_dir
-    training = [open_split(spec, "train", *places) for spec in data.train]
-    return training, [open_split(spec, "validation", *places) for spec in data.validation or data.train]
+
+    def open_splits(specs: Sequence[str], split: str) -> list[Source]:
+        return open_all(partial(open_split, spec, split, *places) for spec in specs)
+
+    return open_splits(data.train, "train"), open_splits(data.validation or data.train, "validation")
 
 
 def distortions(config: Config) -> tuple[Distortion, Distortion]:

@@ -70,6 +70,12 @@ def test_what_paper_trains_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     training, validation = train.open_data(train.parse(["paper", *places]))
     assert [(source.name, len(source)) for source in training] == [("msra10k", 16), ("hku_is", 16)]
     assert [(source.name, len(source)) for source in validation] == [("msra10k", 1), ("hku_is", 1)]
+    for name in ("msra10k", "hku_is"):
+        next((tmp_path / "manual" / name).rglob("7.*" if name == "msra10k" else "0007.*")).write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"irregular files? in msra10k:\n.*7\.[\s\S]*irregular files? in hku_is:\n.*0007\."
+    ):
+        train.open_data(train.parse(["paper", *places]))
 
 
 @pytest.mark.skipif(not SHARED_SOD.is_dir(), reason=f"the real pairs are not at {SHARED_SOD}")

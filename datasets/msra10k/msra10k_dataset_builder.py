@@ -14,7 +14,7 @@ from menet_jax.datasets import pairs
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
-from menet_jax.datasets.pairs import CHECK_THREADS, File, Pair
+from menet_jax.datasets.pairs import CHECK_THREADS, File, IrregularFilesError, Pair
 from menet_jax.datasets.splits import split_by_rank
 
 SIZES = {"test": 1000, "validation": 500, "train": 8500}
@@ -94,8 +94,12 @@ class Msra10k(Benchmark):
                 f"{splitting}; MSRA1K is not at hand, so its images may be among the training images: "
                 f"put it into {self.manual_dir / 'msra1k'} to keep them out"
             )
-        if not self.skip_bad:
-            msra1k.find_usable()  # stops here at what is wrong with it
+        try:
+            if not self.skip_bad:
+                msra1k.find_usable()
+        except IrregularFilesError as error:
+            where = f"{msra1k.name}, which is kept out of training on {self.name}"
+            raise IrregularFilesError(where, error.irregularities) from None
         # An image without a mask that can be used must stay out of training as well.
         theirs = thumbnails(msra1k.image_files(), "Looking for MSRA1K in MSRA10K, 1 of 2")
         ours = thumbnails([pair.image for pair in matched], "Looking for MSRA1K in MSRA10K, 2 of 2")
