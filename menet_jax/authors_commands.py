@@ -106,6 +106,7 @@ def main() -> None:
     try:
         tyro.extras.subcommand_cli_from_dict(
             {"import": import_weights, "export": export_weights},
+            prog="python -m menet_jax.authors",
             description="The authors' weights as a run, and runs as weights for the authors' code.",
         )
     except KeyboardInterrupt:

@@ -127,7 +127,9 @@ def _check_dest(dest: Path) -> None:
 def main() -> None:
     """The command line."""
     try:
-        tyro.extras.subcommand_cli_from_dict({"show": show, "check": check}, description="Look at datasets.")
+        tyro.extras.subcommand_cli_from_dict(
+            {"show": show, "check": check}, prog="python -m menet_jax.data", description="Look at datasets."
+        )
     except KeyboardInterrupt:
         print("stopped; no picture was written", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -341,9 +341,9 @@ def _state_dict(content: Any) -> dict[str, _Tensor]:
     if not networks and any(isinstance(value, _Tensor) for value in content.values()):
         others = [key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, _Tensor))]
         raise TorchFileError(f"among its tensors are things that are none, or have no name: {_listed(others)}")
-    raise TorchFileError(
-        f"holds {len(networks) or 'no'} networks, but {_listed(networks or content)}; save one as a state dict"
-    )
+    if networks:
+        raise TorchFileError(f"holds {len(networks)} networks, {_listed(networks)}; save one as a state dict")
+    raise TorchFileError(f"holds no network, but {_listed(content)}; save one as a state dict")
 
 
 def _listed(keys: Iterable[Any]) -> str:

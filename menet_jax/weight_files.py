@@ -1,5 +1,6 @@
 """Tensors by name in the file formats in use: PyTorch checkpoints, `.npz` and `.safetensors`."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import safetensors.numpy
 
 from menet_jax.torch_reading import read_torch
 from menet_jax.torch_writing import write_torch
+
+LARGEST_RATIO = 100
+"""Bytes that a byte of an archive may unpack to. Weights hardly compress at all, and constants to a thousandth."""
 
 WRITTEN = (".pt", ".pth", ".npz", ".safetensors")
 
@@ -30,6 +34,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     if path.suffix.lower() == ".npz":
         try:
+            _check_size(path)
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = dict(archive)
             others = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
@@ -44,6 +49,14 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         except Exception as error:
             raise WeightFileError(f"{path}: damaged, or not a safetensors file ({error})") from error
     return read_torch(path)
+
+
+def _check_size(path: Path) -> None:
+    """Raise WeightFileError if an archive unpacks to far more than compressed numbers do."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > LARGEST_RATIO * path.stat().st_size:
+        raise WeightFileError(f"it would unpack to {unpacked:,} bytes")
 
 
 def check_suffix(path: Path) -> None:

@@ -196,7 +196,7 @@ def test_a_small_file_cannot_take_much_memory(tmp_path: Path) -> None:
         read_torch(tmp_path / "bad.pt")
     for put in (b"r" + struct.pack("<I", 2**32 - 1), b"p4294967295\n"):
         (tmp_path / "bad.pt").write_bytes(archive(b"\x80\x02}" + put + b"."))
-        with pytest.raises(TorchFileError, match="holds no networks, but nothing"):
+        with pytest.raises(TorchFileError, match="holds no network, but nothing"):
             read_torch(tmp_path / "bad.pt")
 
 
@@ -237,7 +237,7 @@ def test_what_is_kept_beside_a_network(tmp_path: Path) -> None:
         },
     }
     (tmp_path / "beside.pt").write_bytes(archive(pickle.dumps(beside, 2)))
-    with pytest.raises(TorchFileError, match="holds no networks, but scheduler, arguments"):
+    with pytest.raises(TorchFileError, match="holds no network, but scheduler, arguments"):
         read_torch(tmp_path / "beside.pt")
     members = zip_members(tmp_path, {"ab": np.ones(1, np.float32), "best": np.zeros(1, np.float32)})
     inner, best = b"X\x02\x00\x00\x00ab", b"X\x04\x00\x00\x00best"

@@ -189,8 +189,8 @@ def wrong_files(folder: Path, tensors: StateDict) -> dict[str, tuple[Path, str]]
     add("zip.pt", small.zipped({"a.txt": b"a"}), "a zip archive, but not one that PyTorch wrote")
     add("script.pt", small.zipped({"a/data.pkl": b"", "a/constants.pkl": b""}), "a TorchScript program")
     add("big.pt", small.zipped({"a/data.pkl": b"", "a/byteorder": b"big"}), "a big-endian machine")
-    add("empty.pt", archive(pickle.dumps({}, 2)), "holds no networks, but nothing")
-    add("words.pt", archive(pickle.dumps({"epoch": 3}, 2)), "holds no networks, but epoch")
+    add("empty.pt", archive(pickle.dumps({}, 2)), "holds no network, but nothing")
+    add("words.pt", archive(pickle.dumps({"epoch": 3}, 2)), "holds no network, but epoch")
     objects = io.BytesIO()
     np.savez(objects, a=np.array([{}], object))
     add("objects.npz", objects.getvalue(), "objects.npz: damaged, or no archive of plain arrays")
@@ -219,6 +219,9 @@ def wrong_files(folder: Path, tensors: StateDict) -> dict[str, tuple[Path, str]]
     none = tensors | {"stack1.0.0.weight": np.zeros((0, 3, 3, 3), np.float32)}
     add("none.npz", none, "misshapen: stack1.0.0.weight is (0, 3, 3, 3), should be (width, 3, 3, 3)")
     add("raw.npz", small.zipped({"sal.1.num_batches_tracked": b"text"}), "it holds sal.1.num_batches_tracked")
+    bomb = io.BytesIO()
+    np.savez_compressed(bomb, a=np.zeros(10**7, np.float32))
+    add("bomb.npz", bomb.getvalue(), "it would unpack to 40,000,")
     cases["another network"] = DATA / "torch_stream.pt", "missing: stack1.0.1.weight"
     cases["nowhere"] = folder / "nowhere.pt", "nowhere.pt: no such file"
     cases["a folder"] = folder, "is a folder"
