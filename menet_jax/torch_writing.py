@@ -1,4 +1,4 @@
-"""State dicts as files that PyTorch of any version loads, written without PyTorch.
+"""State dicts as files that PyTorch loads, in the older of its two formats, written without PyTorch.
 
 This is the stream that PyTorch wrote before 1.6, and that later versions read as well: pickles of a magic number, of
 the version of the format, of the machine, of the tensors and of the names of their data, then the data of each. The
