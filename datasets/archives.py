@@ -109,7 +109,8 @@ def _in_path(path: Path, below: PurePosixPath) -> Iterator[Entry]:
         yield from _in_tar(path, below)
     elif path.suffix.lower() not in UNREADABLE:
         try:
-            size, changed = path.stat().st_size, path.stat().st_mtime_ns
+            stat = path.stat()
+            size, changed = stat.st_size, stat.st_mtime_ns
         except OSError:  # a link that leads nowhere; whoever reads it is told so
             size, changed = 0, 0
         yield Entry(str(path), below / path.name, size, changed, path.read_bytes)

@@ -133,24 +133,23 @@ class Benchmark(pairs.PairsBuilder):
         if not self.data_path.exists():
             return False
         built_of = self._metadata.get("fingerprints", {})
-        return any(each.at_hand() and built_of.get(each.name) != each.fingerprint() for each in self.origins())
-
-    def at_hand(self) -> bool:
-        """Whether there are images and masks of this dataset among the downloads."""
-        if not self.manual_dir.is_dir():
-            return False
-        try:
-            return bool(self._select(self.entries()))
-        except NotAtHandError:
-            return False
+        now = {each.name: each.fingerprint() for each in self.origins()}
+        return any(found is not None and found != built_of.get(name) for name, found in now.items())
 
     def origins(self) -> list["Benchmark"]:
         """The benchmarks whose downloads decide what this one holds."""
         return [self]
 
-    def fingerprint(self) -> str:
-        """Of folders, names, sizes and marks of all files."""
-        lines = sorted(f"{entry.folder}/{entry.name}\0{entry.size}\0{entry.mark}" for entry in self.entries())
+    def fingerprint(self) -> str | None:
+        """Of folders, names, sizes and marks of all files; None if there are not both images and masks."""
+        if not self.manual_dir.is_dir():
+            return None
+        entries = self.entries()
+        try:
+            self._select(entries)
+        except NotAtHandError:
+            return None
+        lines = sorted(f"{entry.folder}/{entry.name}\0{entry.size}\0{entry.mark}" for entry in entries)
         return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
     def entries(self) -> list[Entry]:

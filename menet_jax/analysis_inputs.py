@@ -1,13 +1,15 @@
 """What the commands `robustness jacobian` and `bound` have in common: what they open, keep and say."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, Protocol, TypeVar, runtime_checkable
 
 import jax
 from tqdm import tqdm
 
+from menet_jax import devices
 from menet_jax.arguments import named, refuse_doubles
+from menet_jax.commands import run_command
 from menet_jax.inputs import Dataset, InputOptions, NamedRun, check_dest, open_datasets, open_runs
 from menet_jax.ledger import Ledger
 from menet_jax.messages import complain, warn
@@ -63,11 +65,34 @@ def say_failures(failures: Sequence[str], of: str = "images") -> int:
     return 1 if failures else 0
 
 
-def kept(ledger: Ledger) -> str:
-    """What an interrupted command leaves."""
-    if ledger.path is None:
-        return "nothing was kept, for there is no --dest"
-    return f"what was measured is in {ledger.path}: go on with the same flags"
+@runtime_checkable
+class HasLedger(Protocol):
+    """Work whose results are kept as they come."""
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+
+Options = TypeVar("Options", bound=InputOptions)
+Work = TypeVar("Work", bound=HasLedger)
+
+
+def run_analysis(
+    options: Options,
+    prepare: Callable[[Options], Work],
+    do: Callable[[Options, Sequence[jax.Device], Work], int],
+) -> int:
+    """`run_command`, on the devices asked for; what an interrupted analysis leaves is its ledger."""
+
+    def left(opened: tuple[Sequence[jax.Device], Work]) -> str:
+        path = opened[1].ledger.path
+        if path is None:
+            return "nothing was kept, for there is no --dest"
+        return f"what was measured is in {path}: go on with the same flags"
+
+    return run_command(
+        lambda: (devices.start(options.device), prepare(options)), lambda opened: do(options, *opened), left
+    )
 
 
 def say_reused(ledger: Ledger, before: int, reused: int, of: int) -> None:

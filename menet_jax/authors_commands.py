@@ -1,7 +1,6 @@
 """The authors' weights in, ours out:  python -m menet_jax.authors import|export"""
 
 import hashlib
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import jax
 import tyro
 
 from menet_jax.authors import check_values, from_state_dict, to_state_dict
-from menet_jax.commands import uninterrupted
+from menet_jax.commands import INTERRUPTED, uninterrupted
 from menet_jax.config import PAPER, ModelConfig
 from menet_jax.messages import complain, printable, warn
 from menet_jax.runs import check_new, load_run, write_run
@@ -97,7 +96,7 @@ def _errors() -> Iterator[None]:
     except (ValueError, OSError) as error:
         heading, *lines = str(error).splitlines()
         more = [f"… and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-        complain(printable(heading), [line.strip() for line in lines[:LISTED]] + more)
+        complain(heading, [line.strip() for line in lines[:LISTED]] + more)
         sys.exit(2)
 
 
@@ -111,4 +110,4 @@ def main() -> None:
         )
     except KeyboardInterrupt:
         print("stopped; what was being written is whole, or not there", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(INTERRUPTED)

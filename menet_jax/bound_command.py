@@ -8,10 +8,17 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from menet_jax import devices, reports
-from menet_jax.analysis_inputs import Subjects, kept, open_subjects, opened_lines, progress, say_failures, say_reused
+from menet_jax import reports
+from menet_jax.analysis_inputs import (
+    Subjects,
+    open_subjects,
+    opened_lines,
+    progress,
+    run_analysis,
+    say_failures,
+    say_reused,
+)
 from menet_jax.bounds import PAPER_SOFTMAX, TIGHT_SOFTMAX, BoundNorms, bound_norms
-from menet_jax.commands import run_command
 from menet_jax.images import UnreadableImageError, resize_image
 from menet_jax.inputs import (
     Dataset,
@@ -99,11 +106,7 @@ def describe(options: Bound, work: Subjects, used: Sequence[jax.Device]) -> str:
 
 def run(options: Bound) -> int:
     """Do what the command line asks for; the exit status, see `Bound`."""
-    return run_command(
-        lambda: (devices.start(options.device), prepare(options)),
-        lambda opened: do(options, *opened),
-        lambda opened: kept(opened[1].ledger),
-    )
+    return run_analysis(options, prepare, do)
 
 
 def do(options: Bound, used: Sequence[jax.Device], work: Subjects) -> int:

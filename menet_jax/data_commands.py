@@ -1,6 +1,5 @@
 """Look at what the network is fed, and check datasets:  python -m menet_jax.data show|check"""
 
-import signal
 import sys
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import tyro
 
 from menet_jax import pictures, sheets, surveys
 from menet_jax.arguments import refuse_doubles
+from menet_jax.commands import INTERRUPTED
 from menet_jax.data import training_batches
 from menet_jax.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
 from menet_jax.messages import counted
@@ -111,8 +111,9 @@ def check(
         print(f"error: {counted(wrong, 'thing')} {verb} wrong in {names}", file=sys.stderr)
     if absent:
         print(f"error: nothing is known of {', '.join(absent)}", file=sys.stderr)
-    if wrong or absent:
-        sys.exit(2 if absent else 1)
+        sys.exit(2)
+    if wrong:
+        sys.exit(1)
 
 
 def _check_dest(dest: Path) -> None:
@@ -132,4 +133,4 @@ def main() -> None:
         )
     except KeyboardInterrupt:
         print("stopped; no picture was written", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(INTERRUPTED)

@@ -22,7 +22,7 @@ from menet_jax.inputs import (
     check_dest,
     open_datasets,
     open_runs,
-    published_notes,
+    say_notes,
 )
 from menet_jax.messages import complain, counted, warn
 from menet_jax.parallel import workers
@@ -112,7 +112,6 @@ def describe(options: Distortion, work: Work, used: Sequence[jax.Device]) -> str
 
 def run(options: Distortion) -> int:
     """Do what the command line asks for; the exit status, see `Distortion`."""
-
     whole = f"; the images in {options.save_images} are whole, but not all" if options.save_images else ""
     return run_command(
         lambda: (devices.start(options.device) if options.run else [], prepare(options)),
@@ -160,11 +159,7 @@ def _report(options: Distortion, work: Work, outcomes: Sequence[Outcome]) -> Non
     print(tables.as_text(table, distortion_reports.table_2_columns(work.wanted)))
     if work.wanted.fixed:
         print("\n" + tables.as_text(distortion_reports.strengths(outcomes), distortion_reports.SCORES))
-    notes = [dataset.note for dataset in work.datasets]
-    if options.published:
-        of_published = published_notes([dataset.published or dataset.name for dataset in work.datasets])
-        print(*(f"note: {note}" for note in of_published), sep="\n")
-        notes += of_published
+    notes = say_notes(work.datasets, options.published)
     if options.dest:
         written = distortion_reports.write(
             outcomes, work.wanted, seed=options.seed, with_published=options.published, notes=notes, dest=options.dest

@@ -4,7 +4,6 @@
 `scales` shows the 13 scale maps of an image (Figure 8); `worst` the images on which a run fails (Figure 12).
 """
 
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from tqdm import tqdm
 from menet_jax import devices, selection
 from menet_jax.arguments import named, refuse_doubles, refuse_repeats
 from menet_jax.batch_prediction import Kind
-from menet_jax.commands import uninterrupted
+from menet_jax.commands import INTERRUPTED, uninterrupted
 from menet_jax.distortions import add_noise, compress_jpeg
 from menet_jax.evaluation import ImageResult, open_sources, score_run
 from menet_jax.map_folders import by_stem, read_map
@@ -226,7 +225,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt:
         print("stopped; the figure is whole, or not there", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return INTERRUPTED
     print(f"wrote {' and '.join(map(str, written))}")
     return 0
 

@@ -26,7 +26,7 @@ from menet_jax.inputs import (
     check_dest,
     open_datasets,
     open_runs,
-    published_notes,
+    say_notes,
 )
 from menet_jax.map_folders import Match, match
 from menet_jax.measures import pysodmetrics
@@ -143,12 +143,7 @@ def do(options: Options, used: Sequence[jax.Device], work: Work) -> int:
     results = evaluate(options, work, used)
     published = work.published() if options.published else {}
     print(tables.as_text(reports.records(results, published), reports.columns(options.measures)))
-    notes = [dataset.note for dataset in work.datasets]
-    if options.published:
-        names = [dataset.published or dataset.name for dataset in work.datasets]
-        of_published = published_notes(names + [work.masks_name] * bool(work.matches))
-        print(*(f"note: {note}" for note in of_published), sep="\n")
-        notes += of_published
+    notes = say_notes(work.datasets, options.published, [work.masks_name] * bool(work.matches))
     found = [irregularities(result) for result in results]
     for note in dict.fromkeys(note for _, notes in found for note in notes):
         print(f"note: {note}")

@@ -140,7 +140,23 @@ def open_datasets(options: InputOptions) -> list[Dataset]:
     return open_all(partial(_open, options, spec) for spec in options.data)
 
 
-def published_notes(names: Collection[str]) -> list[str]:
+def say_notes(datasets: Sequence[Dataset], with_published: bool, others: Sequence[str] = ()) -> list[str]:
+    """Print what is to be known of the published rows; that, and what is to be known of the datasets, for the tables.
+
+    Args:
+        datasets: whose scores the tables hold.
+        with_published: whether there are published rows.
+        others: names of what else is scored.
+    """
+    notes = [dataset.note for dataset in datasets]
+    if with_published:
+        of_published = _published_notes([*(dataset.published or dataset.name for dataset in datasets), *others])
+        print(*(f"note: {note}" for note in of_published), sep="\n")
+        notes += of_published
+    return notes
+
+
+def _published_notes(names: Collection[str]) -> list[str]:
     """What is to be known of the published rows beside results on datasets of these names; a line each."""
     unknown = [name for name in names if published.dataset_name(name) is None]
     notes = [

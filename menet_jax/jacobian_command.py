@@ -8,9 +8,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from menet_jax import devices, jacobian_reports, reports
-from menet_jax.analysis_inputs import kept, open_subjects, opened_lines, progress, say_failures, say_reused
-from menet_jax.commands import run_command
+from menet_jax import jacobian_reports, reports
+from menet_jax.analysis_inputs import open_subjects, opened_lines, progress, run_analysis, say_failures, say_reused
 from menet_jax.images import UnreadableImageError, resize_image
 from menet_jax.inputs import (
     Dataset,
@@ -133,11 +132,7 @@ def describe(options: Jacobian, work: Work, used: Sequence[jax.Device]) -> str:
 
 def run(options: Jacobian) -> int:
     """Do what the command line asks for; the exit status, see `Jacobian`."""
-    return run_command(
-        lambda: (devices.start(options.device), prepare(options)),
-        lambda opened: do(options, *opened),
-        lambda opened: kept(opened[1].ledger),
-    )
+    return run_analysis(options, prepare, do)
 
 
 def do(options: Jacobian, used: Sequence[jax.Device], work: Work) -> int:

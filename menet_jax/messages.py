@@ -14,7 +14,7 @@ def warn(message: str) -> None:
 
 def complain(heading: str, lines: Sequence[str]) -> None:
     """Say what is wrong: a heading, and all that it is about."""
-    print(f"error: {heading}", *(f"  {printable(line)}" for line in lines), sep="\n", file=sys.stderr)
+    print(f"error: {printable(heading)}", *(f"  {printable(line)}" for line in lines), sep="\n", file=sys.stderr)
 
 
 def listed(names: Sequence[str], separator: str = ", ") -> str:

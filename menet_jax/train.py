@@ -20,6 +20,7 @@ from menet_jax.checkpoints import (
     MismatchedCheckpointError,
     saved_steps,
 )
+from menet_jax.commands import INTERRUPTED
 from menet_jax.config import Config
 from menet_jax.data import training_batches
 from menet_jax.distortions import Distortion, Jpeg, Noise
@@ -180,7 +181,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt:
         print("stopped before training began", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return INTERRUPTED
     try:
         stopped_by = train(config, used, training, validation)
     except (NonFiniteLossError, MismatchedCheckpointError, DamagedCheckpointError, OSError) as error:
@@ -188,7 +189,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         print("stopped at once; --resume goes on from the last checkpoint", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return INTERRUPTED
     return 0 if stopped_by is None else 128 + stopped_by
 
 

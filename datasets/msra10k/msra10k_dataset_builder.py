@@ -88,7 +88,8 @@ class Msra10k(Benchmark):
         self, matched: Sequence[Pair], stems: Collection[str], entries: Sequence[Entry]
     ) -> tuple[dict[str, list[Pair]], str]:
         msra1k = self.msra1k
-        if msra1k is None or (self.skip_bad and not msra1k.image_files()):
+        their_files = [] if msra1k is None else msra1k.image_files()
+        if msra1k is None or (self.skip_bad and not their_files):
             splits, splitting = super()._split(matched, stems, entries)
             return splits, (
                 f"{splitting}; MSRA1K is not at hand, so its images may be among the training images: "
@@ -101,10 +102,11 @@ class Msra10k(Benchmark):
             where = f"{msra1k.name}, which is kept out of training on {self.name}"
             raise IrregularFilesError(where, error.irregularities) from None
         # An image without a mask that can be used must stay out of training as well.
-        theirs = thumbnails(msra1k.image_files(), "Looking for MSRA1K in MSRA10K, 1 of 2")
+        theirs = thumbnails(their_files, "Looking for MSRA1K in MSRA10K, 1 of 2")
         ours = thumbnails([pair.image for pair in matched], "Looking for MSRA1K in MSRA10K, 2 of 2")
         found = likeness.same_pictures(stack(ours), stack(theirs))
-        same = {pairs.stem(list(ours)[i]) for i, _ in found}
+        our_files = list(ours)
+        same = {pairs.stem(our_files[i]) for i, _ in found}
         recognised = {j for _, j in found}
         splits = gather(matched, split_by_rank(stems, self.sizes, first=same))
         unknown = sum(msra1k.sizes.values()) - len(recognised)
