@@ -254,18 +254,16 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
         TorchFileError: it is no checkpoint, is damaged, would call a function, or holds no or several networks.
         OSError: it cannot be opened.
     """
-    try:
-        with path.open("rb") as file:
+    with path.open("rb") as file:
+        try:
             content = _read_zip(file) if zipfile.is_zipfile(file) else _read_stream(file)
-        return {name: tensor.array() for name, tensor in _state_dict(content).items()}
-    except TorchFileError as error:
-        raise TorchFileError(f"{path}: {error}") from None
-    except OSError:
-        raise
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise TorchFileError(
-            f"{path}: damaged, or not a PyTorch checkpoint ({type(error).__name__}: {error})"
-        ) from error
+            return {name: tensor.array() for name, tensor in _state_dict(content).items()}
+        except TorchFileError as error:
+            raise TorchFileError(f"{path}: {error}") from None
+        except Exception as error:  # a damaged file raises nearly anything, as OSError for a place before its start
+            raise TorchFileError(
+                f"{path}: damaged, or not a PyTorch checkpoint ({type(error).__name__}: {error})"
+            ) from error
 
 
 def _read_zip(file: Binary) -> Any:

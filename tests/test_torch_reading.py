@@ -248,6 +248,15 @@ def test_what_is_kept_beside_a_network(tmp_path: Path) -> None:
     assert list(read_torch(tmp_path / "best.pt")) == ["ab"]
 
 
+def test_an_archive_whose_members_are_before_its_start(tmp_path: Path) -> None:
+    changed = bytearray(archive(pickle.dumps({}, 2)))
+    place = changed.rindex(b"PK\x05\x06") + 16  # where the directory of members begins
+    changed[place : place + 4] = struct.pack("<I", struct.unpack_from("<I", changed, place)[0] + 1000)
+    (tmp_path / "bad.pt").write_bytes(changed)
+    with pytest.raises(TorchFileError, match=r"bad\.pt: damaged"):
+        read_torch(tmp_path / "bad.pt")
+
+
 class Module:
     """Pickled, as good as a module of PyTorch."""
 
