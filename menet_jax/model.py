@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from menet_jax.upsampling import conv_transpose_2x2, conv_transpose_4x4, conv_transpose_7x7, enlarge
+from menet_jax.convolution import conv_general_dilated, convolve_transposed
+from menet_jax.upsampling import enlarge
 
 FEATURES = 16  # dimensions of the metric space, C in Section III-B
 DEPTH = 5  # halvings between the image and the coarsest feature map
@@ -55,25 +55,19 @@ def check_size(height: int, width: int) -> None:
         )
 
 
-def _conv_or_product(x: jax.Array, kernel: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
-    """A convolution; where the kernel covers the whole map (the bottleneck at 224²), one matrix product."""
-    if x.shape[1:3] == kernel.shape[:2]:
-        return jnp.einsum("byxi,yxio->bo", x, kernel)[:, None, None]
-    return lax.conv_general_dilated(x, kernel, *args, **kwargs)
-
-
 class ConvTranspose(nn.Module):
-    """Transposed convolution without bias; `convolve` gives it its stride and padding."""
+    """Transposed convolution without bias; stride and padding are those of the convolution that it transposes."""
 
     features: int
     size: int
-    convolve: Callable[[jax.Array, jax.Array], jax.Array]
+    stride: int
+    padding: int
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", _transposed_init, (self.size, self.size, x.shape[-1], self.features))
-        return self.convolve(x.astype(self.dtype), kernel.astype(self.dtype))
+        return convolve_transposed(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding)
 
 
 class Pre(nn.Module):
@@ -128,8 +122,8 @@ class UpBlock(nn.Module):
     @nn.compact
     def __call__(self, h: jax.Array) -> jax.Array:
         transposed = partial(self.transposed, self.features)
-        shortcut = self.pre(partial(transposed, 2, conv_transpose_2x2), name="shortcut")(h)
-        main = self.pre(partial(transposed, 4, conv_transpose_4x4), name="main1")(h)
+        shortcut = self.pre(partial(transposed, 2, stride=2, padding=0), name="shortcut")(h)
+        main = self.pre(partial(transposed, 4, stride=2, padding=1), name="main1")(h)
         return shortcut + self.pre(partial(self.conv, self.features, (3, 3), padding=1), name="main2")(main)
 
 
@@ -167,7 +161,9 @@ class MENet(nn.Module):
         height, width = images.shape[1:3]
         check_size(height, width)
 
-        conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_conv_init)
+        conv = partial(
+            nn.Conv, dtype=self.dtype, kernel_init=_conv_init, conv_general_dilated=conv_general_dilated
+        )
         transposed = partial(ConvTranspose, dtype=self.dtype)
         norm = partial(
             nn.BatchNorm,
@@ -189,9 +185,8 @@ class MENet(nn.Module):
             encoder.append(ResidualBlock(self.width * 2**k, conv, pre, name=f"encoder{k}_residual")(h))
 
         deepest = self.width * 2**DEPTH
-        whole = partial(conv, deepest, (7, 7), padding=0, conv_general_dilated=_conv_or_product)
-        h = pre(whole, name="bottleneck_down")(encoder[-1])
-        h = pre(partial(transposed, deepest, 7, conv_transpose_7x7), name="bottleneck_up")(h)
+        h = pre(partial(conv, deepest, (7, 7), padding=0), name="bottleneck_down")(encoder[-1])
+        h = pre(partial(transposed, deepest, 7, stride=1, padding=0), name="bottleneck_up")(h)
         bottleneck = h
 
         decoder: dict[int, jax.Array] = {}
