@@ -9,6 +9,9 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 LANES = 32
 """Output channels from which on XLA's fast convolution is used well (measured on AVX2 and AVX-512)."""
 
+WORTH_BLOCKS = 10**8
+"""Multiplications from which on a gradient by a kernel is computed in blocks, if XLA's own way is slow."""
+
 ROWS = 28
 """Rows of a block that stays in the cache; divides the sides of all feature maps of a 224² image, or they it."""
 
@@ -16,7 +19,7 @@ ROWS = 28
 def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int) -> jax.Array:
     """The convolution; of few channels, several columns at once."""
     if x.shape[1:3] == k.shape[:2] and padding == 0:  # one output pixel: a matrix product
-        return jnp.einsum("bhwi,hwio->bo", x, k)[:, None, None]
+        return (x.reshape(x.shape[0], -1) @ k.reshape(-1, k.shape[3]))[:, None, None]
     columns = _columns(_out_side(x.shape[2], k.shape[1], stride, padding), k.shape[3])
     y = lax.conv_general_dilated(
         x,
@@ -31,8 +34,8 @@ def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int) -> jax.Arr
 def input_gradient(y: jax.Array, k: jax.Array, *, stride: int, padding: int, sides: tuple[int, int]) -> jax.Array:
     """The transpose in x: with stride 1, the convolution by the flipped kernel."""
     if y.shape[1:3] == (1, 1) and sides == k.shape[:2]:  # of one output pixel: a matrix product for every tap
-        everywhere = jnp.broadcast_to(y[:, 0, 0], (*sides, y.shape[0], y.shape[3]))
-        return jnp.einsum("hwbo,hwio->bhwi", everywhere, k)
+        x = jnp.einsum("tbo,tio->tbi", _at_every_tap(y, sides), k.reshape(-1, *k.shape[2:]))
+        return x.swapaxes(0, 1).reshape(y.shape[0], *sides, k.shape[2])
     if stride == 1:
         return forward(y, k[::-1, ::-1].swapaxes(2, 3), stride=1, padding=k.shape[0] - 1 - padding)
     x = jax.ShapeDtypeStruct((y.shape[0], *sides, k.shape[2]), y.dtype)
@@ -42,13 +45,14 @@ def input_gradient(y: jax.Array, k: jax.Array, *, stride: int, padding: int, sid
 def kernel_gradient(x: jax.Array, y: jax.Array, *, stride: int, padding: int, sides: tuple[int, int]) -> jax.Array:
     """The transpose in k: `k[a, c] = Σ x[stride·p + a − padding, stride·q + c − padding]ᵀ · y[p, q]`.
 
-    XLA's own way is fast with stride 1 and very few or many channels. Else it is summed over blocks of rows, which stay
-    in the cache while they meet every tap of the kernel, each a matrix product.
+    XLA's own way is fast with stride 1 and few or many channels. Else it is summed over blocks of rows, which stay in
+    the cache while they meet every tap of the kernel, each a matrix product; where that is worth a longer compilation.
     """
-    if y.shape[1:3] == (1, 1):
-        return jnp.einsum("bhwi,bo->hwio", x, y[:, 0, 0])
-    fewest = min(x.shape[3], y.shape[3])
-    if stride > 1 or 16 < fewest < 64:
+    if y.shape[1:3] == (1, 1) and x.shape[1:3] == sides:
+        taps = x.reshape(x.shape[0], -1, x.shape[3]).swapaxes(0, 1)
+        return jnp.einsum("tbi,tbo->tio", taps, _at_every_tap(y, sides)).reshape(*sides, x.shape[3], y.shape[3])
+    fewest, products = min(x.shape[3], y.shape[3]), y.size * x.shape[3] * sides[0] * sides[1]
+    if products > WORTH_BLOCKS and (stride > 1 or 16 < fewest < 64):
         return _kernel_gradient_in_blocks(x, y, stride, padding, sides)
     k = jax.ShapeDtypeStruct((*sides, x.shape[3], y.shape[3]), x.dtype)
     return jax.linear_transpose(lambda k: _convolution(x, k, stride, padding), k)(y)[0]
@@ -77,6 +81,13 @@ def _kernel_gradient_in_blocks(
     zeros = jnp.zeros((sides[0] * sides[1], x.shape[3], y.shape[3]), x.dtype)
     total, _ = lax.scan(add_block, zeros, jnp.arange(batch * height // rows))
     return total.reshape(*sides, *total.shape[1:])
+
+
+def _at_every_tap(y: jax.Array, sides: tuple[int, int]) -> jax.Array:
+    """(b, 1, 1, o) → (kh·kw, b, o), which XLA does not see through: it would make one product of all taps' products,
+    and for that a transposed copy of the kernel, the largest of the network.
+    """
+    return lax.optimization_barrier(jnp.broadcast_to(y[:, 0, 0], (sides[0] * sides[1], y.shape[0], y.shape[3])))
 
 
 def _convolution(x: jax.Array, k: jax.Array, stride: int, padding: int) -> jax.Array:
