@@ -1,8 +1,9 @@
 """Work in a process of its own, timed there: nothing of one library's threads or memory counts for another."""
 
+import os
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -57,12 +58,13 @@ class Worker:
 
 
 @contextmanager
-def in_process(make: Make, *args: Any) -> Iterator[Worker]:
+def in_process(make: Make, *args: Any, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
     """A process in which `make(*args)` makes what is timed.
 
     Args:
         make: of a module, and so are its arguments picklable.
         args: of it.
+        environment: variables that it is to find beside this process's.
 
     Raises:
         Exception: whatever making or calling raises there; OSError if the process dies.
@@ -70,8 +72,14 @@ def in_process(make: Make, *args: Any) -> Iterator[Worker]:
     context = get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, make, args), daemon=True)
-    process.start()
-    there.close()
+    before = dict(os.environ)
+    os.environ.update(environment or {})
+    try:
+        process.start()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        there.close()
     try:
         yield Worker(here)
     finally:

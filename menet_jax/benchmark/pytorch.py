@@ -19,6 +19,10 @@ from menet_jax.training import create_state
 
 LAYOUTS = ("channels first", "channels last")
 
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""PyTorch's threads sleep while they wait for each other. By default they spin, which counts as CPU seconds, and where
+another program takes a core, takes many times as long."""
+
 Activity = Literal["training", "inference"]
 
 
@@ -113,7 +117,10 @@ def _measure(activity: Activity, weights: Path, width: int, count: int, rounds: 
     own, other = (getattr(module, makes[activity]) for module in (programs, pytorch_programs))
     with ExitStack() as stack:
         workers = [stack.enter_context(in_process(own, weights, width, count))]
-        workers += [stack.enter_context(in_process(other, weights, width, count, layout)) for layout in LAYOUTS]
+        workers += [
+            stack.enter_context(in_process(other, weights, width, count, layout, environment=PATIENT))
+            for layout in LAYOUTS
+        ]
         taken = in_turns([worker.turn for worker in workers], rounds)
         peaks = [worker.peak() for worker in workers]
     names = ["menet_jax", *(f"PyTorch, {layout}" for layout in LAYOUTS)]
