@@ -72,8 +72,8 @@ def median(times: Sequence[Seconds]) -> Seconds:
 def machine() -> str:
     """The device and the processor, for the head of a table."""
     device = jax.devices()[0]
-    where = f"{device.device_kind} ({device.platform})"
-    return f"{where}, {CORES} cores of {processor()}, JAX {jax.__version__}"
+    accelerator = "" if device.platform == "cpu" else f"{device.device_kind} ({device.platform}), "
+    return f"{accelerator}{CORES} CPU cores ({processor()}), JAX {jax.__version__}"
 
 
 def processor() -> str:

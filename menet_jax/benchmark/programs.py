@@ -40,7 +40,9 @@ def training_step(weights: Path, width: int, batch_size: int) -> Callable[[], An
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), opt_state)
     key = np.asarray(jax.random.key_data(jax.random.key(0, impl="rbg")))
     mapped = map_over_devices(config, jax.local_devices()[:1])
-    state = mapped.replicate(TrainState(np.int32(0), variables["params"], variables["batch_stats"], zeros, key))
+    state = mapped.replicate(
+        TrainState(np.zeros((), np.int32), variables["params"], variables["batch_stats"], zeros, key)
+    )
     batch = random_batch(batch_size)
 
     def step() -> None:

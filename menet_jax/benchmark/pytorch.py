@@ -14,6 +14,7 @@ from menet_jax.benchmark import programs
 from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median
 from menet_jax.benchmark.processes import Peak, in_process
 from menet_jax.config import Config
+from menet_jax.model import MENet
 from menet_jax.torch_writing import write_torch
 from menet_jax.training import create_state
 
@@ -53,7 +54,7 @@ def pytorch(
         width: of the network; the paper's is 32.
         batch_size: images of a training step; at least 2.
         inference_batches: images of an inference.
-        what: to time; nothing with --what alone, for the agreement alone.
+        what: to time.
         rounds: how often each is timed; a turn lasts half a second at least.
         agreement: whether to say first how far both agree.
     """
@@ -67,14 +68,7 @@ def pytorch(
     variables = _variables(config)
     print(f"width {width}, {programs.SIZE}×{programs.SIZE}, {machine()}, {_pytorch_version()}")
     if agreement:
-        print(
-            "\n".join(
-                [
-                    "largest difference, relative to the largest value (of gradients: of norms)",
-                    *_agreement(width, variables),
-                ]
-            )
-        )
+        print("\n".join(_agreement(width, variables, batch_size)), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pt"
         write_torch(weights, to_state_dict(variables))
@@ -95,18 +89,15 @@ def _pytorch_version() -> str:
     return f"PyTorch {importlib.metadata.version('torch')}"
 
 
-def _agreement(width: int, variables: dict[str, Any]) -> list[str]:
-    import torch
-
+def _agreement(width: int, variables: dict[str, Any], batch_size: int) -> list[str]:
+    """In float64, where the same network is the same to many digits, and in float32, in which both are timed."""
     from menet_jax.benchmark import pytorch_agreement as agree
-    from menet_jax.benchmark.pytorch_twin import Twin
-    from menet_jax.model import MENet
 
-    net, batch = MENet(width), programs.random_batch(2)
-    variables = jax.device_get(agree.settled(net, variables, batch))
-    twin = Twin(width)
-    twin.load_state_dict({name: torch.tensor(value) for name, value in to_state_dict(variables).items()})
-    return agree.summary(agree.ours(net, variables, batch), agree.theirs(twin, batch))
+    batch = programs.random_batch(batch_size)
+    variables = agree.settled(MENet(width), variables, batch)
+    columns = [agree.differences(*agree.both(width, variables, batch, each)) for each in ("float64", "float32")]
+    lines = [f"  {'difference':28} {'float64':>8} {'float32':>8}  relative to the largest value, or to the norm"]
+    return [*lines, *(f"  {name:28} {columns[0][name]:8.0e} {columns[1][name]:8.0e}" for name in columns[0])]
 
 
 def _measure(activity: Activity, weights: Path, width: int, count: int, rounds: int) -> list[Side]:

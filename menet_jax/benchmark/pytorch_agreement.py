@@ -1,5 +1,6 @@
 """How far the network and its PyTorch twin agree."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -16,10 +17,13 @@ from menet_jax.model import MENet
 from menet_jax.training import Batch, outputs_and_maps
 from menet_jax.training import total_loss as our_total_loss
 
+MOMENTUM = 0.9
+"""Of the running statistics: the share that stays."""
+
 Arrays = dict[str, np.ndarray]
 
 
-def ours(net: MENet, variables: Mapping[str, Any], batch: Batch, compiler: Mapping[str, Any] | None = None) -> Arrays:
+def ours(net: MENet, variables: Mapping[str, Any], batch: Batch, compiler: Mapping[str, Any]) -> Arrays:
     """Outputs, maps, losses and gradients by the authors' names; arrays channels last.
 
     Args:
@@ -29,10 +33,10 @@ def ours(net: MENet, variables: Mapping[str, Any], batch: Batch, compiler: Mappi
         compiler: options of it.
     """
 
-    @partial(jax.jit, compiler_options=dict(compiler or {}))
+    @partial(jax.jit, compiler_options=dict(compiler))
     def compute(variables: Any, batch: Batch) -> Any:
         params, statistics = variables["params"], variables["batch_stats"]
-        evaluated = outputs_and_maps(net, variables, batch.images)
+        evaluated = outputs_and_maps(net, variables, jnp.asarray(batch.images))
         images = batch.images.astype(jnp.float32)
         trained, _ = net.apply(variables, images, train=True, mutable=["batch_stats"])
         value_and_grad = jax.value_and_grad(our_total_loss, argnums=2, has_aux=True)
@@ -73,27 +77,47 @@ def settled(net: MENet, variables: Mapping[str, Any], batch: Batch) -> dict[str,
     """The variables with the statistics of the batch as the running ones, as a trained network has them."""
     images = jnp.asarray(batch.images, jnp.float32)
     update = jax.jit(partial(net.apply, train=True, mutable=["batch_stats"]))
-    before, after = variables["batch_stats"], update(variables, images)[1]["batch_stats"]
-    momentum = 0.9
-    statistics = jax.tree.map(lambda old, new: (new - momentum * old) / (1 - momentum), before, after)
-    return {"params": variables["params"], "batch_stats": statistics}
+    moved = update({**variables, "batch_stats": jax.tree.map(np.zeros_like, variables["batch_stats"])}, images)[1]
+    statistics = jax.tree.map(lambda share: share / (1 - MOMENTUM), moved["batch_stats"])
+    return jax.device_get({"params": variables["params"], "batch_stats": statistics})
 
 
-def difference(own: np.ndarray, other: np.ndarray) -> float:
-    """`max |own − other| / max |own|`."""
-    return float(np.max(np.abs(own - other)) / max(np.max(np.abs(own)), np.finfo(own.dtype).tiny))
+def both(
+    width: int, variables: Mapping[str, Any], batch: Batch, precision: str, **compiler: Any
+) -> tuple[Arrays, Arrays]:
+    """Ours and the twin's, of the same variables.
+
+    Args:
+        width: of the network.
+        variables: of it.
+        batch: images and labels.
+        precision: float32 or float64.
+        compiler: options of XLA's.
+    """
+    # Training casts images to float32, which a network in float64 takes only where types may be promoted.
+    with jax.enable_x64(precision == "float64"), jax.numpy_dtype_promotion("standard"):
+        cast = jax.tree.map(lambda leaf: np.asarray(leaf, precision), dict(variables))
+        own = ours(MENet(width, dtype=jnp.dtype(precision)), cast, batch, compiler)
+    twin = Twin(width).to(getattr(torch, precision))
+    twin.load_state_dict({name: torch.tensor(value) for name, value in to_state_dict(cast).items()})
+    return own, theirs(twin, batch)
 
 
-def summary(own: Arrays, other: Arrays) -> list[str]:
-    """How far both agree, a line each; of gradients the whole, and the parameter that differs most."""
-    plain = [name for name in own if not name.startswith("gradient")]
-    lines = [f"  {name:28} {difference(own[name], other[name]):8.1e}" for name in plain]
-    names = [name for name in own if name.startswith("gradient")]
-    squared = {name: float(np.sum((own[name] - other[name]) ** 2.0)) for name in names}
-    norm = float(np.sqrt(sum(np.sum(own[name] ** 2.0) for name in names)))
-    worst = max(squared, key=lambda name: squared[name])
-    lines += [
-        f"  {'gradient, all parameters':28} {np.sqrt(sum(squared.values())) / norm:8.1e}",
-        f"  {'gradient, worst of these':28} {np.sqrt(squared[worst]) / norm:8.1e} ({worst.removeprefix('gradient ')})",
-    ]
-    return lines
+def differences(own: Arrays, other: Arrays) -> dict[str, float]:
+    """How far both agree: the largest difference relative to the largest value; of gradients, by norms."""
+    gradients = [name for name in own if name.startswith("gradient")]
+    found = {name: _largest(own[name] - other[name]) / _largest(own[name]) for name in own if name not in gradients}
+    apart = [_norm([own[name] - other[name]]) for name in gradients]
+    whole = _norm([own[name] for name in gradients])
+    return found | {
+        f"gradient, {len(gradients)} parameters": _norm([np.array(apart)]) / whole,
+        "gradient, worst of these": max(apart) / whole,
+    }
+
+
+def _largest(x: np.ndarray | np.floating) -> float:
+    return float(np.max(np.abs(x)))
+
+
+def _norm(arrays: list[np.ndarray]) -> float:
+    return math.sqrt(sum(float(np.sum(np.square(array, dtype=np.float64))) for array in arrays))

@@ -109,7 +109,7 @@ class Twin(nn.Module):
         for k in range(1, DEPTH + 1):
             encoder.append(self.get_submodule(f"scale{k}")(encoder[-1]))
         bottleneck = h = self.scale5_5(encoder[-1])
-        decoder = []
+        decoder: list[torch.Tensor] = []
         for k in reversed(range(DEPTH)):
             h = self.get_submodule(f"stack{10 - k}")(torch.cat([h, encoder[k + 1]], dim=1))
             decoder.insert(0, h)

@@ -1,5 +1,6 @@
 """What the way of computing transposed convolutions does to a training step."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from menet_jax.benchmark.measuring import in_turns, machine, median, timer
+from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median, timer
 from menet_jax.config import Config, ModelConfig
 from menet_jax.model import ConvTranspose
 from menet_jax.training import Batch, create_state, make_optimizer, network, train_step
@@ -43,8 +44,10 @@ def upsampling(width: int = 4, batch_size: int = 5, rounds: int = 5) -> None:
     results = [jax.block_until_ready(program(state, batch)) for program in (ours, theirs)]
     losses = [float(metrics.loss) for _, metrics in results]
 
-    timers = [timer(lambda program=each: jax.block_until_ready(program(state, batch))) for each in (ours, theirs)]
-    times = [median(each) for each in in_turns(timers, rounds)]
+    def run(program: Any) -> Callable[[], Seconds]:
+        return timer(lambda: jax.block_until_ready(program(state, batch)))
+
+    times = [median(each) for each in in_turns([run(ours), run(theirs)], rounds)]
     print(f"training step, width {width}, batch {batch_size}, {rounds} rounds, {machine()}")
     for name, seconds, loss in zip(("phases", "input dilation"), times, losses, strict=True):
         print(f"  {name:15} {seconds.wall:8.3f} s {seconds.cpu:8.3f} CPU-s   loss {loss:.6f}")
