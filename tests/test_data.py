@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from menet_jax import benchmark, data, data_commands, images, pictures
+from menet_jax import data, data_commands, images, pictures
+from menet_jax.benchmark.pipeline import pipeline
 from menet_jax.data import Augmentation, evaluation_batches, training_batches
 from menet_jax.distortions import Jpeg, Noise
 from menet_jax.sources import NAMED, Example, open_split
@@ -400,7 +401,7 @@ def test_overlay_and_grid(tmp_path: Path) -> None:
 
 def test_the_pipeline_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_folder(tmp_path / "photos", 6)
-    benchmark.pipeline((str(folder),), size=SIZE, batch_size=2, batches=2, rounds=2, cache=tmp_path / "cache")
+    pipeline((str(folder),), size=SIZE, batch_size=2, batches=2, rounds=2, cache=tmp_path / "cache")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert sum("images/s" in line for line in lines) == 3

@@ -1,0 +1,77 @@
+"""How fast the input pipeline is, against loops that only decode and resize."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from menet_jax.benchmark.measuring import in_turns, median, timer
+from menet_jax.data import training_batches
+from menet_jax.sources import open_split
+
+
+def pipeline(
+    data: tuple[str, ...] = ("synthetic",),
+    size: int = 224,
+    batch_size: int = 5,
+    threads: int = 2,
+    batches: int = 40,
+    rounds: int = 5,
+    cache: Path | None = None,
+) -> None:
+    """Images/s of the whole input pipeline against bare loops that only decode and resize.
+
+    The pipeline reads, decodes, checks, crops, resizes, flips, shuffles and batches. The bare loops decode
+    and resize files already in memory, in one thread and in as many as the pipeline has. All are timed in
+    turns, so that whatever else the machine does meets all of them; medians are reported.
+
+    Args:
+        data: dataset names or folders.
+        size: side of the images.
+        batch_size: images a batch.
+        threads: of the pipeline, and of the second bare loop.
+        batches: how many batches one round takes.
+        rounds: how often each is timed.
+        cache: where prepared datasets are kept.
+    """
+    sources = [open_split(spec, "train", cache) for spec in data]
+    loader = training_batches(sources, size=size, batch_size=batch_size, seed=0, threads=threads)
+    records = [source.records[index] for source in sources for index in range(len(source))]
+    order = np.random.default_rng(0)
+
+    def whole() -> None:
+        for _ in range(batches):
+            next(loader)
+        loader.set_state(loader.get_state())  # forgets what was read ahead: no round profits from another's time
+
+    def bare() -> None:
+        for index in order.integers(len(records), size=batches * batch_size):
+            _decode_and_resize(records[index], size)
+
+    def bare_in_threads() -> None:
+        chosen = [records[index] for index in order.integers(len(records), size=batches * batch_size)]
+        list(pool.map(lambda record: _decode_and_resize(record, size), chosen))
+
+    with ThreadPoolExecutor(threads) as pool:
+        rounds_taken = in_turns([timer(each) for each in (whole, bare, bare_in_threads)], rounds)
+    loader.close()
+
+    images = batches * batch_size
+    speeds = [images / median(each).wall for each in rounds_taken]
+    names = ["whole pipeline", "bare loop", "bare loop"]
+    for name, count, speed, each in zip(names, [threads, 1, threads], speeds, rounds_taken, strict=True):
+        walls = [seconds.wall for seconds in each]
+        spread = " to ".join(f"{images / extreme:.0f}" for extreme in (max(walls), min(walls)))
+        print(f"{name:<15} {count} thread{'s'[: count > 1]:<2} {speed:7.0f} images/s  (rounds: {spread})")
+    one, same = speeds[0] / speeds[1], speeds[0] / speeds[2]
+    print(f"whole pipeline / bare loop: {one:.2f} (1 thread), {same:.2f} (as many threads)")
+
+
+def _decode_and_resize(record: dict[str, Any], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """What cannot be avoided: an image and its mask out of their files, at the size wanted."""
+    with Image.open(io.BytesIO(record["image"])) as image, Image.open(io.BytesIO(record["mask"])) as mask:
+        small = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+        return np.asarray(small), np.asarray(mask.resize((size, size), Image.Resampling.BILINEAR)) > 127

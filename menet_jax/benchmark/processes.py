@@ -1,0 +1,127 @@
+"""Work in a process of its own, timed there: nothing of one library's threads or memory counts for another."""
+
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from menet_jax.benchmark.measuring import Seconds, calls_a_turn, timed
+
+Make = Callable[..., Callable[[], Any]]
+
+
+class Peak(NamedTuple):
+    """Largest resident memory of a process, in bytes.
+
+    Attributes:
+        whole: from its start on, with imports and compilation.
+        working: from after the first call on: what it takes to go on. None where the system (other than Linux) cannot
+            forget an earlier peak.
+    """
+
+    whole: int
+    working: int | None
+
+
+class Worker:
+    """A process that has made what is timed, and called it until it is warm."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.calls = calls_a_turn(self._receive())
+
+    def turn(self) -> Seconds:
+        """What a call takes, mean over a turn."""
+        self._connection.send(self.calls)
+        taken: Seconds = self._receive()
+        return taken
+
+    def peak(self) -> Peak:
+        """Its memory so far."""
+        self._connection.send(None)
+        found: Peak = self._receive()
+        return found
+
+    def _receive(self) -> Any:
+        try:
+            answer = self._connection.recv()
+        except EOFError:
+            raise OSError("a process that is timed died; what it printed says why") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@contextmanager
+def in_process(make: Make, *args: Any, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
+    """A process in which `make(*args)` makes what is timed.
+
+    Args:
+        make: of a module, and so are its arguments picklable.
+        args: of it.
+        environment: variables that it is to find beside this process's.
+
+    Raises:
+        Exception: whatever making or calling raises there; OSError if the process dies.
+    """
+    context = get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, make, args), daemon=True)
+    before = dict(os.environ)
+    os.environ.update(environment or {})
+    try:
+        process.start()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        there.close()
+    try:
+        yield Worker(here)
+    finally:
+        here.close()
+        process.join()
+
+
+def _serve(connection: Connection, make: Make, args: tuple[Any, ...]) -> None:
+    """Answer how many calls are to be timed, None for the peak of memory, until nobody asks any more."""
+    try:
+        function = make(*args)
+        function()
+        once, before = timed(function), _resident_peak()
+        forgotten = _forget_peak()
+        connection.send(once)
+        while True:
+            calls = connection.recv()
+            connection.send(_peak(before, forgotten) if calls is None else timed(function, calls))
+    except (EOFError, KeyboardInterrupt):
+        return
+    except Exception as error:
+        connection.send(error)
+
+
+def _forget_peak() -> bool:
+    """Let the system count the peak of memory from now on; whether it can."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _resident_peak() -> int:
+    """Of this process, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # elsewhere too there is `getrusage`, but on Linux that counts the parent's memory as well
+        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _peak(before: int, forgotten: bool) -> Peak:
+    now = _resident_peak()
+    return Peak(max(before, now), now if forgotten else None)

@@ -1,0 +1,135 @@
+"""Training step and inference against PyTorch's, with the same network, weights and work."""
+
+import importlib.metadata
+import importlib.util
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+from menet_jax.authors import to_state_dict
+from menet_jax.benchmark import programs
+from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median
+from menet_jax.benchmark.processes import Peak, in_process
+from menet_jax.config import Config
+from menet_jax.model import MENet
+from menet_jax.torch_writing import write_torch
+from menet_jax.training import create_state
+
+LAYOUTS = ("channels first", "channels last")
+
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""PyTorch's threads sleep while they wait for each other. By default they spin, which counts as CPU seconds, and where
+another program takes a core, takes many times as long."""
+
+Activity = Literal["training", "inference"]
+
+
+class Side(NamedTuple):
+    """What one of both libraries takes."""
+
+    name: str
+    times: Seconds
+    peak: Peak
+
+
+def pytorch(
+    width: int = 4,
+    batch_size: int = 5,
+    inference_batches: tuple[int, ...] = (1, 8),
+    what: tuple[Activity, ...] = ("training", "inference"),
+    rounds: int = 5,
+    agreement: bool = True,
+) -> None:
+    """Time and memory of a training step and of inference against the same network in PyTorch, on the CPU.
+
+    First it says how far outputs, losses and gradients of both agree. Then both are timed in turns, each in a process
+    of its own, with the same weights and images. Ours is the step that training runs and the inference that predicting
+    and evaluating run, which gives both saliency maps; PyTorch's are the same work, in PyTorch's eager mode, in both
+    memory layouts, of which the faster one is compared. Medians are reported. CPU seconds are those of all threads.
+
+    Args:
+        width: of the network; the paper's is 32.
+        batch_size: images of a training step; at least 2.
+        inference_batches: images of an inference.
+        what: to time.
+        rounds: how often each is timed; a turn lasts half a second at least.
+        agreement: whether to say first how far both agree.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ValueError('PyTorch is not installed, and is what is compared with: pip install "menet_jax[torch]"')
+    for flag, value, least in (("batch-size", batch_size, 2), ("rounds", rounds, 1)):
+        if value < least:
+            raise ValueError(f"--{flag} {value}: must be at least {least}")
+    jax.config.update("jax_platforms", "cpu")
+    config = programs.configuration(width)
+    variables = _variables(config)
+    print(f"width {width}, {programs.SIZE}×{programs.SIZE}, {machine()}, {_pytorch_version()}")
+    if agreement:
+        print("\n".join(_agreement(width, variables, batch_size)), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights.pt"
+        write_torch(weights, to_state_dict(variables))
+        del variables
+        jobs: list[tuple[Activity, int]] = [("training", batch_size)] if "training" in what else []
+        jobs += [("inference", count) for count in inference_batches] if "inference" in what else []
+        for activity, count in jobs:
+            print(f"{activity}, batch {count}, {rounds} rounds", flush=True)
+            print("\n".join(_table(_measure(activity, weights, width, count, rounds))), flush=True)
+
+
+def _variables(config: Config) -> dict[str, Any]:
+    state = create_state(config)
+    return jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+
+
+def _pytorch_version() -> str:
+    return f"PyTorch {importlib.metadata.version('torch')}"
+
+
+def _agreement(width: int, variables: dict[str, Any], batch_size: int) -> list[str]:
+    """In float64, where the same network is the same to many digits, and in float32, in which both are timed."""
+    from menet_jax.benchmark import pytorch_agreement as agree
+
+    batch = programs.random_batch(batch_size)
+    variables = agree.settled(MENet(width), variables, batch)
+    columns = [agree.differences(*agree.both(width, variables, batch, each)) for each in ("float64", "float32")]
+    lines = [f"  {'difference':28} {'float64':>8} {'float32':>8}  relative to the largest value, or to the norm"]
+    return [*lines, *(f"  {name:28} {columns[0][name]:8.0e} {columns[1][name]:8.0e}" for name in columns[0])]
+
+
+def _measure(activity: Activity, weights: Path, width: int, count: int, rounds: int) -> list[Side]:
+    """Ours, then PyTorch's in each layout."""
+    from menet_jax.benchmark import pytorch_programs
+
+    makes = {"training": "training_step", "inference": "inference"}
+    own, other = (getattr(module, makes[activity]) for module in (programs, pytorch_programs))
+    with ExitStack() as stack:
+        workers = [stack.enter_context(in_process(own, weights, width, count))]
+        workers += [
+            stack.enter_context(in_process(other, weights, width, count, layout, environment=PATIENT))
+            for layout in LAYOUTS
+        ]
+        taken = in_turns([worker.turn for worker in workers], rounds)
+        peaks = [worker.peak() for worker in workers]
+    names = ["menet_jax", *(f"PyTorch, {layout}" for layout in LAYOUTS)]
+    return [Side(name, median(times), peak) for name, times, peak in zip(names, taken, peaks, strict=True)]
+
+
+def _table(sides: list[Side]) -> list[str]:
+    own, *others = sides
+    lines = [f"  {'':24} {'wall s':>9} {'CPU s':>9} {'peak MiB':>9} {'of work':>9}"]
+    for name, times, peak in sides:
+        working = "unknown" if peak.working is None else f"{peak.working / 2**20:.0f}"
+        lines.append(f"  {name:24} {times.wall:9.4f} {times.cpu:9.4f} {peak.whole / 2**20:9.0f} {working:>9}")
+    best = min(others, key=lambda side: side.times.cpu)
+    wall, cpu = best.times.wall / own.times.wall, best.times.cpu / own.times.cpu
+    memory = (
+        ""
+        if best.peak.working is None or own.peak.working is None
+        else (f", memory of work {best.peak.working / own.peak.working:.2f}")
+    )
+    lines.append(f"  {best.name} / menet_jax: wall {wall:.2f}, CPU {cpu:.2f}{memory}")
+    return lines

@@ -1,0 +1,77 @@
+"""How fast maps are scored, against PySODMetrics."""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from menet_jax.benchmark.measuring import in_turns, median, timer
+from menet_jax.evaluation import ImageResult, score_maps
+from menet_jax.images import read_mask
+from menet_jax.map_folders import match, read_map
+from menet_jax.measures import pysodmetrics
+from menet_jax.metrics import DatasetScores, dataset_scores, score_image
+from menet_jax.parallel import workers
+
+
+def scores(maps: Path, masks: Path, processes: int = 2, rounds: int = 5) -> None:
+    """Images/s of the adaptive F, the F of 256 thresholds and MAE, against PySODMetrics, which computes the same.
+
+    Two comparisons: from files, as `menet_jax.evaluate` scores a folder of maps against PySODMetrics in a loop that
+    reads with Pillow; and from arrays in memory, one process each. All are timed in turns; medians are reported.
+
+    Args:
+        maps: folder of maps.
+        masks: folder of masks, matched by stem.
+        processes: of the evaluation from files, as of many maps; their start is not timed.
+        rounds: how often each is timed.
+    """
+    found, package = match(maps, masks), pysodmetrics()
+    arrays = [(read_map(path), read_mask(mask)) for path, mask in found.pairs]
+    ours, theirs = dict[str, DatasetScores](), dict[str, tuple[float, float]]()
+
+    def evaluation() -> None:
+        outcomes = score_maps(found, pool, measures=False)
+        ours["files"] = dataset_scores([each.scores for each in outcomes if isinstance(each, ImageResult)])
+
+    def scoring() -> None:
+        ours["arrays"] = dataset_scores([score_image(*pair) for pair in arrays])
+
+    def reference(name: str, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the class has a successor, which is slower
+            f, mae = package.Fmeasure(), package.MAE()
+        for saliency, mask in pairs:
+            f.step(saliency, mask)
+            mae.step(saliency, mask)
+        theirs[name] = float(f.get_results()["fm"]["adp"]), float(mae.get_results()["mae"])
+
+    truths = [(saliency, mask.view(np.uint8) * np.uint8(255)) for saliency, mask in arrays]
+    with workers(processes, processes=True) as pool:
+        evaluation()
+        times = in_turns(
+            [
+                timer(evaluation),
+                timer(lambda: reference("files", ((_gray(path), _gray(mask)) for path, mask in found.pairs))),
+                timer(scoring),
+                timer(lambda: reference("arrays", truths)),
+            ],
+            rounds,
+        )
+    speeds = [len(arrays) / median(each).wall for each in times]
+    print(f"{len(arrays)} maps of {maps}, {rounds} rounds")
+    for index, (name, count) in enumerate([("files", processes), ("arrays", 1)]):
+        own, other = speeds[2 * index : 2 * index + 2]
+        f, mae = ours[name].adaptive_f - theirs[name][0], ours[name].mae - theirs[name][1]
+        print(
+            f"  from {name:7} {own:6.0f} images/s in {count} process{'es'[: 2 * (count > 1)]}, "
+            f"PySODMetrics {other:6.0f}: {own / other:.1f} times; "
+            f"adaptive F differs by {abs(f):.0e}, MAE by {abs(mae):.0e}"
+        )
+
+
+def _gray(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"))
