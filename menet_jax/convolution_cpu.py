@@ -20,6 +20,9 @@ def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int) -> jax.Arr
     """The convolution; of few channels, several columns at once."""
     if x.shape[1:3] == k.shape[:2] and padding == 0:  # one output pixel: a matrix product
         return (x.reshape(x.shape[0], -1) @ k.reshape(-1, k.shape[3]))[:, None, None]
+    if 8 < x.shape[3] < 16:  # reads twice as fast by 16 channels as by 13
+        more = 16 - x.shape[3]
+        x, k = jnp.pad(x, ((0, 0),) * 3 + ((0, more),)), jnp.pad(k, ((0, 0),) * 2 + ((0, more), (0, 0)))
     columns = _columns(_out_side(x.shape[2], k.shape[1], stride, padding), k.shape[3])
     y = lax.conv_general_dilated(
         x,
