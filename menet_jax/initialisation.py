@@ -42,7 +42,7 @@ def initial_variables(net: MENet, seed: int) -> dict[str, Any]:
         image = jax.ShapeDtypeStruct((1, SMALLEST_SIDE, SMALLEST_SIDE, 3), jnp.float32)
         return net.lazy_init(jax.random.key(0), image)
 
-    def draw(path: tuple[str, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         if path[-1] in CONSTANTS:
             return np.full(leaf.shape, CONSTANTS[path[-1]], np.float32)
         height, width, inputs, outputs = leaf.shape
