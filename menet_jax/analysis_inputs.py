@@ -8,12 +8,14 @@ import jax
 from tqdm import tqdm
 
 from menet_jax import devices
-from menet_jax.arguments import named, refuse_doubles
+from menet_jax.arguments import named
 from menet_jax.commands import run_command
-from menet_jax.inputs import Dataset, InputOptions, NamedRun, check_dest, open_datasets, open_runs
+from menet_jax.inputs import Dataset, NamedRun, open_datasets, open_runs
 from menet_jax.ledger import Ledger
 from menet_jax.messages import complain, warn
-from menet_jax.subjects import RULE, Place, ReadingName, Subject, choose, subject
+from menet_jax.options import InputOptions
+from menet_jax.robustness_options import ReadingName
+from menet_jax.subjects import RULE, Place, Subject, choose, subject
 
 LEDGER = "images.jsonl"
 """In --dest: what was measured of each image, as it came."""
@@ -33,10 +35,8 @@ def open_subjects(options: InputOptions, reading: ReadingName, limit: int | None
     Raises:
         ValueError, OSError: something cannot be used; the text says what, and what to do.
     """
-    folders = named("--run", options.run)
-    refuse_doubles("runs", [name for name, _ in folders], "name them, NAME=FOLDER")
-    check_dest(options)
-    runs = [(run, subject(run.trained, reading)) for run in open_runs(options, folders, warn)]
+    trained = open_runs(options, named("--run", options.run), warn)
+    runs = [(run, subject(run.trained, reading)) for run in trained]
     datasets = [(dataset, choose(dataset.sources, limit)) for dataset in open_datasets(options)]
     if options.dest:
         options.dest.mkdir(parents=True, exist_ok=True)

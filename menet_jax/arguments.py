@@ -38,6 +38,18 @@ def named(flag: str, specs: Sequence[str]) -> list[tuple[str, Path]]:
     return pairs
 
 
+def check_there(flag: str, path: Path) -> None:
+    """Raise FileNotFoundError, naming the flag, if there is nothing there."""
+    if not path.exists():
+        raise FileNotFoundError(f"{flag} {path}: there is no such file or folder")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise FileNotFoundError if it is not a folder."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder")
+
+
 def refuse_doubles(what: str, names: Sequence[str], advice: str) -> None:
     """Raise ValueError, with the advice, if a name occurs twice."""
     doubled = [name for name, count in Counter(names).items() if count > 1]

@@ -7,6 +7,14 @@ stages. In a pre-activation layer their `.0` is the BatchNorm and `.2` the convo
 `python -m menet_jax.authors import|export` reads and writes files of them: `authors_commands.py`.
 """
 
+import sys
+
+if __name__ == "__main__":  # before the imports below, for which help and refusals need not wait
+    from menet_jax.authors_commands import main
+
+    main()
+    sys.exit()
+
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -177,9 +185,3 @@ def check_values(state_dict: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"{name} holds values that are not finite, or not in float32")
         if name.endswith(".running_var") and (tensor < 0).any():
             raise ValueError(f"{name} holds negative values, and is a variance")
-
-
-if __name__ == "__main__":
-    from menet_jax.authors_commands import main
-
-    main()

@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import tyro
 
-from menet_jax.authors import check_values, from_state_dict, to_state_dict
 from menet_jax.commands import INTERRUPTED, uninterrupted
 from menet_jax.config import PAPER, ModelConfig
 from menet_jax.messages import complain, printable, warn
-from menet_jax.runs import check_new, load_run, write_run
+from menet_jax.run_folder import check_new, check_trained
 from menet_jax.weight_files import check_suffix, read_tensors, write_tensors
 
 LISTED = 12
@@ -36,6 +34,12 @@ def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
     with _errors():
         check_new(dest)
         tensors = read_tensors(file)
+
+        from jax.tree import leaves  # only now, for it imports JAX
+
+        from menet_jax.authors import check_values, from_state_dict
+        from menet_jax.runs import write_run
+
         try:
             variables = from_state_dict(tensors)
             check_values(tensors)
@@ -47,7 +51,7 @@ def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
         origin = f"{file.name} (SHA-256 {digest})"
         with uninterrupted():
             write_run(replace(PAPER, run=dest, model=ModelConfig(width), origin=origin), variables)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    parameters = sum(leaf.size for leaf in leaves(variables["params"]))
     kinds = sorted({str(tensor.dtype) for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")})
     converted = "" if kinds == ["float32"] else f", converted from {', '.join(kinds)}"
     print(printable(f"{file}: width {width}, {parameters:,} parameters{converted}"))
@@ -68,6 +72,11 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
         check_suffix(dest)
         if dest.exists():
             raise ValueError(f"{dest}: is there already, and nothing is overwritten; name another file")
+        check_trained(run)
+
+        from menet_jax.authors import to_state_dict  # only now, for it imports JAX
+        from menet_jax.runs import load_run
+
         trained = load_run(run, newest=newest, report=warn)
         if not trained.config.model.multi_scale:
             raise ValueError(f"{run}: its network has no scale maps, and in the authors' code there is no such network")

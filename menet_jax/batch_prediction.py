@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
+from menet_jax.arguments import check_there
 from menet_jax.images import Rgb, UnreadableImageError, read_image, resize_image
 from menet_jax.messages import listed
 from menet_jax.parallel import ahead
@@ -62,8 +63,7 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
             a file in the images' own folder.
         FileNotFoundError: there is no such source.
     """
-    if not source.exists():
-        raise FileNotFoundError(f"--source {source}: there is no such file or folder")
+    check_there("--source", source)
     if dest.exists() and not dest.is_dir():
         raise ValueError(f"--dest {dest}: is a file, and a folder is needed")
     entries = [source] if source.is_file() else sorted(source.iterdir())

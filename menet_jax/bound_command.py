@@ -1,14 +1,13 @@
-"""The command `python -m menet_jax.robustness bound`: its flags, and what it says and does."""
+"""The command `python -m menet_jax.robustness bound`: what it says and does."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from menet_jax import reports
 from menet_jax.analysis_inputs import (
     Subjects,
     open_subjects,
@@ -20,45 +19,17 @@ from menet_jax.analysis_inputs import (
 )
 from menet_jax.bounds import PAPER_SOFTMAX, TIGHT_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.images import UnreadableImageError, resize_image
-from menet_jax.inputs import (
-    Dataset,
-    InputOptions,
-    NamedRun,
-)
+from menet_jax.inputs import Dataset, NamedRun
 from menet_jax.jacobian_reports import UNITS, Table, csv_text, results_json
 from menet_jax.ledger import Determinants, Ledger
 from menet_jax.messages import listed
+from menet_jax.robustness_options import Bound
 from menet_jax.spectral import lanczos
 from menet_jax.subjects import Place, Subject, image_determinants, random_key
-from menet_jax.tables import Record, Score
+from menet_jax.tables import RESULTS, Record, Score
 
 SOFTMAX = {"paper's, 1": PAPER_SOFTMAX, "tight, 1/4": TIGHT_SOFTMAX}
 """What is taken as the largest derivative of the softmax."""
-
-
-@dataclass(frozen=True)
-class Bound(InputOptions):
-    """Bound the Jacobian of runs at every image (Eq. 13), beside the largest norm measured at images of datasets.
-
-    What was found is kept in --dest as it comes; started again with the same flags, an interrupted command goes on
-    where it was. Exit status: 0; 1 if a network could not be bounded or an image not be measured, the rest being done;
-    2 for bad input, nothing being done.
-    """
-
-    reading: Literal["probability", "logit_margin"] = "probability"
-    """What is differentiated. The metric map (Eq. 5) has no such bound."""
-    limit: int | None = 5
-    """Images of each dataset to measure, always the same ones; None: all."""
-    bound_tolerance: float = 0.02
-    """The 2-norm of the bound is iterated until it is known to within this, relatively."""
-    bound_iterations: int = 50
-    """Or so many times."""
-    tolerance: float = 1e-3
-    """Residual at which a measured norm has converged."""
-    max_iterations: int = 64
-    """Where a measured norm stops at the latest, and is said not to have converged."""
-    seed: int = 0
-    """Another seed starts otherwise."""
 
 
 class Measured(NamedTuple):
@@ -85,17 +56,6 @@ def prepare(options: Bound) -> Subjects:
     Raises:
         ValueError, OSError: something cannot be used; the text says what, and what to do.
     """
-    for name in ("limit", "bound_iterations", "max_iterations"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least 1")
-    for name in ("bound_tolerance", "tolerance"):
-        if not 0 < getattr(options, name) < float("inf"):
-            raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)}: must be finite and positive")
-    if options.seed < 0:
-        raise ValueError(f"--seed {options.seed}: must not be negative")
-    if not options.run:
-        raise ValueError("nothing to bound: give --run RUN, and --data DATASET to compare with what is measured")
     return open_subjects(options, options.reading, options.limit)
 
 
@@ -253,7 +213,7 @@ def _write(
     texts = {
         **table.files(),
         "images.csv": csv_text(lines),
-        reports.RESULTS: results_json([table], flags, failures),
+        RESULTS: results_json([table], flags, failures),
     }
     for name, text in texts.items():
         (dest / name).write_text(text)

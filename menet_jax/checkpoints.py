@@ -29,6 +29,7 @@ from menet_jax.checkpoint_format import (
     read_variables,
     to_items,
 )
+from menet_jax.run_folder import saved_steps
 
 __all__ = [
     "Checkpoint",
@@ -131,12 +132,6 @@ class CheckpointStore:
     def close(self) -> None:
         """Finish the save in progress and let go of the folder."""
         self._manager.close()
-
-
-def saved_steps(folder: Path) -> list[int]:
-    """The steps saved in the folder, ascending. Unfinished saves have longer names."""
-    names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def restore_step(folder: Path, step: int, variables: Tree, optimizer: Tree) -> Checkpoint:

@@ -26,7 +26,11 @@ def uninterrupted() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def run_command(prepare: Callable[[], Work], do: Callable[[Work], int], left: Callable[[Work], str]) -> int:
+def run_command(
+    prepare: Callable[[], Work],
+    do: Callable[[Work], int],
+    left: Callable[[Work], str] = lambda _: "nothing was computed",
+) -> int:
     """The exit status: that of the work; 2 for bad input, 1 if writing fails, 130 after Ctrl-C.
 
     Args:

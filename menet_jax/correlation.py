@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 FEWEST = 4
 """Pairs below which there is no interval."""
@@ -52,6 +51,8 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> RankCorrelation 
     count = len(x)
     if count < FEWEST or any(np.ptp(side) == 0 for side in pairs):
         return None
+    from scipy import stats  # only now, for it takes nearly a second to import
+
     first, second = stats.zscore(stats.rankdata(pairs, axis=1), axis=1)
 
     def rho(ranks: np.ndarray, axis: int) -> np.ndarray:

@@ -6,6 +6,14 @@ Datasets are opened with `sources.open_split` and given to `training_batches` or
 stay uint8, 0…255: the network takes them as float32, but converting on the device quarters the transfer.
 """
 
+import sys
+
+if __name__ == "__main__":  # before the imports below, for which help and refusals need not wait
+    from menet_jax.data_commands import main
+
+    main()
+    sys.exit()
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,9 +258,3 @@ def evaluation_batches(
 
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=AHEAD * threads)
     return iter(grain.MapDataset.source(starts).map(batch).to_iter_dataset(options))
-
-
-if __name__ == "__main__":
-    from menet_jax.data_commands import main
-
-    main()

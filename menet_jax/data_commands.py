@@ -5,13 +5,11 @@ from pathlib import Path
 
 import tyro
 
-from menet_jax import pictures, sheets, surveys
 from menet_jax.arguments import refuse_doubles
 from menet_jax.commands import INTERRUPTED
-from menet_jax.data import training_batches
 from menet_jax.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
 from menet_jax.messages import counted
-from menet_jax.sources import NAMED, Places, find_builder, open_split
+from menet_jax.options import check_data
 
 
 def show(
@@ -44,6 +42,12 @@ def show(
         _check_dest(dest)
         if not 0 <= distort <= 1:
             raise ValueError(f"--distort {distort}: is a share of the images, from 0 to 1")
+        check_data(specs)
+
+        from menet_jax import pictures  # only now, for it takes long to import
+        from menet_jax.data import training_batches
+        from menet_jax.sources import open_split
+
         sources = [open_split(spec, split, cache, skip_bad, manual_dir) for spec in specs]
         for source in sources:
             print(source.summary())
@@ -80,6 +84,10 @@ def check(
         if not specs:
             raise ValueError("name at least one dataset or folder")
         _check_dest(dest)
+
+        from menet_jax import sheets, surveys  # only now, for it takes long to import
+        from menet_jax.sources import NAMED, Places, find_builder
+
         bases = [spec.partition("/")[0] if spec in NAMED else str(Path(spec).resolve()) for spec in specs]
         refuse_doubles("datasets", bases, "they have the same images; check them one after the other")
         # Nothing is prepared from what is passed over here: it is reported instead.

@@ -1,8 +1,7 @@
-"""The command `python -m menet_jax.robustness distortion`: its flags, and what it says and does."""
+"""The command `python -m menet_jax.robustness distortion`: what it says and does."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,48 +9,15 @@ import jax
 from tqdm import tqdm
 
 from menet_jax import devices, distortion_reports, tables
-from menet_jax.arguments import named, refuse_doubles
+from menet_jax.arguments import named
 from menet_jax.commands import run_command
-from menet_jax.distortion_study import Condition, Conditions, Outcome, conditions, folders, study
-from menet_jax.distortions import QUALITIES, QUALITY_RANGE, SIGMA_RANGE, SIGMAS
-from menet_jax.inputs import (
-    Dataset,
-    NamedRun,
-    ScoringOptions,
-    check_counts,
-    check_dest,
-    open_datasets,
-    open_runs,
-    say_notes,
-)
+from menet_jax.conditions import Condition, Conditions
+from menet_jax.distortion_study import Outcome, folders, study
+from menet_jax.inputs import Dataset, NamedRun, open_datasets, open_runs, say_notes
 from menet_jax.messages import complain, counted, warn
 from menet_jax.parallel import workers
 from menet_jax.prediction import Predictor
-
-
-@dataclass(frozen=True)
-class Distortion(ScoringOptions):
-    """Score runs on distorted images: Table II and Figure 9.
-
-    Images are distorted at their own full size, in 8 bits, and the same for the same file name and seed, on every
-    machine. Exit status: 0; 1 if an image could not be scored, the rest being done; 2 for bad input, nothing being
-    done.
-    """
-
-    sigma_range: tuple[float, float] = SIGMA_RANGE
-    """Noise of random strength, drawn for each image: lowest and highest σ, on the scale 0…255."""
-    quality_range: tuple[int, int] = QUALITY_RANGE
-    """JPEG compression of random quality, drawn for each image: lowest and highest, within 1…100."""
-    sigmas: tuple[float, ...] = SIGMAS
-    """Noise of fixed strengths, the points of a curve; none given after the flag: no curve."""
-    qualities: tuple[int, ...] = QUALITIES
-    """JPEG compression of fixed qualities, the same."""
-    severities: bool = False
-    """The five severities of ImageCorruptions too, of noise and of compression."""
-    seed: int = 0
-    """Another seed draws other noise and other random strengths."""
-    save_images: Path | None = None
-    """Write the images as they were scored, as PNG, and their masks: a dataset for each dataset and distortion."""
+from menet_jax.robustness_options import Distortion
 
 
 class Work(NamedTuple):
@@ -75,18 +41,8 @@ def prepare(options: Distortion) -> Work:
     Raises:
         ValueError, OSError: something cannot be used; the text says what, and what to do.
     """
-    check_counts(options)
-    if not options.data or not (options.run or options.save_images):
-        raise ValueError("nothing to do: give --run RUN --data DATASET, or --data DATASET --save-images FOLDER")
-    if options.dest and not options.run:
-        raise ValueError(f"--dest {options.dest}: without --run there are no results to write")
-    wanted = conditions(
-        options.sigma_range, options.quality_range, options.sigmas, options.qualities, options.severities
-    )
-    folders_of_runs = named("--run", options.run)
-    refuse_doubles("runs", [name for name, _ in folders_of_runs], "name them, NAME=FOLDER")
-    check_dest(options)
-    runs = open_runs(options, folders_of_runs, warn)
+    wanted = options.conditions()
+    runs = open_runs(options, named("--run", options.run), warn)
     datasets = open_datasets(options)  # last, for a new one takes its time
     saved = folders(options.save_images.expanduser(), datasets, wanted) if options.save_images else {}
     for folder in saved.values():

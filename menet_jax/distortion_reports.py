@@ -89,7 +89,7 @@ def write(
     """
     texts = tables.files("results", table_2(outcomes, wanted, with_published), table_2_columns(wanted), notes)
     texts |= tables.files("strengths", strengths(outcomes), SCORES, notes)
-    texts[reports.RESULTS] = _json(outcomes, seed, with_published, notes)
+    texts[tables.RESULTS] = _json(outcomes, seed, with_published, notes)
     texts["images.csv"] = _images_csv(outcomes)
     for name, text in texts.items():
         (dest / name).write_text(text)

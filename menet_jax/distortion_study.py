@@ -4,7 +4,6 @@ Images are distorted in 8 bits at their own full size, before they are resized f
 here is what any program reads from a saved PNG. Each clean image is decoded once for all distortions and runs.
 """
 
-import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from menet_jax.distortions import SEVERITY_QUALITY, SEVERITY_SIGMA, Clean, Distortion, Jpeg, Noise
+from menet_jax.conditions import Condition, Conditions
 from menet_jax.evaluation import score_both
 from menet_jax.images import Mask, ResizedRgb, UnreadableImageError, png, resize_image
 from menet_jax.inputs import Dataset, NamedRun
@@ -25,74 +24,6 @@ from menet_jax.prediction import Predictor
 from menet_jax.reports import file_name
 from menet_jax.sources import Example, Source
 from menet_jax.training import Maps
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Images as they are, or distorted in one way.
-
-    Attributes:
-        distortion: what is done to them.
-        severity: the ImageCorruptions severity that it is; None if it was not chosen as such.
-    """
-
-    distortion: Distortion
-    severity: int | None = None
-
-    @property
-    def label(self) -> str:
-        """What it is called in tables."""
-        return self.distortion.label + (f" (severity {self.severity})" if self.severity else "")
-
-    @property
-    def slug(self) -> str:
-        """What it is called in names of folders."""
-        return re.sub(r"[^a-z0-9.]+", "-", self.label.lower().replace("σ", "sigma")).strip("-")
-
-
-class Conditions(NamedTuple):
-    """What images are scored under.
-
-    Attributes:
-        clean, noise, jpeg: the columns of Table II.
-        fixed: the points of Figure 9.
-    """
-
-    clean: Condition
-    noise: Condition
-    jpeg: Condition
-    fixed: tuple[Condition, ...]
-
-    def all(self) -> tuple[Condition, ...]:
-        """In the order of tables."""
-        return self.clean, self.noise, self.jpeg, *self.fixed
-
-
-def conditions(
-    sigma_range: tuple[float, float],
-    quality_range: tuple[int, int],
-    sigmas: Sequence[float],
-    qualities: Sequence[int],
-    severities: bool,
-) -> Conditions:
-    """Table II's conditions, and the fixed strengths asked for, of noise first.
-
-    Raises:
-        ValueError: a strength is impossible, or is asked for twice.
-    """
-    graded = [Condition(Noise(sigma, sigma), 1 + i) for i, sigma in enumerate(SEVERITY_SIGMA)]
-    graded += [Condition(Jpeg(quality, quality), 1 + i) for i, quality in enumerate(SEVERITY_QUALITY)]
-    fixed = [Condition(Noise(sigma, sigma)) for sigma in sigmas]
-    fixed += [Condition(Jpeg(quality, quality)) for quality in qualities]
-    fixed += graded if severities else []
-    found = Conditions(
-        Condition(Clean()), Condition(Noise(*sigma_range)), Condition(Jpeg(*quality_range)), tuple(fixed)
-    )
-    slugs = [condition.slug for condition in found.all()]
-    doubled = [condition.label for condition in found.all() if slugs.count(condition.slug) > 1]
-    if doubled:
-        raise ValueError(f"{doubled[0]} is asked for twice: name each strength once")
-    return found
 
 
 class ImageScore(NamedTuple):

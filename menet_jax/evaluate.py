@@ -5,222 +5,32 @@ or  python -m menet_jax.evaluate --maps NAME=FOLDER --masks FOLDER --dest FOLDER
 
 import sys
 from collections.abc import Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple, NoReturn
 
-import jax
 import tyro
-from tqdm import tqdm
 
-from menet_jax import devices, reports, tables
-from menet_jax.arguments import named, refuse_doubles, refuse_repeats
+from menet_jax.arguments import refuse_repeats
 from menet_jax.commands import run_command
-from menet_jax.evaluation import ImageResult, Result, score_maps, score_run
-from menet_jax.inputs import (
-    Dataset,
-    NamedRun,
-    ScoringOptions,
-    check_counts,
-    check_dest,
-    open_datasets,
-    open_runs,
-    say_notes,
-)
-from menet_jax.map_folders import Match, match
-from menet_jax.measures import pysodmetrics
-from menet_jax.messages import listed, warn
-from menet_jax.parallel import workers
-from menet_jax.prediction import Predictor
-from menet_jax.training import Maps
-
-MASK_FOLDERS = frozenset(("gt", "mask", "masks"))
-"""A folder of masks with one of these names is called by the name of the folder that it is in."""
-
-PROCESSES_FROM = 3000
-"""Maps from which on they are scored in processes: about what one core scores in the time that those take to start."""
-
-PROCESSES_FROM_WITH_MEASURES = 200
-"""The same with the measures of PySODMetrics, which take far longer."""
+from menet_jax.options import Evaluate
 
 
-@dataclass(frozen=True)
-class Options(ScoringOptions):
-    """Score trained runs on datasets, and any method's saliency maps against masks, in one table.
-
-    Maps are scored in 8 bits at the size of the ground truth, each stretched to 0 ... 255 first, as is usual. Exit
-    status: 0; 1 if an image could not be scored, the rest being done; 2 for bad input, nothing being done.
-    """
-
-    maps: tuple[str, ...] = ()
-    """Folders of saliency maps, of any size and bit depth; NAME=FOLDER calls one otherwise than its folder."""
-    masks: Path | None = None
-    """Folder of masks to score the maps against, matched by stem."""
-    measures: bool = False
-    """S-measure, E-measure and weighted F too, by PySODMetrics."""
+def parse(arguments: Sequence[str]) -> Evaluate:
+    """What a command line asks for; ValueError or OSError for what can be refused at once."""
+    refuse_repeats(arguments, Evaluate)
+    options = tyro.cli(Evaluate, args=arguments, prog="python -m menet_jax.evaluate")
+    options.check()
+    return options
 
 
-class Work(NamedTuple):
-    """All there is to score, opened and checked: runs on datasets, and folders of maps."""
+def work(options: Evaluate) -> int:
+    """Do it; the exit status."""
+    from menet_jax.evaluate_command import run  # only now, for it imports JAX
 
-    datasets: list[Dataset]
-    runs: list[NamedRun]
-    matches: list[tuple[str, str, Match]]  # name, source
-    masks_name: str
-    masks_truth: str
-
-    def published(self) -> dict[str, str]:
-        """Of every ground truth that the paper's numbers may be of: what the paper may call it."""
-        names = {dataset.truth: dataset.published for dataset in self.datasets if dataset.published}
-        return names | ({self.masks_truth: self.masks_name} if self.matches else {})
-
-
-def prepare(options: Options) -> Work:
-    """Open and check everything, before anything is computed.
-
-    Raises:
-        ValueError, OSError: something cannot be used; the text says what, and what to do.
-    """
-    _check_flags(options)
-    if options.measures:
-        pysodmetrics()
-    runs, folders = named("--run", options.run), named("--maps", options.maps)
-    refuse_doubles("methods", [name for name, _ in (*runs, *folders)], "name them, NAME=FOLDER")
-    check_dest(options)
-    masks = options.masks.expanduser().resolve() if options.masks else Path()
-    dataset = masks.parent if masks.name.lower() in MASK_FOLDERS else masks
-    matches = [(name, str(folder), match(folder, masks)) for name, folder in folders]
-    trained = open_runs(options, runs, warn)
-    datasets = open_datasets(options)  # last, for a new one takes its time
-    if options.dest:
-        options.dest.mkdir(parents=True, exist_ok=True)
-    return Work(datasets, trained, matches, dataset.name, str(dataset))
-
-
-def describe(options: Options, work: Work, used: Sequence[jax.Device]) -> str:
-    """What the command says before it starts."""
-    lines = [f"devices  {len(used)} × {used[0].device_kind} ({used[0].platform})"] if used else []
-    lines += [f"data     {source.summary()}" for dataset in work.datasets for source in dataset.sources[:1]]
-    lines += [f"run      {run.summary()}" for run in work.runs]
-    lines += [
-        f"maps     {name}: {source}, {len(found.pairs):,} of {len(found):,}" for name, source, found in work.matches
-    ]
-    return "\n".join(lines)
-
-
-def evaluate(options: Options, work: Work, used: Sequence[jax.Device]) -> list[Result]:
-    """Score everything, with a progress bar; folders of maps first."""
-    maps = sum(len(found.pairs) for _, _, found in work.matches)
-    per_run = sum(dataset.images for dataset in work.datasets)
-    processes = maps >= (PROCESSES_FROM_WITH_MEASURES if options.measures else PROCESSES_FROM)
-    with tqdm(total=maps + len(work.runs) * per_run, unit="image", dynamic_ncols=True) as bar:
-        with workers(options.threads, processes=processes) as pool:
-            results = [_score_folder(options, work, entry, pool, bar) for entry in work.matches]
-        with workers(options.threads, processes=False) as pool:
-            for run in work.runs:
-                predictor = Predictor(run.trained.config, run.trained.variables, used, min(options.batch_size, per_run))
-                for dataset in work.datasets:
-                    bar.set_description(f"{run.name} on {dataset.name}")
-                    results += _score_dataset(options, predictor, run, dataset, pool, bar)
-    return results
-
-
-def irregularities(result: Result) -> tuple[list[str], list[str]]:
-    """What left images of a result without score, and what else is to be known of its files, a line each."""
-    where = f"{result.method} ({result.source})"
-    errors = [f"{where}: no map of {listed(result.missing)}"] if result.missing else []
-    errors += [f"{where}: cannot be read: {listed(result.unreadable, '; ')}"] if result.unreadable else []
-    notes = [f"{where}: of no mask: {listed(result.extra)}"] if result.extra else []
-    notes += [f"{where}: resized to its mask: {listed(result.resized)}"] if result.resized else []
-    notes += [f"masks of {result.dataset}: not images: {listed(result.no_masks)}"] if result.no_masks else []
-    return errors, notes
-
-
-def do(options: Options, used: Sequence[jax.Device], work: Work) -> int:
-    """Score everything and report; the exit status."""
-    print(describe(options, work, used))
-    results = evaluate(options, work, used)
-    published = work.published() if options.published else {}
-    print(tables.as_text(reports.records(results, published), reports.columns(options.measures)))
-    notes = say_notes(work.datasets, options.published, [work.masks_name] * bool(work.matches))
-    found = [irregularities(result) for result in results]
-    for note in dict.fromkeys(note for _, notes in found for note in notes):
-        print(f"note: {note}")
-    for problem in (problem for problems, _ in found for problem in problems):
-        print(f"error: {problem}", file=sys.stderr)
-    if options.dest:
-        written = reports.write(results, options.measures, options.dest, published, notes)
-        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
-    return 0 if all(result.complete for result in results) else 1
+    return run(options)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; its exit status, see `Options`."""
-
-    def opened() -> tuple[Options, Sequence[jax.Device], Work]:
-        refuse_repeats(arguments, Options)
-        options = tyro.cli(Options, args=arguments, prog="python -m menet_jax.evaluate")
-        return options, devices.start(options.device) if options.run else [], prepare(options)
-
-    return run_command(opened, lambda everything: do(*everything), lambda _: "nothing was written")
-
-
-def _score_folder(
-    options: Options, work: Work, entry: tuple[str, str, Match], pool: Executor, bar: "tqdm[NoReturn]"
-) -> Result:
-    name, source, found = entry
-    bar.set_description(name)
-    images, unreadable = list[ImageResult](), list[str]()
-    for outcome in score_maps(found, pool, measures=options.measures):
-        if isinstance(outcome, ImageResult):
-            images.append(outcome)
-        else:
-            unreadable.append(outcome)
-        bar.update()
-    return Result(
-        work.masks_name,
-        work.masks_truth,
-        name,
-        "given",
-        source,
-        len(found),
-        tuple(images),
-        found.missing,
-        tuple(unreadable),
-        found.extra,
-        found.no_masks,
-    )
-
-
-def _score_dataset(
-    options: Options,
-    predictor: Predictor,
-    run: NamedRun,
-    dataset: Dataset,
-    pool: Executor,
-    bar: "tqdm[NoReturn]",
-) -> list[Result]:
-    images: dict[str, list[ImageResult]] = {kind: [] for kind in Maps._fields}
-    for split in dataset.sources:
-        for both in score_run(predictor, split, pool, threads=options.threads, measures=options.measures):
-            for kind, image in both.items():
-                images[kind].append(image)
-            bar.update()
-    return [
-        Result(dataset.name, dataset.truth, run.name, kind, run.source, len(scored), tuple(scored))
-        for kind, scored in images.items()
-    ]
-
-
-def _check_flags(options: Options) -> None:
-    check_counts(options)
-    if not options.run and not options.maps:
-        raise ValueError("nothing to score: give --run RUN --data DATASET, or --maps NAME=FOLDER --masks FOLDER")
-    if bool(options.run) != bool(options.data):
-        raise ValueError("--run and --data belong together: runs are scored on datasets")
-    if bool(options.maps) != (options.masks is not None):
-        raise ValueError("--maps and --masks belong together: maps are scored against a folder of masks")
+    """Run the command; its exit status, see `Evaluate`."""
+    return run_command(lambda: parse(arguments), work)
 
 
 if __name__ == "__main__":

@@ -1,58 +1,19 @@
 """What commands that score are given: runs, datasets and folders, opened and checked before anything is computed."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from menet_jax import published, reports
+from menet_jax import published
 from menet_jax.arguments import refuse_doubles
 from menet_jax.evaluation import open_sources
-from menet_jax.parallel import CORES
+from menet_jax.options import InputOptions
 from menet_jax.runs import TrainedRun, load_run
 from menet_jax.sources import NAMED, Source, open_all
 
 PUBLISHED_SPLITS = ("test", "all")
 """Splits beside whose scores published ones are of use."""
-
-
-@dataclass(frozen=True)
-class InputOptions:
-    """The flags that all commands have that take runs and datasets."""
-
-    run: tuple[str, ...] = ()
-    """Run directories, as training wrote them. NAME=DIRECTORY calls one otherwise than its directory."""
-    data: tuple[str, ...] = ()
-    """Datasets to take images from: names or folders, as in training."""
-    split: Literal["train", "validation", "test", "all"] = "test"
-    """Which images of the datasets."""
-    dest: Path | None = None
-    """Folder for tables, figures and the numbers of every image; none given: tables are only printed."""
-    overwrite: bool = False
-    """Replace the results in that folder."""
-    newest: bool = False
-    """Use the newest checkpoint of a run, not the best."""
-    skip_bad: bool = False
-    """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
-    cache: Path | None = None
-    """Where prepared datasets are kept; none given: where TFDS keeps them."""
-    manual_dir: Path | None = None
-    """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
-    device: Literal["cpu", "gpu", "tpu"] | None = None
-    """Fail unless JAX computes there; none given: wherever JAX does by default."""
-
-
-@dataclass(frozen=True)
-class ScoringOptions(InputOptions):
-    """Those, and the flags that all commands have that score maps."""
-
-    published: bool = False
-    """The paper's own numbers on these datasets too, in rows that say so. Datasets are recognised by name."""
-    batch_size: int = 8
-    """Images computed at once; rounded up to a multiple of the devices."""
-    threads: int = CORES
-    """Threads, or where there is much to do processes, that decode and score images; by default one for each core."""
 
 
 class Dataset(NamedTuple):
@@ -96,22 +57,6 @@ class NamedRun(NamedTuple):
         untrained = "".join(f"; its loss did not train the {kind} map" for kind in weights if not weights[kind])
         validated = "not validated" if value is None else f"validation {score} {value:.3f}"
         return f"{self.name}: {self.source}, {validated}{untrained}"
-
-
-def check_counts(options: ScoringOptions) -> None:
-    """Raise ValueError if there is nothing to work with."""
-    for name in ("batch_size", "threads"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)}: must be at least 1")
-
-
-def check_dest(options: InputOptions) -> None:
-    """Raise ValueError if results cannot be written where they are to be."""
-    dest = options.dest
-    if dest and dest.exists() and not dest.is_dir():
-        raise ValueError(f"--dest {dest}: is a file, and a folder is needed")
-    if dest and (dest / reports.RESULTS).exists() and not options.overwrite:
-        raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
 
 
 def open_runs(

@@ -1,7 +1,6 @@
-"""The command `python -m menet_jax.robustness jacobian`: its flags, and what it says and does."""
+"""The command `python -m menet_jax.robustness jacobian`: what it says and does."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,16 +10,11 @@ import numpy as np
 from menet_jax import jacobian_reports, reports
 from menet_jax.analysis_inputs import open_subjects, opened_lines, progress, run_analysis, say_failures, say_reused
 from menet_jax.images import UnreadableImageError, resize_image
-from menet_jax.inputs import (
-    Dataset,
-    InputOptions,
-    NamedRun,
-)
+from menet_jax.inputs import Dataset, NamedRun
 from menet_jax.jacobian_study import (
     Analysis,
     Measurement,
     Pictures,
-    Settings,
     determinants,
     from_json,
     measure,
@@ -30,67 +24,12 @@ from menet_jax.jacobian_study import (
 from menet_jax.ledger import Ledger, kept_arrays
 from menet_jax.messages import listed
 from menet_jax.plots import SensitivityRow, save, sensitivity_maps
+from menet_jax.robustness_options import Jacobian, Settings
 from menet_jax.sources import Example
-from menet_jax.subjects import Place, ReadingName, Subject
+from menet_jax.subjects import Place, Subject
 
 PICTURES = "sensitivity"
 """In --dest: folder of sensitivity maps as arrays."""
-
-
-@dataclass(frozen=True)
-class Jacobian(InputOptions):
-    """Measure the Jacobian of runs at images of datasets: Eq. 11, Eq. 12 and Table III.
-
-    Exact work is slow on a CPU: the defaults take some seconds an image for a network of width 8 on two cores. Each
-    image's numbers are kept in --dest as they come; started again with the same flags, an interrupted command goes on
-    where it was. Exit status: 0; 1 if an image could not be measured, the rest being done; 2 for bad input, nothing
-    being done.
-    """
-
-    reading: ReadingName = "probability"
-    """What is differentiated: the probability map, the margin between the two logits, or the metric map (Eq. 5)."""
-    limit: int | None = 20
-    """Images of each dataset, always the same ones; None: all."""
-    sigma: float = 50.0
-    """Standard deviation of the noise of Eq. 12, on the scale 0…255, at the image's own size; resizing averages it."""
-    quality: int = 10
-    """JPEG quality of Eq. 12."""
-    draws: int = 4
-    """Draws of the noise for each image."""
-    tolerance: float = 1e-3
-    """Residual at which a spectral norm has converged: so near, relatively, lies a singular value, mostly nearer."""
-    max_iterations: int = 64
-    """Where a spectral norm stops at the latest, and is said not to have converged."""
-    relative_error: float = 0.05
-    """Relative standard error at which a Frobenius norm has converged."""
-    max_samples: int = 128
-    """Where a Frobenius norm stops at the latest, but not before 64, and is said not to have converged."""
-    pictures: int = 3
-    """Images of each dataset whose sensitivity maps are drawn, from the most to the least fragile; needs --dest."""
-    picture_samples: int = 32
-    """Random products of each sensitivity map, at least 2."""
-    seed: int = 0
-    """Another seed draws other noise, starts and samples."""
-    published: bool = False
-    """The paper's own Table III on these datasets too, in rows that say so. Datasets are recognised by name."""
-
-    def settings(self) -> Settings:
-        """What each image's numbers depend on.
-
-        Raises:
-            ValueError: a value is impossible.
-        """
-        return Settings(
-            self.reading,
-            self.sigma,
-            self.quality,
-            self.draws,
-            self.tolerance,
-            self.max_iterations,
-            self.relative_error,
-            self.max_samples,
-            self.seed,
-        )
 
 
 class Work(NamedTuple):
@@ -113,14 +52,7 @@ def prepare(options: Jacobian) -> Work:
     Raises:
         ValueError, OSError: something cannot be used; the text says what, and what to do.
     """
-    settings = options.settings()
-    for name, lowest in (("limit", 1), ("pictures", 0), ("picture_samples", 2)):
-        value = getattr(options, name)
-        if value is not None and value < lowest:
-            raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {lowest}")
-    if not options.run or not options.data:
-        raise ValueError("nothing to measure: give --run RUN --data DATASET")
-    return Work(settings, *open_subjects(options, options.reading, options.limit))
+    return Work(options.settings(), *open_subjects(options, options.reading, options.limit))
 
 
 def describe(options: Jacobian, work: Work, used: Sequence[jax.Device]) -> str:

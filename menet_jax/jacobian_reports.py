@@ -217,7 +217,7 @@ def write(
     written = all_tables(analyses, settings, with_published)
     texts = {name: text for table in written for name, text in table.files().items()}
     texts["images.csv"] = images_csv(analyses, settings)
-    texts[reports.RESULTS] = results_json(written, asdict(settings), failures)
+    texts[tables.RESULTS] = results_json(written, asdict(settings), failures)
     for name, text in texts.items():
         (dest / name).write_text(text)
     return [*(dest / name for name in texts), *_figures(analyses, settings, dest)]

@@ -19,13 +19,14 @@ from jaxtyping import Float
 
 from menet_jax import image_maps
 from menet_jax.directions import directional_ratios
-from menet_jax.distortions import Distortion, Jpeg, Noise
+from menet_jax.distortions import Distortion
 from menet_jax.images import Mask, ResizedRgb, Rgb, resize_image
 from menet_jax.inputs import Dataset, NamedRun
 from menet_jax.jacobian import frobenius_norm
 from menet_jax.ledger import Determinants
 from menet_jax.metrics import score_image
 from menet_jax.prediction import full_size
+from menet_jax.robustness_options import ReadingName, Settings
 from menet_jax.sensitivity import (
     TABLE_III_SIDE,
     GradientStatistics,
@@ -36,63 +37,13 @@ from menet_jax.sensitivity import (
 )
 from menet_jax.sources import Example
 from menet_jax.spectral import lanczos
-from menet_jax.subjects import ReadingName, Subject, digest, image_determinants, random_key
+from menet_jax.subjects import Subject, digest, image_determinants, random_key
 
 MEANING = 2
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 Stage = Callable[[str], object]
 """Told what is being computed."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the numbers of an image depend on, besides the network and the image.
-
-    Attributes:
-        reading: which output is differentiated.
-        sigma, quality: strength of the noise and of the compression.
-        draws: of the noise. Compression has nothing random in it.
-        tolerance, max_iterations: of `spectral.lanczos`.
-        relative_error, max_samples: of `jacobian.frobenius_norm`.
-        seed: of everything random.
-
-    Raises:
-        ValueError: a value is impossible; it is named.
-    """
-
-    reading: ReadingName
-    sigma: float
-    quality: int
-    draws: int
-    tolerance: float
-    max_iterations: int
-    relative_error: float
-    max_samples: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        for name in ("draws", "max_iterations", "max_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
-        for name in ("sigma", "tolerance", "relative_error"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be finite and positive")
-        if self.seed < 0:
-            raise ValueError(f"--seed {self.seed}: must not be negative")
-        _ = self.distortions  # which refuse impossible strengths
-
-    def draw_seeds(self, draws: int) -> range:
-        """Of the draws of a distortion; another `seed` has none of them."""
-        return range(self.seed * draws, (self.seed + 1) * draws)
-
-    @property
-    def distortions(self) -> dict[str, tuple[Distortion, int]]:
-        """Name → distortion and its draws."""
-        return {
-            "AWGN": (Noise(self.sigma, self.sigma), self.draws),
-            "JPEG": (Jpeg(self.quality, self.quality), 1),
-        }
 
 
 @dataclass(frozen=True)

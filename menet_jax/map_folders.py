@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from menet_jax.arguments import check_folder
 from menet_jax.batch_prediction import IMAGE_SUFFIXES
 from menet_jax.images import UnreadableImageError, read_image
 from menet_jax.messages import listed
@@ -89,8 +90,7 @@ def by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
         FileNotFoundError: it is not a folder.
         ValueError: it holds no images, or two of one stem.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder")
+    check_folder(folder)
     files = sorted(path for path in folder.iterdir() if path.is_file())
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
     if not images:

@@ -14,7 +14,7 @@ from menet_jax import published, tables
 from menet_jax.evaluation import Result
 from menet_jax.measures import MEASURES
 from menet_jax.plots import PrCurve, pr_curves, save
-from menet_jax.tables import Record, Score
+from menet_jax.tables import RESULTS, Record, Score
 
 SCORES = (
     Score("adaptive_f", "mean over images of F(P, R), β² = 0.3, at each image's adaptive threshold, min(2 · mean, 1)"),
@@ -24,8 +24,6 @@ SCORES = (
     Score("mae", "mean over images of the mean absolute error", lower_is_better=True),
 )
 """The scores of `metrics.DatasetScores`, which defines them in full."""
-
-RESULTS = "results.json"
 
 
 def columns(measures: bool) -> tuple[Score, ...]:

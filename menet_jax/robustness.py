@@ -5,35 +5,40 @@ from collections.abc import Sequence
 
 import tyro
 
-from menet_jax import bound_command, distortion_command, jacobian_command
 from menet_jax.arguments import refuse_repeats
+from menet_jax.commands import run_command
+from menet_jax.robustness_options import Bound, Distortion, Jacobian
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command; its exit status, as its options say."""
-    try:
-        refuse_repeats(arguments, distortion_command.Distortion, jacobian_command.Jacobian, bound_command.Bound)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    options = tyro.extras.subcommand_cli_from_dict(
-        {
-            "distortion": distortion_command.Distortion,
-            "jacobian": jacobian_command.Jacobian,
-            "bound": bound_command.Bound,
-        },
+def parse(arguments: Sequence[str]) -> Distortion | Jacobian | Bound:
+    """What a command line asks for; ValueError or OSError for what can be refused at once."""
+    refuse_repeats(arguments, Distortion, Jacobian, Bound)
+    options: Distortion | Jacobian | Bound = tyro.extras.subcommand_cli_from_dict(
+        {"distortion": Distortion, "jacobian": Jacobian, "bound": Bound},
         args=arguments,
         prog="python -m menet_jax.robustness",
         description="Measure how robust trained runs are.",
     )
+    options.check()
+    return options
+
+
+def work(options: Distortion | Jacobian | Bound) -> int:
+    """Do it; the exit status."""
+    from menet_jax import bound_command, distortion_command, jacobian_command  # only now, for they import JAX
+
     match options:
-        case distortion_command.Distortion():
+        case Distortion():
             return distortion_command.run(options)
-        case jacobian_command.Jacobian():
+        case Jacobian():
             return jacobian_command.run(options)
-        case bound_command.Bound():
+        case Bound():
             return bound_command.run(options)
-    raise TypeError(f"no command takes {options!r}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; its exit status, as its options say."""
+    return run_command(lambda: parse(arguments), work)
 
 
 if __name__ == "__main__":

@@ -21,29 +21,9 @@ from menet_jax.checkpoints import (
     CheckpointStore,
     load_best_variables,
     load_newest_variables,
-    saved_steps,
 )
 from menet_jax.config import Config
-
-CONFIG_FILE = "config.json"
-CHECKPOINTS = "checkpoints"
-
-
-def check_run(config: Config) -> None:
-    """Raise ValueError if the run directory holds a run and neither `--resume` nor `--overwrite` is given, or holds
-    something else.
-    """
-    run = config.run
-    if run.exists() and not run.is_dir():
-        raise ValueError(f"--run {run}: is a file")
-    occupied = run.is_dir() and any(run.iterdir())
-    if occupied and not (run / CONFIG_FILE).exists():
-        raise ValueError(f"--run {run}: holds files, but no run; name another directory")
-    if occupied and not (config.resume or config.overwrite):
-        raise ValueError(
-            f"--run {run}: holds a run already. Go on with it: --resume. Delete it and start anew: --overwrite. "
-            "Or name another directory: --run DIRECTORY."
-        )
+from menet_jax.run_folder import CHECKPOINTS, CONFIG_FILE, check_new, check_trained
 
 
 def open_run(config: Config) -> None:
@@ -62,14 +42,6 @@ def write_config(config: Config) -> None:
     """Write the configuration into the run directory, where another process does not do so."""
     if jax.process_index() == 0:
         configuration.write(dataclasses.replace(config, resume=False, overwrite=False), config.run / CONFIG_FILE)
-
-
-def check_new(folder: Path) -> None:
-    """Raise ValueError if there is something at the place of a new run directory."""
-    if folder.resolve() == Path.cwd():
-        raise ValueError(f"{folder}: is the folder that you are in; name another directory")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{folder}: is there already, and nothing is overwritten; name another directory")
 
 
 def write_run(config: Config, variables: Mapping[str, Any]) -> None:
@@ -144,12 +116,8 @@ def load_run(folder: Path, *, newest: bool = False, report: Callable[[str], None
         FileNotFoundError: there is no run there, or it has no checkpoint yet.
         ValueError: its configuration cannot be read, or all checkpoints are damaged.
     """
-    if not (folder / CONFIG_FILE).is_file():
-        found = "holds no run" if folder.is_dir() else "is not a directory"
-        raise FileNotFoundError(f"{folder} {found}: name the directory that training wrote, as its --run says")
+    check_trained(folder)
     checkpoints = folder / CHECKPOINTS
-    if not saved_steps(checkpoints):
-        raise FileNotFoundError(f"the run {folder} has no checkpoint yet: train it further with --resume")
     best = configuration.read(folder / CONFIG_FILE).best_score
     if newest:
         found_variables = load_newest_variables(checkpoints, report=report)

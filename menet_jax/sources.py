@@ -188,6 +188,13 @@ def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
     return SaliencyFolder(folder, data_dir=places.cache, skip_bad=places.skip_bad)
 
 
+def check_known(specs: Iterable[str]) -> None:
+    """Raise ValueError for those that are neither datasets nor folders; that is all that is looked at."""
+    unknown = [spec for spec in specs if spec not in NAMED and not Path(spec).expanduser().is_dir()]
+    if unknown:
+        raise ValueError("\n".join(map(_unknown, unknown)))
+
+
 def _prepare(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
     """Build the dataset unless it is cached; what the user should know about it."""
     if not isinstance(builder, PairsBuilder):

@@ -4,7 +4,7 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,11 @@ from menet_jax.config import LossConfig
 from menet_jax.image_maps import NetworkMap, Reading, network_map
 from menet_jax.ledger import Determinants
 from menet_jax.model import Outputs
+from menet_jax.robustness_options import ReadingName
 from menet_jax.runs import TrainedRun
 from menet_jax.saliency import border_background, metric_map
 from menet_jax.sources import Example, Source
 from menet_jax.training import background_region, network
-
-ReadingName = Literal["probability", "logit_margin", "metric"]
 
 RULE = "in the order of the SHA-256 of their file names, so that more images are always the same ones and others"
 

@@ -15,6 +15,9 @@ DIGITS = 4
 ABSENT = "–"
 """Shown where a record has no such score."""
 
+RESULTS = "results.json"
+"""The file of which every folder of results has one."""
+
 
 @dataclass(frozen=True)
 class Score:

@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, UInt8
 
 from menet_jax.config import Config, LossConfig, OptimizerConfig
+from menet_jax.initialisation import initial_variables
 from menet_jax.losses import cross_entropy, metric_loss
 from menet_jax.model import MENet, Outputs
 from menet_jax.saliency import Region, border, border_background, metric_map, probability_map
@@ -105,23 +106,15 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def create_state(config: Config) -> TrainState:
-    """A fresh state on the default device.
+    """A fresh state on the host: the same to the last bit for the same seed and network, on every platform.
 
-    The same for the same seed and network, on the same kind of device: parameters are drawn by XLA's own generator
-    ("rbg"), because JAX's portable one takes half a minute to compile for so many tensors.
+    Nothing is compiled; `initial_variables` says what it depends on. The optimizer begins with zeros.
     """
-    init_key, key = jax.random.split(jax.random.key(config.seed, impl="rbg"))
-    image = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 3), jnp.float32)
-    net, optimizer = network(config), make_optimizer(config.optimizer)
-
-    @jax.jit
-    def create() -> TrainState:
-        variables = net.lazy_init(init_key, image)
-        params, batch_stats = variables["params"], variables["batch_stats"]
-        step = jnp.zeros((), jnp.int32)
-        return TrainState(step, params, batch_stats, optimizer.init(params), jax.random.key_data(key))
-
-    return create()
+    variables = initial_variables(network(config), config.seed)
+    optimizer = jax.eval_shape(make_optimizer(config.optimizer).init, variables["params"])
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), optimizer)
+    key = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
+    return TrainState(np.zeros((), np.int32), variables["params"], variables["batch_stats"], zeros, key)
 
 
 def total_loss(

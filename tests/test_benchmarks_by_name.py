@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from menet_jax import surveys, train
+from menet_jax import surveys, train, train_command
 from menet_jax.config import PRESETS
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
@@ -67,7 +67,7 @@ def test_what_paper_trains_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(NAMED, "msra10k", lambda places: Msra10k(config=sizes, **places.arguments()))
     monkeypatch.setitem(NAMED, "hku_is", lambda places: HkuIs(config=sizes, **places.arguments()))
     places = ["--data.manual-dir", str(tmp_path / "manual"), "--data.cache", str(tmp_path / "cache")]
-    training, validation = train.open_data(train.parse(["paper", *places]))
+    training, validation = train_command.open_data(train.parse(["paper", *places]))
     assert [(source.name, len(source)) for source in training] == [("msra10k", 16), ("hku_is", 16)]
     assert [(source.name, len(source)) for source in validation] == [("msra10k", 1), ("hku_is", 1)]
     for name in ("msra10k", "hku_is"):
@@ -75,7 +75,7 @@ def test_what_paper_trains_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(
         ValueError, match=r"irregular files? in msra10k:\n.*7\.[\s\S]*irregular files? in hku_is:\n.*0007\."
     ):
-        train.open_data(train.parse(["paper", *places]))
+        train_command.open_data(train.parse(["paper", *places]))
 
 
 @pytest.mark.skipif(not SHARED_SOD.is_dir(), reason=f"the real pairs are not at {SHARED_SOD}")

@@ -12,7 +12,7 @@ from command_cases import Outcome, outcome, write_discs, write_narrow_run
 from PIL import Image
 
 from menet_jax import evaluate, robustness
-from menet_jax.distortion_study import conditions
+from menet_jax.conditions import conditions
 from menet_jax.distortions import add_noise, compress_jpeg, random_quality, random_sigma
 from menet_jax.evaluation import open_sources
 from menet_jax.images import UnreadableImageError

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from menet_jax import draw, selection
+from menet_jax import draw_command, selection
 from menet_jax.config import Config, LossConfig, ModelConfig
 from menet_jax.distortions import add_noise, compress_jpeg
 from menet_jax.draw import main
@@ -87,16 +87,19 @@ class Lookalike(Predictor):
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A run of which nothing is but its name; what it predicts is a `Lookalike`'s."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A run of which nothing is but names of files; what it predicts is a `Lookalike`'s."""
+    folder = tmp_path / "runs" / "narrow"
+    (folder / "checkpoints" / "2").mkdir(parents=True)
+    (folder / "config.json").write_text("")
 
     def load(folder: Path, *, newest: bool, report: object) -> TrainedRun:
         assert (folder.name, newest) == ("narrow", False)
         return TrainedRun(CONFIG, {}, 2, (CONFIG.best_score, None))
 
-    monkeypatch.setattr(draw, "load_run", load)
-    monkeypatch.setattr(draw, "Predictor", Lookalike)
-    return "runs/narrow"
+    monkeypatch.setattr(draw_command, "load_run", load)
+    monkeypatch.setattr(draw_command, "Predictor", Lookalike)
+    return str(folder)
 
 
 class Command:
@@ -106,13 +109,13 @@ class Command:
         self.folder = folder
         self._arguments = ["--data", str(dataset), "--split", "all", "--cache", str(dataset.parent / "cache")]
         self._figures: list[Figure] = []
-        save = draw.save
+        save = draw_command.save
 
         def keep(figure: Figure, stem: Path) -> list[Path]:
             self._figures.append(figure)
             return save(figure, stem)
 
-        monkeypatch.setattr(draw, "save", keep)
+        monkeypatch.setattr(draw_command, "save", keep)
 
     def __call__(self, kind: str, *arguments: str | Path, dest: str = "new/figure.png") -> Outcome:
         self._figures.clear()
@@ -193,7 +196,7 @@ def test_images_from_all_over_the_dataset(command: Command, dataset: Path, maps:
     finally:
         (maps / "photo_3.png").unlink()
     drawn = [picture.tobytes() for picture in done.pictures()[::3]]
-    assert len(set(drawn)) == draw.ROWS
+    assert len(set(drawn)) == draw_command.ROWS
     assert set(drawn) <= {read(dataset / "images", stem).tobytes() for stem in STEMS}
 
 
@@ -209,7 +212,7 @@ def test_scale_maps_of_a_run(command: Command, dataset: Path, run: str, monkeypa
 
     variables = jax.tree.map(numbers, shapes)
     trained = TrainedRun(CONFIG, variables, 2, (CONFIG.best_score, None))
-    monkeypatch.setattr(draw, "load_run", lambda *_, **__: trained)
+    monkeypatch.setattr(draw_command, "load_run", lambda *_, **__: trained)
     seen = []
 
     def look(config: Config, variables: Mapping[str, Any], image: Rgb) -> tuple[Outputs, Maps]:
@@ -217,7 +220,7 @@ def test_scale_maps_of_a_run(command: Command, dataset: Path, run: str, monkeypa
         seen.append((image, *look_inside(config, variables, image)))
         return seen[0][1:]
 
-    monkeypatch.setattr(draw, "look_inside", look)
+    monkeypatch.setattr(draw_command, "look_inside", look)
     done = command("scales", "--run", run, "--image", "photo_2")
     assert done.code == 0, done.err
     [(image, outputs, maps)] = seen
@@ -309,11 +312,11 @@ def test_impossible_requests_are_refused_in_a_line(
         assert not (tmp_path / "figure.png").exists()
 
 
-def test_runs_that_cannot_be_drawn(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_cannot_be_drawn(command: Command, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = command("grid", "--run", tmp_path / "none", "--images", "photo_0")
     assert (done.code, done.err) == (2, f"error: {tmp_path}/none is not a directory: name the directory that training "
                                         "wrote, as its --run says\n")  # fmt: skip
     plain = dataclasses.replace(CONFIG, model=ModelConfig(width=1, multi_scale=False))
-    monkeypatch.setattr(draw, "load_run", lambda *_, **__: TrainedRun(plain, {}, 2, ("", None)))
-    done = command("scales", "--run", "ours=plain", "--image", "photo_0")
+    monkeypatch.setattr(draw_command, "load_run", lambda *_, **__: TrainedRun(plain, {}, 2, ("", None)))
+    done = command("scales", "--run", f"ours={run}", "--image", "photo_0")
     assert done.code == 2 and "no scale maps" in done.err

@@ -15,7 +15,7 @@ import pytest
 from command_cases import Outcome, outcome, write_discs, write_narrow_run
 from PIL import Image
 
-from menet_jax import evaluate
+from menet_jax import evaluate_command
 from menet_jax.batch_prediction import Kind, plan, predict_files
 from menet_jax.datasets.pairs import Irregularity, Pair, irregularity
 from menet_jax.evaluate import main
@@ -166,7 +166,7 @@ def test_processes_score_as_threads_do(
     for dest in dests:
         done = command("--maps", folder, "--masks", dataset / "masks", "--threads", "2", "--dest", dest)
         assert done.code == 1, done.err
-        monkeypatch.setattr(evaluate, "PROCESSES_FROM", 1)
+        monkeypatch.setattr(evaluate_command, "PROCESSES_FROM", 1)
     first, second = ((dest / "images.csv").read_text() + (dest / "results.json").read_text() for dest in dests)
     assert first == second
 
@@ -298,7 +298,7 @@ def test_an_interrupt_before_scoring_leaves_cleanly(maps: Path, dataset: Path, m
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate, "open_datasets", interrupt)
+    monkeypatch.setattr(evaluate_command, "open_datasets", interrupt)
     done = command("--maps", maps, "--masks", dataset / "masks")
     assert done == (130, "", "stopped before anything was computed\n")
 

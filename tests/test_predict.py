@@ -302,7 +302,7 @@ def test_an_interrupt_before_predicting_leaves_cleanly(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("menet_jax.predict.load_run", interrupt)
+    monkeypatch.setattr("menet_jax.predict_command.load_run", interrupt)
     done = command(run, one, tmp_path / "maps")
     assert done == (130, "", "stopped before anything was computed\n")
     assert not (tmp_path / "maps").exists()

@@ -28,7 +28,8 @@ from menet_jax.datasets.synthetic.scenes import scene
 from menet_jax.distortions import Jpeg, Noise
 from menet_jax.loop import NonFiniteLossError, fit
 from menet_jax.sources import open_split
-from menet_jax.train import distortions, main, parse
+from menet_jax.train import main, parse
+from menet_jax.train_command import distortions
 from menet_jax.training import Batch, Mapped, Maps, Metrics, TrainState
 
 SMALL = ["--model.width", "1", "--batch-size", "2", "--save-every", "2", "--log-every", "1"]

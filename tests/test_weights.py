@@ -279,7 +279,7 @@ def test_an_interrupt_leaves_a_whole_run_or_none(
         os.kill(os.getpid(), signal.SIGINT)
         write_run(*arguments)
 
-    monkeypatch.setattr(authors_commands, "write_run", interrupted)
+    monkeypatch.setattr("menet_jax.runs.write_run", interrupted)
     monkeypatch.setattr(sys, "argv", ["authors", "import", str(source), "--dest", str(tmp_path / "run")])
     with pytest.raises(SystemExit, match="130"):
         authors_commands.main()

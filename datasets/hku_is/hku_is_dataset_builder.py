@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
-import scipy.io
 from etils import epath
 
 from menet_jax.datasets.archives import Entry
@@ -95,6 +94,8 @@ def read_lists(entries: Sequence[Entry]) -> dict[str, list[str]]:
 
 def read_list(entry: Entry) -> list[str]:
     """The stems in a MATLAB file (up to version 7.2) that holds one cell array of file names."""
+    import scipy.io  # only now: other datasets need not wait for it
+
     try:
         variables = scipy.io.loadmat(io.BytesIO(entry.read_bytes()))
     except NotImplementedError:

@@ -1,0 +1,108 @@
+"""Commands answer at once where there is nothing to compute: help and refusals import nothing that takes long."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets", "matplotlib", "scipy", "tensorboardX"}
+
+COMMANDS = {
+    "train": [],
+    "predict": [],
+    "evaluate": [],
+    "robustness": ["distortion", "jacobian", "bound"],
+    "draw": ["grid", "scales", "worst"],
+    "data": ["show", "check"],
+    "authors": ["import", "export"],
+}
+
+PROBE = """
+import atexit, json, runpy, sys
+print_at_the_end = lambda: print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+atexit.register(print_at_the_end)
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def run(command: str, *arguments: str) -> tuple[int, str, set[str]]:
+    """Exit status, all that is printed, and the packages that were imported."""
+    words = [sys.executable, "-c", PROBE, f"menet_jax.{command}", *arguments]
+    done = subprocess.run(words, capture_output=True, text=True)
+    *printed, modules = done.stdout.splitlines()
+    return done.returncode, "\n".join(printed) + done.stderr, set(json.loads(modules))
+
+
+@pytest.mark.parametrize(
+    "words", [[name, *which] for name, subcommands in COMMANDS.items() for which in ([], *([s] for s in subcommands))]
+)
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    status, text, modules = run(*words, "--help")
+    assert status == 0 and "--" in text
+    assert "menet_jax" in modules and not HEAVY & modules
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_wrong_flag_imports_nothing_heavy(name: str) -> None:
+    status, text, modules = run(name, *COMMANDS[name][:1], "--no-such-flag", "1")
+    assert status == 2 and "╭" in text
+    assert not HEAVY & modules
+
+
+def test_the_package_itself_imports_nothing_heavy_until_it_is_asked() -> None:
+    code = f"import sys, menet_jax; assert not {HEAVY} & set(sys.modules); menet_jax.MENet; assert 'jax' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+REFUSED = {
+    "train": "--resume --run {none}",
+    "predict": "--checkpoint {none} --source {there} --dest {there}/maps",
+    "predict a missing image": "--checkpoint {there} --source {none} --dest {there}/maps",
+    "evaluate": "--run {none} --data {there}",
+    "evaluate maps": "--maps {none} --masks {there}",
+    "evaluate nothing": "",
+    "robustness distortion": "--run {none} --data {there}",
+    "robustness distortion without strength": "--run {there} --data {there} --sigmas -1",
+    "robustness jacobian": "--run {none} --data {there}",
+    "robustness jacobian of nothing": "--run {there} --data {there} --sigma 0",
+    "robustness bound": "--run {none}",
+    "draw grid": "--run {none} --data {there} --dest {there}/grid.png",
+    "draw scales": "--run {none} --data {there} --image 1 --dest {there}/scales.png",
+    "draw worst": "--run {none} --data {there} --dest {there}/worst.png",
+    "authors import": "{none} --dest {there}/run",
+    "authors export": "{none} --dest {there}/weights.npz",
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_there_is_refused_before_anything_heavy(case: str, tmp_path: Path) -> None:
+    name, *rest = case.split()
+    words = [*rest[: bool(COMMANDS[name])], *REFUSED[case].format(none=tmp_path / "none", there=tmp_path).split()]
+    status, text, modules = run(name, *words)
+    assert status == 2 and "error: " in text and text.count("\n") <= 1, text
+    assert not HEAVY & modules, text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--data.train", "nowhere", "--run", "new"],
+        ["evaluate", "--run", "run", "--data", "nowhere"],
+        ["draw", "grid", "--maps", "maps", "--data", "nowhere", "--dest", "grid.png"],
+        ["data", "show", "nowhere", "--dest", "batch.png"],
+        ["data", "check", "nowhere", "--dest", "check.png"],
+    ],
+)
+def test_an_unknown_dataset_is_refused_before_jax(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text("")
+    (tmp_path / "maps").mkdir()
+    status, text, modules = run(*words)
+    assert status == 2 and "nowhere is neither a dataset nor a folder" in text
+    assert not {"jax", "flax", "orbax", "grain"} & modules, text
