@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from menet_jax import images
 from menet_jax.datasets import preparing
 from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
+from menet_jax.datasets.duts.duts_dataset_builder import Duts
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
@@ -49,6 +50,8 @@ NAMED: dict[str, Callable[[Places], tfds.core.DatasetBuilder]] = {
     "msra1k": lambda places: Msra1k(**places.arguments()),
     "hku_is": lambda places: HkuIs(**places.arguments()),
     "hku_is/official": lambda places: HkuIs(config="official", **places.arguments()),
+    "duts": lambda places: Duts(**places.arguments()),
+    "duts/official": lambda places: Duts(config="official", **places.arguments()),
     "ecssd": lambda places: Ecssd(**places.arguments()),
     "dut_omron": lambda places: DutOmron(**places.arguments()),
     "sod": lambda places: Sod(**places.arguments()),
