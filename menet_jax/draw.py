@@ -52,6 +52,8 @@ class Common:
     """Replace that file."""
     skip_bad: bool = False
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
+    graded_masks: bool = False
+    """Masks in folders are means over observers: cut them at half, though nothing may reach it. Benchmarks know."""
     cache: Path | None = None
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
     manual_dir: Path | None = None
@@ -239,7 +241,9 @@ def _check_dest(options: Common) -> None:
 
 
 def _open(options: Common) -> list[Source]:
-    return open_sources(options.data, options.split, options.cache, options.skip_bad, options.manual_dir)
+    return open_sources(
+        options.data, options.split, options.cache, options.skip_bad, options.manual_dir, options.graded_masks
+    )
 
 
 def _load(folder: Path, options: Common) -> TrainedRun:

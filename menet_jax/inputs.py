@@ -35,6 +35,8 @@ class InputOptions:
     """Use the newest checkpoint of a run, not the best."""
     skip_bad: bool = False
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
+    graded_masks: bool = False
+    """Masks in folders are means over observers: cut them at half, though nothing may reach it. Benchmarks know."""
     cache: Path | None = None
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
     manual_dir: Path | None = None
@@ -172,7 +174,9 @@ def _published_notes(names: Collection[str]) -> list[str]:
 
 
 def _open(options: InputOptions, spec: str) -> Dataset:
-    sources = open_sources(spec, options.split, options.cache, options.skip_bad, options.manual_dir)
+    sources = open_sources(
+        spec, options.split, options.cache, options.skip_bad, options.manual_dir, options.graded_masks
+    )
     folder = Path(spec).expanduser().resolve()
     name, truth = (spec, spec) if spec in NAMED else (folder.name, str(folder))
     part = "" if options.split == "all" else f" ({options.split})"

@@ -17,6 +17,7 @@ from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k
 from menet_jax.datasets.pairs import PairsBuilder
+from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
 from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
@@ -32,11 +33,13 @@ class Places:
         cache: where prepared datasets are kept; None: where TFDS keeps its own.
         manual: where the user has put downloaded archives; None: `downloads/manual` in the cache.
         skip_bad: go on without files that cannot be used and with wrong counts.
+        graded_masks: the masks of folders hold grades, as `images.read_mask_file` has it; benchmarks know of theirs.
     """
 
     cache: Path | None = None
     manual: Path | None = None
     skip_bad: bool = False
+    graded_masks: bool = False
 
     def arguments(self) -> dict[str, Any]:
         """For the builder of a benchmark."""
@@ -54,6 +57,7 @@ NAMED: dict[str, Callable[[Places], tfds.core.DatasetBuilder]] = {
     "duts/official": lambda places: Duts(config="official", **places.arguments()),
     "ecssd": lambda places: Ecssd(**places.arguments()),
     "dut_omron": lambda places: DutOmron(**places.arguments()),
+    "pascal_s": lambda places: PascalS(**places.arguments()),
     "sod": lambda places: Sod(**places.arguments()),
 }
 
@@ -76,7 +80,7 @@ class Source:
         name: what the user called the dataset.
         split: the split's name.
         counts: the number of examples of every split of the dataset.
-        notes: what the user should know about it: how it was split, how many files were skipped.
+        notes: what the user should know about it: how it was split, what its masks are, how many files were skipped.
         size_in_bytes: of all examples of the split.
         records: the encoded examples.
     """
@@ -117,6 +121,7 @@ def open_split(
     cache_dir: Path | None = None,
     skip_bad: bool = False,
     manual_dir: Path | None = None,
+    graded_masks: bool = False,
 ) -> Source:
     """Open a split of a dataset, preparing the dataset on first use.
 
@@ -127,12 +132,13 @@ def open_split(
         cache_dir: where to keep prepared datasets; by default where TFDS keeps its own.
         skip_bad: go on without files that cannot be used.
         manual_dir: where the archives of benchmarks are; by default `downloads/manual` in the cache.
+        graded_masks: as for `Places`.
 
     Raises:
         ValueError: neither a dataset nor a folder; no such split, or nothing in it; irregular files.
         FileNotFoundError: the folder has none of the layouts; a benchmark is not in the manual directory.
     """
-    builder = find_builder(spec, Places(cache_dir, manual_dir, skip_bad))
+    builder = find_builder(spec, Places(cache_dir, manual_dir, skip_bad, graded_masks))
     notes = _prepare(builder)
     counts = {name: info.num_examples for name, info in builder.info.splits.items()}
     if not counts.get(split):
@@ -188,7 +194,7 @@ def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
     folder = Path(spec).expanduser()
     if not folder.is_dir():
         raise ValueError(_unknown(spec))
-    return SaliencyFolder(folder, data_dir=places.cache, skip_bad=places.skip_bad)
+    return SaliencyFolder(folder, data_dir=places.cache, skip_bad=places.skip_bad, graded_masks=places.graded_masks)
 
 
 def _prepare(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
@@ -199,7 +205,7 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
     builder.prepare()
     skipped = len(builder.irregularities)
     passed_over = f"{skipped:,} irregularit{'y' if skipped == 1 else 'ies'} passed over"
-    return (builder.splitting, *([passed_over] if skipped else []))
+    return (builder.splitting, *builder.masks, *([passed_over] if skipped else []))
 
 
 def _unknown(spec: str) -> str:

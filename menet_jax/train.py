@@ -82,7 +82,7 @@ def start_processes(config: Config) -> None:
 def open_data(config: Config) -> tuple[list[Source], list[Source]]:
     """The training and the validation splits, prepared on first use."""
     data = config.data
-    places = data.cache, data.skip_bad, data.manual_dir
+    places = data.cache, data.skip_bad, data.manual_dir, data.graded_masks
 
     def open_splits(specs: Sequence[str], split: str) -> list[Source]:
         return open_all(partial(open_split, spec, split, *places) for spec in specs)

@@ -61,6 +61,12 @@ def soft_mask(index: int) -> bytes:
     return encode(Image.fromarray(soft), "PNG")
 
 
+def graded_mask(index: int) -> bytes:
+    """A mean over twelve observers, of whom seven chose the object, of mask 3 five, and two all of the image."""
+    grades = np.where(mask(index), 7 if index != 3 else 5, 2)
+    return encode(Image.fromarray(np.rint(grades / 12 * 255).astype(np.uint8)), "PNG")
+
+
 def rgb_mask(index: int) -> bytes:
     return encode(Image.fromarray(mask(index) * np.uint8(255)).convert("RGB"), "PNG")
 
@@ -149,6 +155,19 @@ def duts(train: Iterable[int], test: Iterable[int]) -> dict[str, Files]:
         masks |= files(pattern.format("Mask", "png"), rgb_mask, numbers[:1])
         parts[part] = files(pattern.format("Image", "jpg"), jpeg, numbers) | masks
     return parts
+
+
+def pascal_s(numbers: Iterable[int]) -> Files:
+    """The contents of the archive, with another dataset and fixations in it."""
+    numbers = list(numbers)
+    return {
+        **files("datasets/imgs/pascal/{}.jpg", jpeg, numbers),
+        **files("datasets/masks/pascal/{}.png", graded_mask, numbers),
+        **files("datasets/imgs/ft/{}.jpg", jpeg, [1, 900]),
+        **files("datasets/masks/ft/{}.png", gray_mask, [1, 900]),
+        **files("datasets/segments/pascal/{}.mat", lambda _: b"MATLAB", numbers),
+        "datasets/fixations/pascalFix.mat": b"MATLAB",
+    }
 
 
 def sod(numbers: Iterable[int]) -> Files:

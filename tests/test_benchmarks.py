@@ -26,12 +26,13 @@ from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k
 from menet_jax.datasets.pairs import IrregularFilesError
+from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.splits import split_by_rank
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-BUILDERS: tuple[type[Benchmark], ...] = (Msra10k, Msra1k, HkuIs, Ecssd, DutOmron, Sod, Duts)
+BUILDERS: tuple[type[Benchmark], ...] = (Msra10k, Msra1k, HkuIs, Ecssd, DutOmron, Sod, Duts, PascalS)
 NUMBERS = range(1, 9)
 
 
@@ -153,6 +154,35 @@ def test_splits_of_exact_sizes_do_not_move_with_a_missing_mask(tmp_path: Path) -
     builder.prepare()
     assert numbers(builder) == {split: found - {7} for split, found in before.items()}
     assert builder.splitting.startswith("19 of the 20 published")
+
+
+PASCAL_IMAGES = small.files("Imgs/{}.jpg", small.jpeg, NUMBERS)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {"pascal_s/salObj.zip": small.zipped(small.pascal_s(NUMBERS), "datasets/imgs/pascal")},
+        {"datasets.zip": small.zipped(small.pascal_s(NUMBERS))},
+        unzipped(small.pascal_s(NUMBERS), "PASCAL-S/"),
+        unzipped(PASCAL_IMAGES | small.files("Imgs/{}.png", small.graded_mask, NUMBERS), "PASCAL-S/"),
+        unzipped(PASCAL_IMAGES | small.files("GT/{}.png", small.graded_mask, NUMBERS), "pascal_s/PASCAL-S/"),
+        small.files("PASCAL-S/images/{}.jpg", small.jpeg, NUMBERS)
+        | small.files("PASCAL-S/masks/{}.png", small.graded_mask, NUMBERS),
+    ],
+)
+def test_pascal_s_is_cut_at_half(contents: small.Files, tmp_path: Path) -> None:
+    small.write(tmp_path / "manual", contents)
+    builder = make(PascalS, tmp_path)
+    builder.prepare()
+    assert numbers(builder) == {"test": set(NUMBERS)}
+    for record in records(builder)["test"]:
+        index = number(record["file_name"].decode())
+        np.testing.assert_array_equal(images.read_mask(record["mask"]), small.mask(index) & (index != 3))
+    assert builder.masks == (
+        "8 of 8 masks have gray values, cut at half",
+        "nothing is salient in 1 of 8 masks, where every F-measure is 0",
+    )
 
 
 DUTS_SIZES = {"train": 6, "validation": 1, "test": 4}

@@ -33,6 +33,7 @@ SHARED_SOD = Path(__file__).parents[2] / "shared" / "data" / "sod"
         ("duts/official", {"train": 10553, "test": 5019}),
         ("ecssd", {"test": 1000}),
         ("dut_omron", {"test": 5168}),
+        ("pascal_s", {"test": 850}),
         ("sod", {"test": 300}),
     ],
 )
