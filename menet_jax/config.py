@@ -68,7 +68,10 @@ class DataConfig:
     train: tuple[str, ...] = ("synthetic",)
     """Sets whose training splits are joined: dataset names or folders."""
     validation: tuple[str, ...] = ()
-    """Sets whose validation splits are scored; none given: the training sets."""
+    """Sets whose validation splits are scored; none given: the training sets. Where some are given, folders without
+    list files are not split, but trained on or validated on whole, those named in both apart."""
+    whole: Annotated[tuple[str, ...], tyro.conf.Suppress, tyro.conf.Fixed] = ()
+    """Those of the sets that are not split, as decided when the run began; runs from before that was done have none."""
     size: int = 224
     """Side of the square images that the network sees."""
     augment: bool = True
@@ -220,8 +223,8 @@ _CONFIG = pydantic.TypeAdapter(Config)
 
 # What may change when a run is resumed, because the trained parameters do not depend on it.
 RESUMABLE = (
-    "run", "steps", "save_every", "log_every", "data.validation", "data.cache", "data.manual_dir", "data.threads",
-    "distributed", "device", "resume", "overwrite",
+    "run", "steps", "save_every", "log_every", "data.validation", "data.whole", "data.cache", "data.manual_dir",
+    "data.threads", "distributed", "device", "resume", "overwrite",
 )  # fmt: skip
 
 

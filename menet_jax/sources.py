@@ -1,7 +1,7 @@
 """From what a user types after `--data.train` to examples that can be read in any order."""
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsIndex, TypeVar
@@ -18,11 +18,14 @@ from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k
 from menet_jax.datasets.pairs import PairsBuilder
 from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
-from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder
+from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder, find_lists
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
 
 T = TypeVar("T")
+
+ALL = "all"
+"""Instead of the name of a split: all splits, joined."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,13 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A split of a dataset: `len(source)` examples, read and decoded one by one with `source[i]`.
+    """A split of a dataset, or all of them: `len(source)` examples, read and decoded one by one with `source[i]`.
 
     Reading is safe from several threads at once.
 
     Attributes:
         name: what the user called the dataset.
-        split: the split's name.
+        split: the split's name, or `ALL`.
         counts: the number of examples of every split of the dataset.
         notes: what the user should know about it: how it was split, what its masks are, how many files were skipped.
         size_in_bytes: of all examples of the split.
@@ -128,7 +131,7 @@ def open_split(
     Args:
         spec: the name of a dataset (a key of `NAMED`), or a folder that `SaliencyFolder` understands. Write
             `./synthetic` for a folder with the name of a dataset.
-        split: train, validation or test.
+        split: train, validation or test; or `ALL`, for every image of a folder without list files.
         cache_dir: where to keep prepared datasets; by default where TFDS keeps its own.
         skip_bad: go on without files that cannot be used.
         manual_dir: where the archives of benchmarks are; by default `downloads/manual` in the cache.
@@ -140,7 +143,12 @@ def open_split(
     """
     builder = find_builder(spec, Places(cache_dir, manual_dir, skip_bad, graded_masks))
     notes = _prepare(builder)
-    counts = {name: info.num_examples for name, info in builder.info.splits.items()}
+    infos = builder.info.splits
+    counts = {name: info.num_examples for name, info in infos.items()}
+    if split == ALL:
+        joined = sum(infos[name].num_bytes for name in counts)
+        notes = ("used whole", *notes[1:])
+        return Source(spec, ALL, {ALL: sum(counts.values())}, notes, joined, encoded(builder, "+".join(counts)))
     if not counts.get(split):
         there = ", ".join(f"{name} ({count:,} images)" for name, count in counts.items())
         raise ValueError(
@@ -148,8 +156,31 @@ def open_split(
             + "".join(f"; {note}" for note in notes)
             + f". Add images, list some in {split}.txt, or name another dataset."
         )
-    size = builder.info.splits[split].num_bytes
-    return Source(spec, split, counts, notes, size, encoded(builder, split))
+    return Source(spec, split, counts, notes, infos[split].num_bytes, encoded(builder, split))
+
+
+def used_whole(train: Sequence[str], validation: Sequence[str]) -> tuple[str, ...]:
+    """Which of the datasets to train on and to validate on are not split: folders without list files, in one of both.
+
+    The hash of the stems is there to have something to validate with. Where that is named, it would only take images
+    away. What is for training and for validation both is split all the same.
+
+    Raises:
+        ValueError: a folder has two lists of one split.
+    """
+    if not validation:
+        return ()
+    both = {place(spec) for spec in train} & {place(spec) for spec in validation}
+    return tuple(spec for spec in (*train, *validation) if place(spec) not in both and _is_unlisted(spec))
+
+
+def place(spec: str) -> str:
+    """The name of a dataset, or a folder's full path: the same for all ways to write it."""
+    return spec if spec in NAMED else str(Path(spec).expanduser().resolve())
+
+
+def _is_unlisted(spec: str) -> bool:
+    return spec not in NAMED and Path(spec).expanduser().is_dir() and not find_lists(Path(spec).expanduser())
 
 
 def open_all(openers: Iterable[Callable[[], T]]) -> list[T]:

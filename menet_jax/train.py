@@ -27,7 +27,7 @@ from menet_jax.distortions import Distortion, Jpeg, Noise
 from menet_jax.loop import NonFiniteLossError, Report, fit, restore
 from menet_jax.recording import Recorder
 from menet_jax.runs import CHECKPOINTS, CONFIG_FILE, check_run, open_run, write_config
-from menet_jax.sources import Source, open_all, open_split
+from menet_jax.sources import ALL, Source, open_all, open_split, place, used_whole
 from menet_jax.training import TrainState, check_batch, create_state, map_over_devices
 
 
@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str]) -> Config:
     refuse_repeats(flags, Config)
     config = read(default)
     if not config.resume:
-        return config
+        return _with_whole(config, used_whole(config.data.train, config.data.validation))
     if named:
         raise ValueError(f"--resume: goes on with the run's own configuration; leave out {name}")
     if not (config.run / CONFIG_FILE).exists():
@@ -66,7 +66,25 @@ def parse(arguments: Sequence[str]) -> Config:
         )
     config = read(dataclasses.replace(saved, run=config.run, resume=True, overwrite=False))
     configuration.check_resumable(saved, config)
-    return config
+    return _resumed(saved, config)
+
+
+def _resumed(saved: Config, config: Config) -> Config:
+    """What was decided of the data when the run began stays; only what else it now validates on may be used whole."""
+    trained_whole = {place(spec) for spec in saved.data.whole if spec in saved.data.train}
+    leaking = [spec for spec in config.data.validation or config.data.train if place(spec) in trained_whole]
+    if leaking:
+        raise ValueError(
+            f"--data.validation: the run is trained on all images of {leaking[0]}; name others to validate on, or "
+            "start a new run with another --run"
+        )
+    known = {place(spec) for spec in (*config.data.train, *saved.data.validation)}
+    new = [spec for spec in config.data.validation if place(spec) not in known]
+    return _with_whole(config, (*saved.data.whole, *used_whole((), new)))
+
+
+def _with_whole(config: Config, whole: tuple[str, ...]) -> Config:
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, whole=whole))
 
 
 def start_processes(config: Config) -> None:
@@ -80,12 +98,12 @@ def start_processes(config: Config) -> None:
 
 
 def open_data(config: Config) -> tuple[list[Source], list[Source]]:
-    """The training and the validation splits, prepared on first use."""
+    """The training and the validation splits, or whole folders, prepared on first use."""
     data = config.data
     places = data.cache, data.skip_bad, data.manual_dir, data.graded_masks
 
     def open_splits(specs: Sequence[str], split: str) -> list[Source]:
-        return open_all(partial(open_split, spec, split, *places) for spec in specs)
+        return open_all(partial(open_split, spec, ALL if spec in data.whole else split, *places) for spec in specs)
 
     return open_splits(data.train, "train"), open_splits(data.validation or data.train, "validation")
 
@@ -112,12 +130,16 @@ def describe(
         f"precision    {config.model.precision} (parameters and losses float32)",
         *(f"{'training' if not i else '':12} {source.summary()}" for i, source in enumerate(training)),
         *([distorted] if config.data.distort else []),
-        *(f"{'validation' if not i else '':12} {len(s):,} images of {s.name}" for i, s in enumerate(validation)),
+        *(f"{'validation' if not i else '':12} {_how_many(source)}" for i, source in enumerate(validation)),
         f"network      width {config.model.width}, {parameters:,} parameters",
         f"loss         {config.loss.metric:g} · metric loss + {config.loss.cross_entropy:g} · cross entropy",
         f"run          {config.run}",
     ]
     return "\n".join(lines)
+
+
+def _how_many(source: Source) -> str:
+    return f"{'all ' if source.split == ALL else ''}{len(source):,} images of {source.name}"
 
 
 def train(
