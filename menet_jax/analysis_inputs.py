@@ -10,7 +10,7 @@ from tqdm import tqdm
 from menet_jax import devices
 from menet_jax.arguments import named, refuse_doubles
 from menet_jax.commands import run_command
-from menet_jax.inputs import Dataset, InputOptions, NamedRun, check_dest, open_datasets, open_runs
+from menet_jax.inputs import Dataset, InputOptions, NamedRun, check_dest, find_overlaps, open_datasets, open_runs
 from menet_jax.ledger import Ledger
 from menet_jax.messages import complain, warn
 from menet_jax.subjects import RULE, Place, ReadingName, Subject, choose, subject
@@ -36,8 +36,10 @@ def open_subjects(options: InputOptions, reading: ReadingName, limit: int | None
     folders = named("--run", options.run)
     refuse_doubles("runs", [name for name, _ in folders], "name them, NAME=FOLDER")
     check_dest(options)
-    runs = [(run, subject(run.trained, reading)) for run in open_runs(options, folders, warn)]
+    subjects = [(run, subject(run.trained, reading)) for run in open_runs(options, folders, warn)]
     datasets = [(dataset, choose(dataset.sources, limit)) for dataset in open_datasets(options)]
+    marked = find_overlaps([run for run, _ in subjects], [dataset for dataset, _ in datasets], warn)
+    runs = [(run, of_run) for run, (_, of_run) in zip(marked, subjects, strict=True)]
     if options.dest:
         options.dest.mkdir(parents=True, exist_ok=True)
     return Subjects(runs, datasets, Ledger(options.dest / LEDGER if options.dest else None))

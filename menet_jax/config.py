@@ -68,10 +68,9 @@ class DataConfig:
     train: tuple[str, ...] = ("synthetic",)
     """Sets whose training splits are joined: dataset names or folders."""
     validation: tuple[str, ...] = ()
-    """Sets whose validation splits are scored; none given: the training sets. Where some are given, folders without
-    list files are not split, but trained on or validated on whole, those named in both apart."""
+    """Sets whose validation splits are scored; none given: the training sets. Some given: folders are not split."""
     whole: Annotated[tuple[str, ...], tyro.conf.Suppress, tyro.conf.Fixed] = ()
-    """Those of the sets that are not split, as decided when the run began; runs from before that was done have none."""
+    """Those of the sets that are not split (`sources.used_whole`), as decided when the run began."""
     size: int = 224
     """Side of the square images that the network sees."""
     augment: bool = True

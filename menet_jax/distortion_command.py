@@ -20,6 +20,7 @@ from menet_jax.inputs import (
     ScoringOptions,
     check_counts,
     check_dest,
+    find_overlaps,
     open_datasets,
     open_runs,
     say_notes,
@@ -88,6 +89,7 @@ def prepare(options: Distortion) -> Work:
     check_dest(options)
     runs = open_runs(options, folders_of_runs, warn)
     datasets = open_datasets(options)  # last, for a new one takes its time
+    runs = find_overlaps(runs, datasets, warn)
     saved = folders(options.save_images.expanduser(), datasets, wanted) if options.save_images else {}
     for folder in saved.values():
         if folder.exists():
@@ -159,7 +161,7 @@ def _report(options: Distortion, work: Work, outcomes: Sequence[Outcome]) -> Non
     print(tables.as_text(table, distortion_reports.table_2_columns(work.wanted)))
     if work.wanted.fixed:
         print("\n" + tables.as_text(distortion_reports.strengths(outcomes), distortion_reports.SCORES))
-    notes = say_notes(work.datasets, options.published)
+    notes = say_notes(work.datasets, work.runs, options.published)
     if options.dest:
         written = distortion_reports.write(
             outcomes, work.wanted, seed=options.seed, with_published=options.published, notes=notes, dest=options.dest

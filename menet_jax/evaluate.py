@@ -25,6 +25,7 @@ from menet_jax.inputs import (
     ScoringOptions,
     check_counts,
     check_dest,
+    find_overlaps,
     open_datasets,
     open_runs,
     say_notes,
@@ -94,6 +95,7 @@ def prepare(options: Options) -> Work:
     matches = [(name, str(folder), match(folder, masks)) for name, folder in folders]
     trained = open_runs(options, runs, warn)
     datasets = open_datasets(options)  # last, for a new one takes its time
+    trained = find_overlaps(trained, datasets, warn)
     if options.dest:
         options.dest.mkdir(parents=True, exist_ok=True)
     return Work(datasets, trained, matches, dataset.name, str(dataset))
@@ -156,7 +158,7 @@ def do(options: Options, used: Sequence[jax.Device], work: Work) -> int:
     published = work.published() if options.published else {}
     print(tables.as_text(reports.records(results, published), reports.columns(options.measures)))
     of_masks = masks_notes(results)
-    notes = [*say_notes(work.datasets, options.published, [work.masks_name] * bool(work.matches)), *of_masks]
+    notes = [*say_notes(work.datasets, work.runs, options.published, [work.masks_name] * bool(work.matches)), *of_masks]
     found = [irregularities(result) for result in results]
     for note in dict.fromkeys([*of_masks, *(note for _, of_files in found for note in of_files)]):
         print(f"note: {note}")
@@ -221,7 +223,16 @@ def _score_dataset(
                 images[kind].append(image)
             bar.update()
     return [
-        Result(dataset.name, dataset.truth, run.name, kind, run.source, len(scored), tuple(scored))
+        Result(
+            dataset.name,
+            dataset.truth,
+            run.name,
+            kind,
+            run.source,
+            len(scored),
+            tuple(scored),
+            seen=run.overlaps.get(dataset.truth),
+        )
         for kind, scored in images.items()
     ]
 

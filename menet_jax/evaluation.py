@@ -20,6 +20,7 @@ from menet_jax.images import UnreadableImageError, read_mask_file
 from menet_jax.map_folders import Match, read_map
 from menet_jax.measures import measure
 from menet_jax.metrics import DatasetScores, ImageScores, dataset_scores, resize_map, score_image
+from menet_jax.overlaps import Overlap
 from menet_jax.prediction import Predictor, full_size
 from menet_jax.sources import Source, open_split
 from menet_jax.training import Maps
@@ -66,6 +67,7 @@ class Result:
         unreadable: file and reason of the maps and masks that could not be read.
         extra: names of files beside the maps that belong to no mask.
         no_masks: names of files beside the masks that are not named like images.
+        seen: which of the images the run has seen in training; None if that is not known.
     """
 
     dataset: str
@@ -79,6 +81,7 @@ class Result:
     unreadable: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     no_masks: tuple[str, ...] = ()
+    seen: Overlap | None = None
 
     @property
     def complete(self) -> bool:

@@ -86,6 +86,8 @@ class Source:
         notes: what the user should know about it: how it was split, what its masks are, how many files were skipped.
         size_in_bytes: of all examples of the split.
         records: the encoded examples.
+        thumbnails: where thumbnails of them are kept; None of a dataset that this program draws, of which nothing can
+            be in another one.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Source:
     notes: tuple[str, ...]
     size_in_bytes: int
     records: Any = field(repr=False)
+    thumbnails: Path | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -145,10 +148,11 @@ def open_split(
     notes = _prepare(builder)
     infos = builder.info.splits
     counts = {name: info.num_examples for name, info in infos.items()}
+    kept = Path(builder.data_path) / f"thumbnails-{split}.npy" if isinstance(builder, PairsBuilder) else None
     if split == ALL:
         joined = sum(infos[name].num_bytes for name in counts)
         notes = ("used whole", *notes[1:])
-        return Source(spec, ALL, {ALL: sum(counts.values())}, notes, joined, encoded(builder, "+".join(counts)))
+        return Source(spec, ALL, {ALL: sum(counts.values())}, notes, joined, encoded(builder, "+".join(counts)), kept)
     if not counts.get(split):
         there = ", ".join(f"{name} ({count:,} images)" for name, count in counts.items())
         raise ValueError(
@@ -156,7 +160,7 @@ def open_split(
             + "".join(f"; {note}" for note in notes)
             + f". Add images, list some in {split}.txt, or name another dataset."
         )
-    return Source(spec, split, counts, notes, infos[split].num_bytes, encoded(builder, split))
+    return Source(spec, split, counts, notes, infos[split].num_bytes, encoded(builder, split), kept)
 
 
 def used_whole(train: Sequence[str], validation: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import tyro
 from tqdm import tqdm
 
 from menet_jax import config as configuration
-from menet_jax import devices
+from menet_jax import devices, overlaps
 from menet_jax.arguments import refuse_repeats
 from menet_jax.checkpoints import (
     CheckpointStore,
@@ -176,6 +176,8 @@ def train(
         elif config.resume:
             say("there is no checkpoint yet: starting at step 0")
         write_config(config)
+        if first:
+            overlaps.keep(config.run, training, validation)
         recorder = stack.enter_context(Recorder(config.run, int(state.step))) if first else None
         mapped = map_over_devices(config, used)
         stopped_by = fit(config, mapped, state, batches, validation, store, recorder, say)
