@@ -60,6 +60,11 @@ class Entry:
         """The name of the folder that it is in, in lower case; empty at the root."""
         return self.path.parent.name.lower()
 
+    @property
+    def places(self) -> tuple[str, str]:
+        """The name of the folder that it is in, and with it the one above, `masks/pascal`, in lower case."""
+        return self.folder, f"{self.path.parent.parent.name}/{self.path.parent.name}".lower()
+
     def read_bytes(self) -> bytes:
         """The contents.
 

@@ -43,7 +43,8 @@ class BenchmarkConfig(tfds.core.BuilderConfig):
 class Layout(NamedTuple):
     """Names of the folders that hold images and masks, in lower case; "" is the place of the download itself.
 
-    Where both are the same, JPEG files are images and all others masks.
+    `masks/pascal` is a folder `pascal` in a folder `masks`. Where both are the same, JPEG files are images and all
+    others masks.
     """
 
     images: frozenset[str]
@@ -75,6 +76,8 @@ class Benchmark(pairs.PairsBuilder):
     """What to download, and where it is published."""
     FILES: ClassVar[tuple[str, ...]]
     """Patterns, in lower case, of the names of archives and unpacked folders."""
+    GRADED_MASKS: ClassVar[bool] = False
+    """Whether the values of masks are grades, as `images.read_mask_file` has it."""
 
     def __init__(
         self,
@@ -172,7 +175,7 @@ class Benchmark(pairs.PairsBuilder):
             raise NotAtHandError(self._instructions("the folder does not exist"))
         entries = self.entries()
         image_files, mask_files = self._select(entries)
-        matched, irregular = pairs.match(image_files, mask_files)
+        matched, irregular = pairs.match(image_files, mask_files, self.GRADED_MASKS)
         splits, splitting = self._split(matched, {pairs.stem(file) for file in image_files}, entries)
         wrong = self._wrong_counts({name: len(split) for name, split in splits.items()})
         there = {pairs.stem(file) for file in (*image_files, *mask_files)}
@@ -220,8 +223,8 @@ class Benchmark(pairs.PairsBuilder):
         """The images and the masks, by the first layout of which there are both."""
         lacking = "there are no images and masks"
         for images, masks in self.LAYOUTS:
-            in_images = [entry for entry in entries if entry.folder in images]
-            in_masks = [entry for entry in entries if entry.folder in masks]
+            in_images = [entry for entry in entries if not images.isdisjoint(entry.places)]
+            in_masks = [entry for entry in entries if not masks.isdisjoint(entry.places)]
             if images == masks:
                 in_images = [entry for entry in in_images if is_jpeg(entry)]
                 in_masks = [entry for entry in in_masks if not is_jpeg(entry)]

@@ -34,14 +34,23 @@ class File(Protocol):
 
 
 class Pair(NamedTuple):
-    """An image and its mask."""
+    """An image and its mask; whether the mask's values are grades, as `images.read_mask_file` has it."""
 
     image: File
     mask: File
+    graded: bool = False
 
     @property
     def stem(self) -> str:
         return stem(self.image)
+
+
+class Contents(NamedTuple):
+    """What an image and its mask, of the image's size, hold; whether the mask had gray values, cut at half."""
+
+    image: images.Rgb
+    mask: images.Mask
+    gray: bool
 
 
 class Irregularity(NamedTuple):
@@ -62,11 +71,13 @@ class Found:
         splits: the pairs of each split, in the order in which they are kept.
         irregularities: what is wrong, as far as names tell.
         splitting: how the pairs came into their splits, as a sentence for the user.
+        masks: what is to be known of the masks, a phrase each; of what `find_usable` returns.
     """
 
     splits: Mapping[str, Sequence[Pair]]
     irregularities: Sequence[Irregularity]
     splitting: str
+    masks: Sequence[str] = ()
 
 
 class IrregularFilesError(ValueError):
@@ -91,8 +102,10 @@ def is_stray(name: str) -> bool:
     return name.startswith(".") or name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
 
 
-def match(image_files: Iterable[File], mask_files: Iterable[File]) -> tuple[list[Pair], list[Irregularity]]:
-    """Pair images with masks of the same stem.
+def match(
+    image_files: Iterable[File], mask_files: Iterable[File], graded: bool = False
+) -> tuple[list[Pair], list[Irregularity]]:
+    """Pair images with masks of the same stem; `graded` is what all the masks are.
 
     A stem must name one image and one mask. A file that is no image at all (notes beside the images) is
     reported as that, and does not stand in the way of a pair of its stem. Contents are only looked at where
@@ -111,13 +124,13 @@ def match(image_files: Iterable[File], mask_files: Iterable[File]) -> tuple[list
     irregular: list[Irregularity] = []
     for _, (stem_images, stem_masks) in sorted(by_stem.items()):
         if len(stem_images) == len(stem_masks) == 1:
-            pairs.append(Pair(stem_images[0], stem_masks[0]))
+            pairs.append(Pair(stem_images[0], stem_masks[0], graded))
             continue
         stem_images, bad_images = _separate(stem_images)
         stem_masks, bad_masks = _separate(stem_masks)
         irregular += bad_images + bad_masks
         if len(stem_images) == len(stem_masks) == 1:
-            pairs.append(Pair(stem_images[0], stem_masks[0]))
+            pairs.append(Pair(stem_images[0], stem_masks[0], graded))
         else:
             irregular += _unpaired(stem_images, stem_masks)
     return pairs, irregular
@@ -151,16 +164,16 @@ def _unpaired(stem_images: Sequence[File], stem_masks: Sequence[File]) -> Iterat
                 yield Irregularity(str(file), f"{kind} with {len(other_files)} {other}s of its stem")
 
 
-def read(pair: Pair) -> tuple[images.Rgb, images.Mask]:
+def read(pair: Pair) -> Contents:
     """The image (H, W, 3) uint8 and the mask (H, W) bool of a pair.
 
     Raises:
         images.UnreadableImageError: a file cannot be read, or the mask does not fit the image.
     """
     image = images.read_image(pair.image.read_bytes(), str(pair.image))
-    mask = images.read_mask(pair.mask.read_bytes(), str(pair.mask))
+    mask, gray = images.read_mask_file(pair.mask.read_bytes(), str(pair.mask), graded=pair.graded)
     try:
-        return image, images.fit_mask(mask, image.shape[:2])
+        return Contents(image, images.fit_mask(mask, image.shape[:2]), gray)
     except ValueError as error:
         raise images.UnreadableImageError(str(pair.mask), str(error)) from error
 
@@ -175,15 +188,15 @@ def example(pair: Pair) -> dict[str, Any]:
         images.UnreadableImageError: as for `read`.
     """
     data = pair.image.read_bytes()
-    image, mask = read(pair)
+    contents = read(pair)
     return {
-        "image": data if images.is_plain(data) else images.png(image),
-        "mask": images.png(mask),
+        "image": data if images.is_plain(data) else images.png(contents.image),
+        "mask": images.png(contents.mask),
         "file_name": pair.image.name,
     }
 
 
-def try_read(pair: Pair) -> tuple[images.Rgb, images.Mask] | Irregularity:
+def try_read(pair: Pair) -> Contents | Irregularity:
     """`read`, or what is wrong with the pair."""
     try:
         pair.image.name.encode()  # file names are stored as UTF-8
@@ -197,16 +210,26 @@ def try_read(pair: Pair) -> tuple[images.Rgb, images.Mask] | Irregularity:
         return Irregularity(file, (error.strerror or str(error)).removeprefix(f"{file}: "))
 
 
-def irregularity(pair: Pair) -> Irregularity | None:
-    """What is wrong with the contents of a pair, or None."""
+class Verdict(NamedTuple):
+    """What the check of a pair found: what is wrong, or what its mask is."""
+
+    irregularity: Irregularity | None
+    gray: bool = False
+    empty: bool = False
+
+
+def verdict(pair: Pair) -> Verdict:
+    """Look at the contents of a pair."""
     result = try_read(pair)
-    return result if isinstance(result, Irregularity) else None
+    if isinstance(result, Irregularity):
+        return Verdict(result)
+    return Verdict(None, result.gray, not result.mask.any())
 
 
-def check(pairs: Sequence[Pair], description: str) -> list[Irregularity | None]:
-    """`irregularity` of every pair, in threads and with a progress bar."""
+def check(pairs: Sequence[Pair], description: str) -> list[Verdict]:
+    """`verdict` of every pair, in threads and with a progress bar."""
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
-        bar = tqdm(pool.map(irregularity, pairs), total=len(pairs), desc=description, unit=" pairs", leave=False)
+        bar = tqdm(pool.map(verdict, pairs), total=len(pairs), desc=description, unit=" pairs", leave=False)
         return list(bar)
 
 
@@ -216,8 +239,8 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
     Features: `image` (H, W, 3) uint8, `mask` (H, W, 1) uint8 0/255 of its size, `file_name` of the image.
     Examples keep the order of their pairs. Splits without pairs are left out, since TFDS refuses empty ones.
 
-    `info.metadata` holds `splitting` (how pairs were assigned to splits) and `irregularities`, a list of
-    [file, reason] of what was skipped.
+    `info.metadata` holds `splitting` (how pairs were assigned to splits), `irregularities`, a list of
+    [file, reason] of what was skipped, and `masks`, what is to be known of the masks.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -247,13 +270,19 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
         found = self.find()
         pairs = [pair for split in found.splits.values() for pair in split]
         verdicts = dict(zip(pairs, check(pairs, f"Checking {self.where}"), strict=True))
-        irregular = [*found.irregularities, *(bad for bad in verdicts.values() if bad is not None)]
+        bad = [each.irregularity for each in verdicts.values() if each.irregularity is not None]
+        irregular = [*found.irregularities, *bad]
         if irregular and not self.skip_bad:
             raise IrregularFilesError(self.where, irregular)
-        good = {name: [pair for pair in split if verdicts[pair] is None] for name, split in found.splits.items()}
-        if not any(good.values()):
+        good = {
+            name: [pair for pair in split if verdicts[pair].irregularity is None]
+            for name, split in found.splits.items()
+        }
+        usable = [verdicts[pair] for split in good.values() for pair in split]
+        if not usable:
             raise ValueError(f"{self.where} has no usable pair of an image and a mask")
-        return Found(good, irregular, found.splitting)
+        masks = images.mask_notes(len(usable), sum(each.gray for each in usable), sum(each.empty for each in usable))
+        return Found(good, irregular, found.splitting, masks)
 
     def prepare(self) -> None:
         """Build the dataset unless it is cached; afterwards `as_data_source` works.
@@ -284,6 +313,11 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
         return [Irregularity(file, reason) for file, reason in self._metadata["irregularities"]]
 
     @property
+    def masks(self) -> tuple[str, ...]:
+        """What is to be known of the masks, a phrase each. After `prepare`."""
+        return tuple(self._metadata.get("masks", ()))  # those prepared before masks were counted say nothing
+
+    @property
     def _metadata(self) -> dict[str, Any]:
         metadata = self.info.metadata
         if not isinstance(metadata, dict):
@@ -309,6 +343,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
         found = self.find_usable()
         self._metadata["splitting"] = found.splitting
         self._metadata["irregularities"] = [list(each) for each in found.irregularities]
+        self._metadata["masks"] = list(found.masks)
         return {name: self._generate_examples(split) for name, split in found.splits.items() if split}
 
     def _generate_examples(self, pairs: Sequence[Pair]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from menet_jax import devices
 from menet_jax.arguments import named
 from menet_jax.commands import run_command
-from menet_jax.inputs import Dataset, NamedRun, open_datasets, open_runs
+from menet_jax.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs
 from menet_jax.ledger import Ledger
 from menet_jax.messages import complain, warn
 from menet_jax.options import InputOptions
@@ -36,8 +36,10 @@ def open_subjects(options: InputOptions, reading: ReadingName, limit: int | None
         ValueError, OSError: something cannot be used; the text says what, and what to do.
     """
     trained = open_runs(options, named("--run", options.run), warn)
-    runs = [(run, subject(run.trained, reading)) for run in trained]
+    subjects = [(run, subject(run.trained, reading)) for run in trained]
     datasets = [(dataset, choose(dataset.sources, limit)) for dataset in open_datasets(options)]
+    marked = find_overlaps([run for run, _ in subjects], [dataset for dataset, _ in datasets], warn)
+    runs = [(run, of_run) for run, (_, of_run) in zip(marked, subjects, strict=True)]
     if options.dest:
         options.dest.mkdir(parents=True, exist_ok=True)
     return Subjects(runs, datasets, Ledger(options.dest / LEDGER if options.dest else None))

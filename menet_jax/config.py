@@ -68,7 +68,9 @@ class DataConfig:
     train: tuple[str, ...] = ("synthetic",)
     """Sets whose training splits are joined: dataset names or folders."""
     validation: tuple[str, ...] = ()
-    """Sets whose validation splits are scored; none given: the training sets."""
+    """Sets whose validation splits are scored; none given: the training sets. Some given: folders are not split."""
+    whole: Annotated[tuple[str, ...], tyro.conf.Suppress, tyro.conf.Fixed] = ()
+    """Those of the sets that are not split (`sources.used_whole`), as decided when the run began."""
     size: int = 224
     """Side of the square images that the network sees."""
     augment: bool = True
@@ -81,6 +83,8 @@ class DataConfig:
     """JPEG qualities to draw from."""
     skip_bad: bool = False
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them or at a wrong count."""
+    graded_masks: bool = False
+    """Masks in folders are means over observers: cut them at half, though nothing may reach it. Benchmarks know."""
     cache: Path | None = None
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
     manual_dir: Path | None = None
@@ -218,8 +222,8 @@ _CONFIG = pydantic.TypeAdapter(Config)
 
 # What may change when a run is resumed, because the trained parameters do not depend on it.
 RESUMABLE = (
-    "run", "steps", "save_every", "log_every", "data.validation", "data.cache", "data.manual_dir", "data.threads",
-    "distributed", "device", "resume", "overwrite",
+    "run", "steps", "save_every", "log_every", "data.validation", "data.whole", "data.cache", "data.manual_dir",
+    "data.threads", "distributed", "device", "resume", "overwrite",
 )  # fmt: skip
 
 

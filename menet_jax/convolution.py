@@ -86,9 +86,7 @@ def conv_general_dilated(
 
 
 def _forward_xla(x: jax.Array, k: jax.Array, *, stride: int, padding: int) -> jax.Array:
-    return lax.conv_general_dilated(
-        x, k, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_DIMENSIONS
-    )
+    return lax.conv_general_dilated(x, k, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_DIMENSIONS)
 
 
 def _input_gradient_xla(y: jax.Array, k: jax.Array, *, stride: int, padding: int, sides: Sides) -> jax.Array:
@@ -126,9 +124,9 @@ def _primitive(name: str, xla: Callable[..., jax.Array], cpu: Callable[..., jax.
 
 
 def _batch(
-    primitive: Primitive, xla: Callable[..., jax.Array], operands: Sequence[jax.Array], axes: Sequence[Any], **params: Any
+    primitive: Primitive, xla: Callable[..., jax.Array], operands: Any, axes: Any, **params: Any
 ) -> tuple[jax.Array, int]:
-    """`vmap`: an axis of the first operand alone joins its batch; whatever else there is, XLA's convolution serves."""
+    """`vmap`: an axis of the first operand alone joins its batch; for anything else there is XLA's convolution."""
     first, second = operands
     if axes[1] is None and primitive is not _kernel_gradient:
         x = jnp.moveaxis(first, axes[0], 0)

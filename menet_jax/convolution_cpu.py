@@ -41,8 +41,8 @@ def input_gradient(y: jax.Array, k: jax.Array, *, stride: int, padding: int, sid
         return x.swapaxes(0, 1).reshape(y.shape[0], *sides, k.shape[2])
     if stride == 1:
         return forward(y, k[::-1, ::-1].swapaxes(2, 3), stride=1, padding=k.shape[0] - 1 - padding)
-    x = jax.ShapeDtypeStruct((y.shape[0], *sides, k.shape[2]), y.dtype)
-    return jax.linear_transpose(lambda x: _convolution(x, k, stride, padding), x)(y)[0]
+    like = jax.ShapeDtypeStruct((y.shape[0], *sides, k.shape[2]), y.dtype)
+    return jax.linear_transpose(lambda x: _convolution(x, k, stride, padding), like)(y)[0]
 
 
 def kernel_gradient(x: jax.Array, y: jax.Array, *, stride: int, padding: int, sides: tuple[int, int]) -> jax.Array:
@@ -108,7 +108,7 @@ def _columns(width: int, channels: int) -> int:
 
 
 def _banded(k: jax.Array, stride: int, columns: int) -> jax.Array:
-    """The kernel of `columns` neighbouring output pixels, side by side as channels: each reads `stride` further right."""
+    """The kernel of `columns` neighbouring output pixels, side by side as channels, each `stride` further right."""
     last = stride * (columns - 1)
     shifted = [jnp.pad(k, ((0, 0), (at, last - at), (0, 0), (0, 0))) for at in range(0, last + 1, stride)]
     return jnp.concatenate(shifted, axis=-1)

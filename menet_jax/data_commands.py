@@ -20,6 +20,7 @@ def show(
     seed: int = 0,
     distort: float = 0.0,
     skip_bad: bool = False,
+    graded_masks: bool = False,
     cache: Path | None = None,
     manual_dir: Path | None = None,
 ) -> None:
@@ -33,6 +34,7 @@ def show(
         seed: of order and augmentation.
         distort: share of the images that are distorted, as `--data.distort` of training does by default.
         skip_bad: go on without files that cannot be used.
+        graded_masks: masks in folders are means over observers: cut them at half, though nothing may reach it.
         cache: where prepared datasets are kept; by default where TFDS keeps them.
         manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.
     """
@@ -48,7 +50,7 @@ def show(
         from menet_jax.data import training_batches
         from menet_jax.sources import open_split
 
-        sources = [open_split(spec, split, cache, skip_bad, manual_dir) for spec in specs]
+        sources = [open_split(spec, split, cache, skip_bad, manual_dir, graded_masks) for spec in specs]
         for source in sources:
             print(source.summary())
         both = (Noise(*SIGMA_RANGE), Jpeg(*QUALITY_RANGE))
@@ -65,6 +67,7 @@ def show(
 def check(
     specs: tyro.conf.Positional[tuple[str, ...]],
     dest: Path = Path("check.png"),
+    graded_masks: bool = False,
     cache: Path | None = None,
     manual_dir: Path | None = None,
 ) -> None:
@@ -77,6 +80,7 @@ def check(
     Args:
         specs: dataset names or folders.
         dest: the picture to write.
+        graded_masks: masks in folders are means over observers: cut them at half, though nothing may reach it.
         cache: where prepared datasets are kept; by default where TFDS keeps them.
         manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.
     """
@@ -91,7 +95,7 @@ def check(
         bases = [spec.partition("/")[0] if spec in NAMED else str(Path(spec).resolve()) for spec in specs]
         refuse_doubles("datasets", bases, "they have the same images; check them one after the other")
         # Nothing is prepared from what is passed over here: it is reported instead.
-        places = Places(cache, manual_dir, skip_bad=True)
+        places = Places(cache, manual_dir, skip_bad=True, graded_masks=graded_masks)
         found: list[surveys.Survey] = []
         absent: list[str] = []
         for spec in specs:

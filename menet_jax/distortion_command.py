@@ -13,7 +13,7 @@ from menet_jax.arguments import named
 from menet_jax.commands import run_command
 from menet_jax.conditions import Condition, Conditions
 from menet_jax.distortion_study import Outcome, folders, study
-from menet_jax.inputs import Dataset, NamedRun, open_datasets, open_runs, say_notes
+from menet_jax.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs, say_notes
 from menet_jax.messages import complain, counted, warn
 from menet_jax.parallel import workers
 from menet_jax.prediction import Predictor
@@ -44,6 +44,7 @@ def prepare(options: Distortion) -> Work:
     wanted = options.conditions()
     runs = open_runs(options, named("--run", options.run), warn)
     datasets = open_datasets(options)  # last, for a new one takes its time
+    runs = find_overlaps(runs, datasets, warn)
     saved = folders(options.save_images.expanduser(), datasets, wanted) if options.save_images else {}
     for folder in saved.values():
         if folder.exists():
@@ -115,7 +116,7 @@ def _report(options: Distortion, work: Work, outcomes: Sequence[Outcome]) -> Non
     print(tables.as_text(table, distortion_reports.table_2_columns(work.wanted)))
     if work.wanted.fixed:
         print("\n" + tables.as_text(distortion_reports.strengths(outcomes), distortion_reports.SCORES))
-    notes = say_notes(work.datasets, options.published)
+    notes = say_notes(work.datasets, work.runs, options.published)
     if options.dest:
         written = distortion_reports.write(
             outcomes, work.wanted, seed=options.seed, with_published=options.published, notes=notes, dest=options.dest

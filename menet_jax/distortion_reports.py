@@ -106,7 +106,7 @@ def _record(
         **(more or {}),
         "method": first.run.name,
         "map": first.kind,
-        "images": f"{of}" if fewest == of else f"{fewest}/{of}",
+        "images": (f"{of}" if fewest == of else f"{fewest}/{of}") + first.run.mark(first.dataset),
         "source": first.run.source,
     }
     return Record(group, labels, scores, competes=fewest == of)

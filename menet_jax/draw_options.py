@@ -25,6 +25,8 @@ class Common:
     """Replace that file."""
     skip_bad: bool = False
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
+    graded_masks: bool = False
+    """Masks in folders are means over observers: cut them at half, though nothing may reach it. Benchmarks know."""
     cache: Path | None = None
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
     manual_dir: Path | None = None

@@ -13,7 +13,8 @@ from menet_jax import devices, reports, tables
 from menet_jax.arguments import named
 from menet_jax.commands import run_command
 from menet_jax.evaluation import ImageResult, Result, score_maps, score_run
-from menet_jax.inputs import Dataset, NamedRun, open_datasets, open_runs, say_notes
+from menet_jax.images import mask_notes
+from menet_jax.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs, say_notes
 from menet_jax.map_folders import Match, match
 from menet_jax.measures import pysodmetrics
 from menet_jax.messages import listed, warn
@@ -22,7 +23,7 @@ from menet_jax.parallel import workers
 from menet_jax.prediction import Predictor
 from menet_jax.training import Maps
 
-MASK_FOLDERS = frozenset(("gt", "mask", "masks"))
+MASK_FOLDERS = frozenset(("gt", "ground_truth_mask", "mask", "masks"))
 """A folder of masks with one of these names is called by the name of the folder that it is in."""
 
 PROCESSES_FROM = 3000
@@ -61,6 +62,7 @@ def prepare(options: Evaluate) -> Work:
     matches = [(name, str(folder), match(folder, masks)) for name, folder in folders]
     trained = open_runs(options, runs, warn)
     datasets = open_datasets(options)  # last, for a new one takes its time
+    trained = find_overlaps(trained, datasets, warn)
     if options.dest:
         options.dest.mkdir(parents=True, exist_ok=True)
     return Work(datasets, trained, matches, dataset.name, str(dataset))
@@ -105,15 +107,27 @@ def irregularities(result: Result) -> tuple[list[str], list[str]]:
     return errors, notes
 
 
+def masks_notes(results: Sequence[Result]) -> list[str]:
+    """What is to be known of the masks that maps out of files were scored against, a line for each folder of them."""
+    notes = []
+    for truth in dict.fromkeys(result.truth for result in results if result.kind == "given"):
+        group = [result for result in results if result.truth == truth and result.kind == "given"]
+        masks = {Path(image.name).stem: image for result in group for image in result.images}.values()
+        found = mask_notes(len(masks), sum(each.gray_mask for each in masks), sum(each.empty_mask for each in masks))
+        notes += [f"masks of {group[0].dataset}: {'; '.join(found)}"] if found else []
+    return notes
+
+
 def do(options: Evaluate, used: Sequence[jax.Device], work: Work) -> int:
     """Score everything and report; the exit status."""
     print(describe(options, work, used))
     results = evaluate(options, work, used)
     published = work.published() if options.published else {}
     print(tables.as_text(reports.records(results, published), reports.columns(options.measures)))
-    notes = say_notes(work.datasets, options.published, [work.masks_name] * bool(work.matches))
+    of_masks = masks_notes(results)
+    notes = [*say_notes(work.datasets, work.runs, options.published, [work.masks_name] * bool(work.matches)), *of_masks]
     found = [irregularities(result) for result in results]
-    for note in dict.fromkeys(note for _, notes in found for note in notes):
+    for note in dict.fromkeys([*of_masks, *(note for _, of_files in found for note in of_files)]):
         print(f"note: {note}")
     for problem in (problem for problems, _ in found for problem in problems):
         print(f"error: {problem}", file=sys.stderr)
@@ -138,7 +152,7 @@ def _score_folder(
     name, source, found = entry
     bar.set_description(name)
     images, unreadable = list[ImageResult](), list[str]()
-    for outcome in score_maps(found, pool, measures=options.measures):
+    for outcome in score_maps(found, pool, measures=options.measures, graded=options.graded_masks):
         if isinstance(outcome, ImageResult):
             images.append(outcome)
         else:
@@ -174,6 +188,15 @@ def _score_dataset(
                 images[kind].append(image)
             bar.update()
     return [
-        Result(dataset.name, dataset.truth, run.name, kind, run.source, len(scored), tuple(scored))
+        Result(
+            dataset.name,
+            dataset.truth,
+            run.name,
+            kind,
+            run.source,
+            len(scored),
+            tuple(scored),
+            seen=run.overlaps.get(dataset.truth),
+        )
         for kind, scored in images.items()
     ]

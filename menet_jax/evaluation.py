@@ -7,7 +7,7 @@ threads use little more than one core, but processes take seconds to start.
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from jaxtyping import Bool, Float, UInt8
 
 from menet_jax.data import evaluation_batches
 from menet_jax.datasets.pairs import IrregularFilesError
-from menet_jax.images import UnreadableImageError, read_mask
+from menet_jax.images import UnreadableImageError, read_mask_file
 from menet_jax.map_folders import Match, read_map
 from menet_jax.measures import measure
 from menet_jax.metrics import DatasetScores, ImageScores, dataset_scores, resize_map, score_image
+from menet_jax.overlaps import Overlap
 from menet_jax.prediction import Predictor, full_size
 from menet_jax.sources import Source, open_split
 from menet_jax.training import Maps
@@ -38,12 +39,16 @@ class ImageResult:
         scores: of its map.
         measures: further measures by name; empty if not asked for.
         resized: whether the map had another size than its mask, and was resized.
+        gray_mask: whether the mask was read from a file with gray values, cut at half.
+        empty_mask: whether the mask was read from a file, and nothing is salient in it.
     """
 
     name: str
     scores: ImageScores
     measures: Mapping[str, float]
     resized: bool = False
+    gray_mask: bool = False
+    empty_mask: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +67,7 @@ class Result:
         unreadable: file and reason of the maps and masks that could not be read.
         extra: names of files beside the maps that belong to no mask.
         no_masks: names of files beside the masks that are not named like images.
+        seen: which of the images the run has seen in training; None if that is not known.
     """
 
     dataset: str
@@ -75,6 +81,7 @@ class Result:
     unreadable: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     no_masks: tuple[str, ...] = ()
+    seen: Overlap | None = None
 
     @property
     def complete(self) -> bool:
@@ -102,7 +109,12 @@ class Result:
 
 
 def open_sources(
-    spec: str, split: str, cache: Path | None = None, skip_bad: bool = False, manual_dir: Path | None = None
+    spec: str,
+    split: str,
+    cache: Path | None = None,
+    skip_bad: bool = False,
+    manual_dir: Path | None = None,
+    graded_masks: bool = False,
 ) -> list[Source]:
     """Open one split of a dataset, or with "all" every split that has images.
 
@@ -110,11 +122,11 @@ def open_sources(
         ValueError, FileNotFoundError: as `open_split` does; of "all", if no split can be opened.
     """
     if split != "all":
-        return [open_split(spec, split, cache, skip_bad, manual_dir)]
+        return [open_split(spec, split, cache, skip_bad, manual_dir, graded_masks)]
     opened, errors = [], []
     for name in SPLITS:
         try:
-            opened.append(open_split(spec, name, cache, skip_bad, manual_dir))
+            opened.append(open_split(spec, name, cache, skip_bad, manual_dir, graded_masks))
         except IrregularFilesError:  # the same in every split: once is enough to check all files
             raise
         except ValueError as error:
@@ -124,18 +136,19 @@ def open_sources(
     return opened
 
 
-def score_maps(match: Match, pool: Executor, *, measures: bool) -> Iterator[ImageResult | str]:
+def score_maps(match: Match, pool: Executor, *, measures: bool, graded: bool = False) -> Iterator[ImageResult | str]:
     """Score the maps of a folder at their masks' sizes, in order of name.
 
     Args:
         match: of `match`.
         pool: of `workers`.
         measures: whether to compute the further measures of `menet_jax.measures` too.
+        graded: of `read_mask_file`.
 
     Yields:
         of each pair: its scores, or what is wrong with which file.
     """
-    return pool.map(partial(_score_pair, measures=measures), match.pairs, chunksize=CHUNK)
+    return pool.map(partial(_score_pair, measures=measures, graded=graded), match.pairs, chunksize=CHUNK)
 
 
 def score_run(
@@ -167,14 +180,15 @@ def score_run(
         yield from rest
 
 
-def _score_pair(pair: tuple[Path, Path], measures: bool) -> ImageResult | str:
+def _score_pair(pair: tuple[Path, Path], measures: bool, graded: bool) -> ImageResult | str:
     path, mask_path = pair
     try:
-        saliency, mask = read_map(path), read_mask(mask_path)
+        saliency, (mask, gray) = read_map(path), read_mask_file(mask_path, graded=graded)
     except UnreadableImageError as error:
         return str(error)
     fitted = resize_map(saliency, (mask.shape[0], mask.shape[1]))
-    return _score(path.name, fitted, mask, measures, resized=saliency.shape != mask.shape)
+    scored = _score(path.name, fitted, mask, measures)
+    return replace(scored, resized=saliency.shape != mask.shape, gray_mask=gray, empty_mask=not mask.any())
 
 
 def score_both(name: str, maps: Maps, mask: Bool[np.ndarray, "h w"], measures: bool) -> dict[str, ImageResult]:
@@ -186,11 +200,5 @@ def score_both(name: str, maps: Maps, mask: Bool[np.ndarray, "h w"], measures: b
     return results
 
 
-def _score(
-    name: str,
-    saliency: UInt8[np.ndarray, "h w"],
-    mask: Bool[np.ndarray, "h w"],
-    measures: bool,
-    resized: bool = False,
-) -> ImageResult:
-    return ImageResult(name, score_image(saliency, mask), measure(saliency, mask) if measures else {}, resized)
+def _score(name: str, saliency: UInt8[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], measures: bool) -> ImageResult:
+    return ImageResult(name, score_image(saliency, mask), measure(saliency, mask) if measures else {})

@@ -7,6 +7,7 @@ image `(H, W, 3)` uint8, a mask `(H, W)` bool with True = salient, or a map `(H,
 
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Integer, UInt8
@@ -21,6 +22,7 @@ ResizedMask = Bool[np.ndarray, "h2 w2"]
 
 ASPECT_TOLERANCE = 0.02  # how far the aspect ratio of a mask may be from that of its image
 BILINEAR = Image.Resampling.BILINEAR  # Pillow widens the filter when it shrinks: antialiased
+LABELS = 20 / 255  # of white: a mask with nothing above holds class numbers; one observer of twelve would be 21 / 255
 COLOURED = 32  # a palette entry whose channels differ by more is a colour, not a gray
 
 
@@ -31,6 +33,18 @@ class UnreadableImageError(ValueError):
         super().__init__(f"{name}: {reason}")
         self.name = name
         self.reason = reason
+
+
+class MaskFile(NamedTuple):
+    """What a mask file holds.
+
+    Attributes:
+        mask: True = salient.
+        gray: whether it had values between black and white, which were cut at half; not told of JPEG.
+    """
+
+    mask: Mask
+    gray: bool
 
 
 def read_image(source: Source, name: str | None = None) -> Rgb:
@@ -50,8 +64,13 @@ def read_image(source: Source, name: str | None = None) -> Rgb:
     return np.asarray(_to_rgb(_open(source, name)))
 
 
-def read_mask(source: Source, name: str | None = None) -> Mask:
-    """Read a mask, shape (H, W), bool, True = salient.
+def read_mask(source: Source, name: str | None = None, *, graded: bool = False) -> Mask:
+    """Read a mask, shape (H, W), bool, True = salient: that of `read_mask_file`."""
+    return read_mask_file(source, name, graded=graded).mask
+
+
+def read_mask_file(source: Source, name: str | None = None, *, graded: bool = False) -> MaskFile:
+    """Read a mask, and whether it was cut.
 
     What the values mean, by the kind of file:
 
@@ -63,28 +82,41 @@ def read_mask(source: Source, name: str | None = None) -> Mask:
     - **Palette**: by the luminance of its colours, more than half being salient. Label images are often
       palette files whose palette means nothing or is dark (VOC's class 1 is a dark red), so one with two
       colours, or with one besides the palette's first, takes the brighter as salient, and if they are equally
-      bright the one of the higher index.
+      bright the one of the higher index; of graded masks this is so where a colour is not gray.
     - **Transparency**: transparent pixels are background (composited onto black); if the colour is the same
       everywhere, the alpha channel is the mask.
 
     Args:
         source: a path, or the bytes of a file.
         name: what to call it in an error; by default the path.
+        graded: whether values are known to be grades, as in a mean over observers. Nothing of such a mask need reach
+            half: it is then empty. Otherwise that is taken for labels.
 
     Raises:
         UnreadableImageError: as for `read_image`; or the mask holds labels whose meaning is unknown: nothing
-            reaches half although it is not empty, or a palette of three or more colours that are not grays.
+            reaches half although it is not empty (of graded masks: nothing exceeds 20 of 255), or a palette of three
+            or more colours that are not grays.
     """
     name = _name(source, name)
     image = _open(source, name)
     if image.mode == "1" and not image.has_transparency_data:
         # Not asarray of the image itself: that gives bools whose bytes are 255 instead of 1.
-        return np.asarray(image.convert("L")) > 127
+        return MaskFile(np.asarray(image.convert("L")) > 127, gray=False)
     if image.mode == "P" and not image.has_transparency_data:
-        return _palette_mask(image, name)
+        return _palette_mask(image, name, graded)
     if _is_jpeg(source):  # never holds labels: what is not above half is the codec's noise
-        return np.asarray(image.convert("L")) > 127
-    return _value_mask(_mask_values(image), name)
+        return MaskFile(np.asarray(image.convert("L")) > 127, gray=False)
+    return _value_mask(_mask_values(image), name, graded)
+
+
+def mask_notes(masks: int, gray: int, empty: int) -> list[str]:
+    """What is to be known of masks, a phrase each: how many have gray values, and how many are empty, if any do."""
+    notes = []
+    if gray:
+        notes.append(f"{gray:,} of {masks:,} masks have gray values, cut at half")
+    if empty:
+        notes.append(f"nothing is salient in {empty:,} of {masks:,} masks, where every F-measure is 0")
+    return notes
 
 
 def _is_jpeg(source: Source) -> bool:
@@ -245,27 +277,29 @@ def _mask_values(image: Image.Image) -> np.ndarray:
     return np.where(alpha > 127, colour, 0)
 
 
-def _value_mask(values: np.ndarray, name: str) -> Mask:
+def _value_mask(values: np.ndarray, name: str, graded: bool) -> MaskFile:
     try:
         white = _white(values)
     except ValueError as error:
         raise UnreadableImageError(name, str(error)) from error
     largest = values.max()
     if largest <= 0:
-        return np.zeros(values.shape, bool)
+        return MaskFile(np.zeros(values.shape, bool), gray=False)
     if largest == 1 and np.isin(values, (0, 1)).all():
-        return values == 1
+        return MaskFile(values == 1, gray=False)
     mask = values > (white / 2 if values.dtype.kind == "f" else int(white) // 2)  # whole numbers compare faster
-    if not mask.any():
+    labels = largest <= LABELS * white
+    if not mask.any() and (labels or not graded):
         found = np.unique(values)
         listed = ", ".join(f"{value:g}" for value in found[:8]) + (", …" if len(found) > 8 else "")
+        hint = "" if labels else "; if all masks are means over observers, give --graded-masks (--data.graded-masks)"
         raise UnreadableImageError(
-            name, f"a mask of 0 and {white:g}, or of 0 and 1, is expected; this one has the values {listed}"
+            name, f"a mask of 0 and {white:g}, or of 0 and 1, is expected; this one has the values {listed}{hint}"
         )
-    return mask
+    return MaskFile(mask, gray=bool(((values > 0) & (values < white)).any()))
 
 
-def _palette_mask(image: Image.Image, name: str) -> Mask:
+def _palette_mask(image: Image.Image, name: str, graded: bool) -> MaskFile:
     indices = np.asarray(image)
     palette = np.zeros((256, 3), np.int32)  # colours that the file leaves out are black
     colours = np.array(image.getpalette("RGB") or [], np.int32).reshape(-1, 3)
@@ -274,16 +308,16 @@ def _palette_mask(image: Image.Image, name: str) -> Mask:
 
     used = np.unique(indices)
     if used.tolist() == [0]:
-        return np.full(indices.shape, bool(luminance[0] > 127))
-    pair = used if len(used) == 2 else np.union1d(used, [0])
-    if len(pair) == 2:
-        return indices == _brighter(luminance, pair)
+        return MaskFile(np.full(indices.shape, bool(luminance[0] > 127)), gray=False)
     spread = palette[used].max(axis=1) - palette[used].min(axis=1)
+    pair = used if len(used) == 2 else np.union1d(used, [0])
+    if len(pair) == 2 and not (graded and (spread <= COLOURED).all()):
+        return MaskFile(indices == _brighter(luminance, pair), gray=False)
     if (spread > COLOURED).any():
         raise UnreadableImageError(
             name, f"a palette of {len(used)} colours, not all gray: which labels are salient is not known"
         )
-    return _value_mask(luminance[indices], name)
+    return _value_mask(luminance[indices], name, graded)
 
 
 def _brighter(luminance: Integer[np.ndarray, "256"], pair: Integer[np.ndarray, "2"]) -> int:

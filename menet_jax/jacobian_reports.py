@@ -310,11 +310,12 @@ def _record(
 ) -> Record:
     """A row; it competes for the best where all images were measured and its numbers can be trusted."""
     measured = len(analysis.images)
+    mark = analysis.run.mark(analysis.dataset, {image.image for image in analysis.images})
     everything = {
         "dataset": analysis.dataset.name,
         "run": analysis.run.name,
         **labels,
-        "images": f"{measured}" if measured == analysis.chosen else f"{measured}/{analysis.chosen}",
+        "images": (f"{measured}" if measured == analysis.chosen else f"{measured}/{analysis.chosen}") + mark,
         "of": f"{analysis.dataset.images}",
         "source": analysis.run.source,
     }

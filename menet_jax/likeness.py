@@ -59,7 +59,7 @@ def _pairs(first: Thumbnails, second: Thumbnails) -> Iterator[tuple[int, int]]:
 
 
 def _flat(thumbnails: Thumbnails) -> Float32[np.ndarray, "n 768"]:
-    return thumbnails.reshape(len(thumbnails), -1).astype(np.float32) - np.float32(127.5)
+    return thumbnails.reshape(len(thumbnails), SIDE * SIDE * 3).astype(np.float32) - np.float32(127.5)
 
 
 def _contrast(thumbnails: Thumbnails) -> Float32[np.ndarray, " n"]:

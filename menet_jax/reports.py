@@ -49,13 +49,14 @@ def records(results: Sequence[Result], published_names: Mapping[str, str] | None
 
 
 def _record(result: Result) -> Record:
+    images = f"{len(result.images)}" if result.complete else f"{len(result.images)}/{result.of}"
     return Record(
         f"{result.truth}, {result.of} images",
         {
             "dataset": result.dataset,
             "method": result.method,
             "map": result.kind,
-            "images": f"{len(result.images)}" if result.complete else f"{len(result.images)}/{result.of}",
+            "images": images + (result.seen.mark() if result.seen else ""),
             "source": result.source,
         },
         result.numbers(),
@@ -152,6 +153,7 @@ def _json(
             "extra": result.extra,
             "resized": result.resized,
             "not_masks": result.no_masks,
+            "seen": result.seen and result.seen._asdict(),
         }
         for result in results
     ]

@@ -53,6 +53,7 @@ def _spread(facts: Sequence[Facts]) -> list[Facts]:
 
 
 def _draw(axes: Axes, facts: Facts, *, with_dataset: bool) -> None:
-    axes.imshow(pictures.overlay(*pairs.read(facts.pair)))
+    contents = pairs.read(facts.pair)
+    axes.imshow(pictures.overlay(contents.image, contents.mask))
     where = f"{Path(facts.dataset).name} ({facts.split})\n" if with_dataset else ""
     axes.set_title(f"{where}{facts.pair.image.name}\n{facts.salient:.0%} salient", fontsize=5, pad=2)

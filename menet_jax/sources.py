@@ -1,7 +1,7 @@
 """From what a user types after `--data.train` to examples that can be read in any order."""
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsIndex, TypeVar
@@ -11,16 +11,21 @@ import tensorflow_datasets as tfds
 from menet_jax import images
 from menet_jax.datasets import preparing
 from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
+from menet_jax.datasets.duts.duts_dataset_builder import Duts
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k
 from menet_jax.datasets.pairs import PairsBuilder
-from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder
+from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
+from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder, find_lists
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
 
 T = TypeVar("T")
+
+ALL = "all"
+"""Instead of the name of a split: all splits, joined."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,13 @@ class Places:
         cache: where prepared datasets are kept; None: where TFDS keeps its own.
         manual: where the user has put downloaded archives; None: `downloads/manual` in the cache.
         skip_bad: go on without files that cannot be used and with wrong counts.
+        graded_masks: the masks of folders hold grades, as `images.read_mask_file` has it; benchmarks know of theirs.
     """
 
     cache: Path | None = None
     manual: Path | None = None
     skip_bad: bool = False
+    graded_masks: bool = False
 
     def arguments(self) -> dict[str, Any]:
         """For the builder of a benchmark."""
@@ -49,8 +56,11 @@ NAMED: dict[str, Callable[[Places], tfds.core.DatasetBuilder]] = {
     "msra1k": lambda places: Msra1k(**places.arguments()),
     "hku_is": lambda places: HkuIs(**places.arguments()),
     "hku_is/official": lambda places: HkuIs(config="official", **places.arguments()),
+    "duts": lambda places: Duts(**places.arguments()),
+    "duts/official": lambda places: Duts(config="official", **places.arguments()),
     "ecssd": lambda places: Ecssd(**places.arguments()),
     "dut_omron": lambda places: DutOmron(**places.arguments()),
+    "pascal_s": lambda places: PascalS(**places.arguments()),
     "sod": lambda places: Sod(**places.arguments()),
 }
 
@@ -65,17 +75,19 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A split of a dataset: `len(source)` examples, read and decoded one by one with `source[i]`.
+    """A split of a dataset, or all of them: `len(source)` examples, read and decoded one by one with `source[i]`.
 
     Reading is safe from several threads at once.
 
     Attributes:
         name: what the user called the dataset.
-        split: the split's name.
+        split: the split's name, or `ALL`.
         counts: the number of examples of every split of the dataset.
-        notes: what the user should know about it: how it was split, how many files were skipped.
+        notes: what the user should know about it: how it was split, what its masks are, how many files were skipped.
         size_in_bytes: of all examples of the split.
         records: the encoded examples.
+        thumbnails: where thumbnails of them are kept; None of a dataset that this program draws, of which nothing can
+            be in another one.
     """
 
     name: str
@@ -84,6 +96,7 @@ class Source:
     notes: tuple[str, ...]
     size_in_bytes: int
     records: Any = field(repr=False)
+    thumbnails: Path | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -114,24 +127,32 @@ def open_split(
     cache_dir: Path | None = None,
     skip_bad: bool = False,
     manual_dir: Path | None = None,
+    graded_masks: bool = False,
 ) -> Source:
     """Open a split of a dataset, preparing the dataset on first use.
 
     Args:
         spec: the name of a dataset (a key of `NAMED`), or a folder that `SaliencyFolder` understands. Write
             `./synthetic` for a folder with the name of a dataset.
-        split: train, validation or test.
+        split: train, validation or test; or `ALL`, for every image of a folder without list files.
         cache_dir: where to keep prepared datasets; by default where TFDS keeps its own.
         skip_bad: go on without files that cannot be used.
         manual_dir: where the archives of benchmarks are; by default `downloads/manual` in the cache.
+        graded_masks: as for `Places`.
 
     Raises:
         ValueError: neither a dataset nor a folder; no such split, or nothing in it; irregular files.
         FileNotFoundError: the folder has none of the layouts; a benchmark is not in the manual directory.
     """
-    builder = find_builder(spec, Places(cache_dir, manual_dir, skip_bad))
+    builder = find_builder(spec, Places(cache_dir, manual_dir, skip_bad, graded_masks))
     notes = _prepare(builder)
-    counts = {name: info.num_examples for name, info in builder.info.splits.items()}
+    infos = builder.info.splits
+    counts = {name: info.num_examples for name, info in infos.items()}
+    kept = Path(builder.data_path) / f"thumbnails-{split}.npy" if isinstance(builder, PairsBuilder) else None
+    if split == ALL:
+        joined = sum(infos[name].num_bytes for name in counts)
+        notes = ("used whole", *notes[1:])
+        return Source(spec, ALL, {ALL: sum(counts.values())}, notes, joined, encoded(builder, "+".join(counts)), kept)
     if not counts.get(split):
         there = ", ".join(f"{name} ({count:,} images)" for name, count in counts.items())
         raise ValueError(
@@ -139,8 +160,31 @@ def open_split(
             + "".join(f"; {note}" for note in notes)
             + f". Add images, list some in {split}.txt, or name another dataset."
         )
-    size = builder.info.splits[split].num_bytes
-    return Source(spec, split, counts, notes, size, encoded(builder, split))
+    return Source(spec, split, counts, notes, infos[split].num_bytes, encoded(builder, split), kept)
+
+
+def used_whole(train: Sequence[str], validation: Sequence[str]) -> tuple[str, ...]:
+    """Which of the datasets to train on and to validate on are not split: folders without list files, in one of both.
+
+    The hash of the stems is there to have something to validate with. Where that is named, it would only take images
+    away. What is for training and for validation both is split all the same.
+
+    Raises:
+        ValueError: a folder has two lists of one split.
+    """
+    if not validation:
+        return ()
+    both = {place(spec) for spec in train} & {place(spec) for spec in validation}
+    return tuple(spec for spec in (*train, *validation) if place(spec) not in both and _is_unlisted(spec))
+
+
+def place(spec: str) -> str:
+    """The name of a dataset, or a folder's full path: the same for all ways to write it."""
+    return spec if spec in NAMED else str(Path(spec).expanduser().resolve())
+
+
+def _is_unlisted(spec: str) -> bool:
+    return spec not in NAMED and Path(spec).expanduser().is_dir() and not find_lists(Path(spec).expanduser())
 
 
 def open_all(openers: Iterable[Callable[[], T]]) -> list[T]:
@@ -185,7 +229,7 @@ def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
     folder = Path(spec).expanduser()
     if not folder.is_dir():
         raise ValueError(_unknown(spec))
-    return SaliencyFolder(folder, data_dir=places.cache, skip_bad=places.skip_bad)
+    return SaliencyFolder(folder, data_dir=places.cache, skip_bad=places.skip_bad, graded_masks=places.graded_masks)
 
 
 def check_known(specs: Iterable[str]) -> None:
@@ -203,7 +247,7 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
     builder.prepare()
     skipped = len(builder.irregularities)
     passed_over = f"{skipped:,} irregularit{'y' if skipped == 1 else 'ies'} passed over"
-    return (builder.splitting, *([passed_over] if skipped else []))
+    return (builder.splitting, *builder.masks, *([passed_over] if skipped else []))
 
 
 def _unknown(spec: str) -> str:

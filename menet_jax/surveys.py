@@ -129,7 +129,7 @@ def examine(dataset: str, split: str, pair: Pair) -> Facts | Irregularity:
     result = pairs.try_read(pair)
     if isinstance(result, Irregularity):
         return result
-    image, mask = result
+    image, mask, _ = result
     height, width = mask.shape
     return Facts(
         dataset,

@@ -1,5 +1,6 @@
 """The command `python -m menet_jax.train`: what it says and does."""
 
+import dataclasses
 import signal
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,8 @@ from functools import partial
 import jax
 from tqdm import tqdm
 
-from menet_jax import devices
+from menet_jax import config as configuration
+from menet_jax import devices, overlaps
 from menet_jax.checkpoints import CheckpointStore, DamagedCheckpointError, MismatchedCheckpointError
 from menet_jax.commands import BAD_INPUT, FAILED, INTERRUPTED
 from menet_jax.config import Config
@@ -17,9 +19,9 @@ from menet_jax.data import training_batches
 from menet_jax.distortions import Distortion, Jpeg, Noise
 from menet_jax.loop import NonFiniteLossError, Report, fit, restore
 from menet_jax.recording import Recorder
-from menet_jax.run_folder import CHECKPOINTS, check_run, saved_steps
+from menet_jax.run_folder import CHECKPOINTS, CONFIG_FILE, check_run, saved_steps
 from menet_jax.runs import open_run, write_config
-from menet_jax.sources import Source, open_all, open_split
+from menet_jax.sources import ALL, Source, open_all, open_split, place, used_whole
 from menet_jax.training import TrainState, check_batch, create_state, map_over_devices
 
 
@@ -33,13 +35,39 @@ def start_processes(config: Config) -> None:
         )
 
 
+def with_whole(config: Config) -> Config:
+    """The configuration, with what of its data is used whole. What a run decided of that at its start stays; only what
+    else a resumed one now validates on may be used whole.
+
+    Raises:
+        ValueError: a resumed run would validate on images that it is trained on.
+    """
+    if not config.resume:
+        return _with_whole(config, used_whole(config.data.train, config.data.validation))
+    saved = configuration.read(config.run / CONFIG_FILE)
+    trained_whole = {place(spec) for spec in saved.data.whole if spec in saved.data.train}
+    leaking = [spec for spec in config.data.validation or config.data.train if place(spec) in trained_whole]
+    if leaking:
+        raise ValueError(
+            f"--data.validation: the run is trained on all images of {leaking[0]}; name others to validate on, or "
+            "start a new run with another --run"
+        )
+    known = {place(spec) for spec in (*config.data.train, *saved.data.validation)}
+    new = [spec for spec in config.data.validation if place(spec) not in known]
+    return _with_whole(config, (*saved.data.whole, *used_whole((), new)))
+
+
+def _with_whole(config: Config, whole: tuple[str, ...]) -> Config:
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, whole=whole))
+
+
 def open_data(config: Config) -> tuple[list[Source], list[Source]]:
-    """The training and the validation splits, prepared on first use."""
+    """The training and the validation splits, or whole folders, prepared on first use."""
     data = config.data
-    places = data.cache, data.skip_bad, data.manual_dir
+    places = data.cache, data.skip_bad, data.manual_dir, data.graded_masks
 
     def open_splits(specs: Sequence[str], split: str) -> list[Source]:
-        return open_all(partial(open_split, spec, split, *places) for spec in specs)
+        return open_all(partial(open_split, spec, ALL if spec in data.whole else split, *places) for spec in specs)
 
     return open_splits(data.train, "train"), open_splits(data.validation or data.train, "validation")
 
@@ -66,12 +94,16 @@ def describe(
         f"precision    {config.model.precision} (parameters and losses float32)",
         *(f"{'training' if not i else '':12} {source.summary()}" for i, source in enumerate(training)),
         *([distorted] if config.data.distort else []),
-        *(f"{'validation' if not i else '':12} {len(s):,} images of {s.name}" for i, s in enumerate(validation)),
+        *(f"{'validation' if not i else '':12} {_how_many(source)}" for i, source in enumerate(validation)),
         f"network      width {config.model.width}, {parameters:,} parameters",
         f"loss         {config.loss.metric:g} · metric loss + {config.loss.cross_entropy:g} · cross entropy",
         f"run          {config.run}",
     ]
     return "\n".join(lines)
+
+
+def _how_many(source: Source) -> str:
+    return f"{'all ' if source.split == ALL else ''}{len(source):,} images of {source.name}"
 
 
 def train(
@@ -108,6 +140,8 @@ def train(
         elif config.resume:
             say("there is no checkpoint yet: starting at step 0")
         write_config(config)
+        if first:
+            overlaps.keep(config.run, training, validation)
         recorder = stack.enter_context(Recorder(config.run, int(state.step))) if first else None
         mapped = map_over_devices(config, used)
         stopped_by = fit(config, mapped, state, batches, validation, store, recorder, say)
@@ -129,6 +163,7 @@ def run(config: Config) -> int:
         check_batch(config.batch_size, jax.device_count())
         if jax.process_index() == 0:
             check_run(config.run, resume=config.resume, overwrite=config.overwrite)
+        config = with_whole(config)
         training, validation = open_data(config)
         open_run(config)
     except (ValueError, OSError) as error:

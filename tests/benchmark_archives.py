@@ -52,6 +52,25 @@ def gray_mask(index: int) -> bytes:
     return encode(Image.fromarray(mask(index).astype(np.uint8) * np.uint8(255)), "PNG")
 
 
+def soft_mask(index: int) -> bytes:
+    """With gray edges, half of which is at the mask's own edge."""
+    salient = mask(index)
+    soft = salient * np.uint8(255)
+    soft[:, 1:][salient[:, 1:] & ~salient[:, :-1]] = 130
+    soft[:, :-1][~salient[:, :-1] & salient[:, 1:]] = 120
+    return encode(Image.fromarray(soft), "PNG")
+
+
+def graded_mask(index: int) -> bytes:
+    """A mean over twelve observers, of whom seven chose the object, of mask 3 five, and two all of the image."""
+    grades = np.where(mask(index), 7 if index != 3 else 5, 2)
+    return encode(Image.fromarray(np.rint(grades / 12 * 255).astype(np.uint8)), "PNG")
+
+
+def rgb_mask(index: int) -> bytes:
+    return encode(Image.fromarray(mask(index) * np.uint8(255)).convert("RGB"), "PNG")
+
+
 def one_bit_mask(index: int) -> bytes:
     return encode(Image.fromarray(mask(index)), "PNG")
 
@@ -125,6 +144,30 @@ def dut_omron(numbers: Iterable[int], twice: bool = True) -> Files:
     outer = zipped({"DUT-OMRON-gt-pixelwise.zip": inner}) if twice else inner
     images = files("DUT-OMRON-image/im{:03d}.jpg", jpeg, numbers)
     return {"DUT-OMRON-image.zip": zipped(images, "DUT-OMRON-image"), "DUT-OMRON-gt-pixelwise.zip.zip": outer}
+
+
+def duts(train: Iterable[int], test: Iterable[int]) -> dict[str, Files]:
+    """The contents of the two archives by their names; masks with gray edges, and one in colour."""
+    parts: dict[str, Files] = {}
+    for part, numbers in (("DUTS-TR", list(train)), ("DUTS-TE", list(test))):
+        pattern = f"{part}/{part}-{{}}/sun_{{{{:04d}}}}.{{}}"
+        masks = files(pattern.format("Mask", "png"), soft_mask, numbers[1:])
+        masks |= files(pattern.format("Mask", "png"), rgb_mask, numbers[:1])
+        parts[part] = files(pattern.format("Image", "jpg"), jpeg, numbers) | masks
+    return parts
+
+
+def pascal_s(numbers: Iterable[int]) -> Files:
+    """The contents of the archive, with another dataset and fixations in it."""
+    numbers = list(numbers)
+    return {
+        **files("datasets/imgs/pascal/{}.jpg", jpeg, numbers),
+        **files("datasets/masks/pascal/{}.png", graded_mask, numbers),
+        **files("datasets/imgs/ft/{}.jpg", jpeg, [1, 900]),
+        **files("datasets/masks/ft/{}.png", gray_mask, [1, 900]),
+        **files("datasets/segments/pascal/{}.mat", lambda _: b"MATLAB", numbers),
+        "datasets/fixations/pascalFix.mat": b"MATLAB",
+    }
 
 
 def sod(numbers: Iterable[int]) -> Files:

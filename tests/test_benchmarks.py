@@ -1,5 +1,6 @@
-"""The six benchmarks, from small archives in the published layouts: built, split, and refused where they are wrong."""
+"""The benchmarks, from small archives in the published layouts: built, split, and refused where they are wrong."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,17 +20,19 @@ from menet_jax.datasets import archives
 from menet_jax.datasets.archives import BadArchiveError
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
 from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
+from menet_jax.datasets.duts.duts_dataset_builder import Duts
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k
 from menet_jax.datasets.pairs import IrregularFilesError
+from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.splits import split_by_rank
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-BUILDERS: tuple[type[Benchmark], ...] = (Msra10k, Msra1k, HkuIs, Ecssd, DutOmron, Sod)
+BUILDERS: tuple[type[Benchmark], ...] = (Msra10k, Msra1k, HkuIs, Ecssd, DutOmron, Sod, Duts, PascalS)
 NUMBERS = range(1, 9)
 
 
@@ -151,6 +154,76 @@ def test_splits_of_exact_sizes_do_not_move_with_a_missing_mask(tmp_path: Path) -
     builder.prepare()
     assert numbers(builder) == {split: found - {7} for split, found in before.items()}
     assert builder.splitting.startswith("19 of the 20 published")
+
+
+PASCAL_IMAGES = small.files("Imgs/{}.jpg", small.jpeg, NUMBERS)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {"pascal_s/salObj.zip": small.zipped(small.pascal_s(NUMBERS), "datasets/imgs/pascal")},
+        {"datasets.zip": small.zipped(small.pascal_s(NUMBERS))},
+        unzipped(small.pascal_s(NUMBERS), "PASCAL-S/"),
+        unzipped(PASCAL_IMAGES | small.files("Imgs/{}.png", small.graded_mask, NUMBERS), "PASCAL-S/"),
+        unzipped(PASCAL_IMAGES | small.files("GT/{}.png", small.graded_mask, NUMBERS), "pascal_s/PASCAL-S/"),
+        small.files("PASCAL-S/images/{}.jpg", small.jpeg, NUMBERS)
+        | small.files("PASCAL-S/masks/{}.png", small.graded_mask, NUMBERS),
+    ],
+)
+def test_pascal_s_is_cut_at_half(contents: small.Files, tmp_path: Path) -> None:
+    small.write(tmp_path / "manual", contents)
+    builder = make(PascalS, tmp_path)
+    builder.prepare()
+    assert numbers(builder) == {"test": set(NUMBERS)}
+    for record in records(builder)["test"]:
+        index = number(record["file_name"].decode())
+        np.testing.assert_array_equal(images.read_mask(record["mask"]), small.mask(index) & (index != 3))
+    assert builder.masks == (
+        "8 of 8 masks have gray values, cut at half",
+        "nothing is salient in 1 of 8 masks, where every F-measure is 0",
+    )
+
+
+DUTS_SIZES = {"train": 6, "validation": 1, "test": 4}
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {f"duts/{name}.zip": small.zipped(part, name) for name, part in small.duts(range(6), range(6, 11)).items()},
+        {f"{name}.zip": small.zipped(part) for name, part in small.duts(range(6), range(6, 11)).items()},
+        {f"DUTS/{name}": data for part in small.duts(range(6), range(6, 11)).values() for name, data in part.items()},
+    ],
+)
+def test_duts_is_trained_on_one_part_and_tested_on_the_other(contents: small.Files, tmp_path: Path) -> None:
+    small.write(tmp_path / "manual", contents)
+    builder = make(Duts, tmp_path, config(**DUTS_SIZES))
+    builder.prepare()
+    found = numbers(builder)
+    assert found["train"] == set(range(6)) and found["validation"] | found["test"] == set(range(6, 11))
+    assert (len(found["validation"]), len(found["test"])) == (1, 4)
+    first = min(range(6, 11), key=lambda each: hashlib.sha256(f"sun_{each:04d}".encode()).digest())
+    assert found["validation"] == {first}
+    official = make(Duts, tmp_path, BenchmarkConfig(name="small_official", sizes={"train": 6, "test": 5}))
+    official.prepare()
+    assert numbers(official) == {"train": set(range(6)), "test": set(range(6, 11))}
+    for record in records(official)["train"]:
+        mask = small.mask(number(record["file_name"].decode()))
+        np.testing.assert_array_equal(images.read_mask(record["mask"]), mask)  # its gray edges are cut at half
+
+
+def test_duts_with_a_part_of_another_size(tmp_path: Path) -> None:
+    parts = small.duts(range(6), range(6, 11))
+    small.write(tmp_path / "manual", parts["DUTS-TR"])
+    message = complaint(make(Duts, tmp_path, config(**DUTS_SIZES)))
+    assert "duts: 0 pairs of an image and its mask in DUTS-TE, and 5 were published" in message
+    assert "in DUTS-TR" not in message
+    small.write(tmp_path / "manual", parts["DUTS-TE"])
+    (tmp_path / "manual" / "DUTS-TR" / "DUTS-TR-Mask" / "sun_0002.png").unlink()
+    message = complaint(make(Duts, tmp_path, config(**DUTS_SIZES)))
+    assert "duts: 5 pairs of an image and its mask in DUTS-TR, and 6 were published" in message
+    assert "in DUTS-TE" not in message and "sun_0002.jpg: image without a mask" in message
 
 
 def save_lists(folder: Path, lists: dict[str, list[str]]) -> None:

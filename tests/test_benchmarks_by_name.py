@@ -29,8 +29,11 @@ SHARED_SOD = Path(__file__).parents[2] / "shared" / "data" / "sod"
         ("msra1k", {"test": 1000}),
         ("hku_is", {"train": 3558, "validation": 222, "test": 667}),
         ("hku_is/official", {"train": 2500, "validation": 500, "test": 1447}),
+        ("duts", {"train": 10553, "validation": 500, "test": 4519}),
+        ("duts/official", {"train": 10553, "test": 5019}),
         ("ecssd", {"test": 1000}),
         ("dut_omron", {"test": 5168}),
+        ("pascal_s", {"test": 850}),
         ("sod", {"test": 300}),
     ],
 )

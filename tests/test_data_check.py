@@ -38,7 +38,7 @@ def run_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     def run(*specs: str, dest: Path = tmp_path / "new" / "sheet.png") -> tuple[int, str, str]:
         status = 0
         try:
-            check(specs, dest, tmp_path / "cache", tmp_path / "manual")
+            check(specs, dest, cache=tmp_path / "cache", manual_dir=tmp_path / "manual")
         except SystemExit as exit:
             status = int(exit.code or 0)
         captured = capsys.readouterr()

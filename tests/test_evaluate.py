@@ -17,7 +17,7 @@ from PIL import Image
 
 from menet_jax import evaluate_command
 from menet_jax.batch_prediction import Kind, plan, predict_files
-from menet_jax.datasets.pairs import Irregularity, Pair, irregularity
+from menet_jax.datasets.pairs import Pair, Verdict, verdict
 from menet_jax.evaluate import main
 from menet_jax.images import UnreadableImageError
 from menet_jax.map_folders import read_map
@@ -156,6 +156,49 @@ def test_nothing_is_skipped_silently(dataset: Path, maps: Path, tmp_path: Path) 
     assert "*" not in (dest / "results.md").read_text()  # incomplete rows do not compete
 
 
+def test_graded_masks(dataset: Path, maps: Path, run: Path, tmp_path: Path) -> None:
+    """Refused without the flag; with it cut at half, and said so, of masks and of a dataset alike."""
+    folder, dest, cache = tmp_path / "graded", tmp_path / "dest", ("--cache", tmp_path / "cache")
+    shutil.copytree(dataset, folder)
+    for name, level in (("0.png", 106), ("1.png", 128)):  # of twelve observers, five and six
+        mask = np.asarray(Image.open(dataset / "masks" / name))
+        Image.fromarray(mask // 255 * np.uint8(level)).save(folder / "masks" / name)
+    of_maps: list[str | Path] = ["--maps", maps, "--masks", folder / "masks"]
+    refused = command(*of_maps)
+    assert refused.code == 1 and "0.png: a mask of 0 and 255" in refused.err and "--graded-masks" in refused.err
+    both = command(*of_maps, "--run", run, "--data", folder, "--split", "all", *cache, "--graded-masks", "--dest", dest)
+    assert both.code == 0, both.err
+    given, metric, _ = results(dest)
+    assert given["images"] == metric["images"] == 7
+    assert np.isfinite(list((given["scores"] | metric["scores"]).values())).all()
+    with (dest / "images.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["map"] == "given"]
+    assert [float(rows[0][name]) for name in ("adaptive_f", "max_f")] == [0, 0]
+    assert float(rows[0]["mae"]) > 0 and float(rows[1]["max_f"]) > 0
+    said = "2 of 7 masks have gray values, cut at half; nothing is salient in 1 of 7 masks, where every F-measure is 0"
+    assert f"note: masks of graded: {said}" in both.out
+    for name in ("results.md", "results.tex", "results.json"):
+        text = (dest / name).read_text()
+        assert text.count(f"masks of graded: {said}") == 1 and text.count(said) == 2  # the dataset's own note
+
+
+def test_measures_of_an_empty_mask(maps: Path, tmp_path: Path) -> None:
+    """PySODMetrics's convention: F-measures are 0, S-measure is 1 - the mean of the stretched map; none is NaN."""
+    pytest.importorskip("py_sod_metrics")
+    masks, dest = tmp_path / "masks", tmp_path / "dest"
+    masks.mkdir()
+    saliency = np.asarray(Image.open(maps / "0.png")).astype(float)
+    Image.fromarray(np.zeros(saliency.shape, np.uint8)).save(masks / "0.png")
+    done = command("--maps", maps, "--masks", masks, "--measures", "--dest", dest)
+    assert done.code == 0, done.err
+    [row] = results(dest)
+    stretched = (saliency - saliency.min()) / (saliency.max() - saliency.min())
+    assert row["scores"]["mae"] == pytest.approx(stretched.mean())
+    assert row["scores"]["s_measure"] == pytest.approx(1 - stretched.mean())
+    assert {row["scores"][name] for name in ("adaptive_f", "max_mean_f", "max_f_of_mean_pr", "weighted_f")} == {0}
+    assert np.isfinite([row["scores"]["adaptive_e"], row["scores"]["mean_e"]]).all()
+
+
 def test_processes_score_as_threads_do(
     dataset: Path, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,9 +327,9 @@ def test_irregular_files_are_looked_for_once(
     shutil.copytree(dataset, folder)
     (folder / "images" / "3.png").write_bytes(b"")
 
-    def counted(pairs: Sequence[Pair], description: str) -> list[Irregularity | None]:
+    def counted(pairs: Sequence[Pair], description: str) -> list[Verdict]:
         checks.append(len(pairs))
-        return [irregularity(pair) for pair in pairs]
+        return [verdict(pair) for pair in pairs]
 
     monkeypatch.setattr("menet_jax.datasets.pairs.check", counted)
     done = command("--run", run, "--data", folder, "--split", "all", "--cache", tmp_path / "cache")

@@ -251,6 +251,83 @@ def test_labels_without_a_meaning_are_refused(image: Image.Image, reason: str) -
         images.read_mask(encode(image), "labels.png")
 
 
+OBSERVERS = np.floor(np.arange(13) / 12 * 255 + 0.5).astype(np.uint8).reshape(1, 13)
+"""What a mean over twelve observers is stored as: 0, 21, 43, … 255."""
+
+
+@pytest.mark.parametrize("scale", [1, 257])
+@pytest.mark.parametrize("graded", [False, True])
+def test_gray_masks_are_cut_at_half(scale: int, graded: bool) -> None:
+    """Six of twelve observers are stored as 128, which is more than half of 255."""
+    values = OBSERVERS if scale == 1 else OBSERVERS.astype(np.uint16) * scale
+    mask, gray = images.read_mask_file(encode(Image.fromarray(values)), graded=graded)
+    assert mask.tolist() == [[False] * 6 + [True] * 7] and gray
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        Image.fromarray(OBSERVERS[:, :6]),  # at most five of twelve
+        Image.fromarray(OBSERVERS[:, :2]),
+        Image.fromarray(np.array([[0, 106]], np.uint8)),
+        Image.fromarray(OBSERVERS[:, :6]).convert("RGB"),
+        Image.fromarray(OBSERVERS[:, :6]).convert("P"),
+        labels(DISC, [0, 0, 0, 100, 100, 100]),
+        with_alpha(DISC * 100, OPAQUE),
+    ],
+)
+def test_graded_masks_below_half_are_empty(image: Image.Image) -> None:
+    mask, gray = images.read_mask_file(encode(image), graded=True)
+    assert gray and not mask.any() and mask.shape == (image.height, image.width)
+
+
+def test_masks_below_half_are_refused_unless_they_are_graded() -> None:
+    with pytest.raises(images.UnreadableImageError, match=r"values 0, 21, 43; .*--graded-masks \(--data.graded-masks"):
+        images.read_mask(encode(Image.fromarray(OBSERVERS[:, :3])))
+
+
+@pytest.mark.parametrize("kind", ["1", "L", "P", "RGB", "RGBA"])
+def test_masks_of_two_values_are_not_gray(kind: str) -> None:
+    image = Image.fromarray(np.where(DISC, 255, 0).astype(np.uint8)).convert(kind)
+    for graded in (False, True):
+        mask, gray = images.read_mask_file(encode(image), graded=graded)
+        assert not gray
+        np.testing.assert_array_equal(mask, DISC)
+    mask, gray = images.read_mask_file(encode(Image.fromarray(DISC.astype(np.uint8))), graded=True)  # 0 and 1
+    assert not gray
+    np.testing.assert_array_equal(mask, DISC)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        gray(1, 2),
+        Image.fromarray(np.arange(21, dtype=np.uint8).reshape(3, 7)),
+        labels(np.where(DISC, 3, DISC[::-1]), VOC),
+    ],
+)
+def test_graded_or_not_labels_are_refused(image: Image.Image) -> None:
+    for graded in (False, True):
+        with pytest.raises(images.UnreadableImageError) as caught:
+            images.read_mask(encode(image), graded=graded)
+        assert "graded" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("counts", "notes"),
+    [
+        ((850, 0, 0), []),
+        (
+            (850, 1200 - 360, 5),
+            ["840 of 850 masks have gray values, cut at half", "nothing is salient in 5 of 850 masks"],
+        ),
+    ],
+)
+def test_what_is_said_of_masks(counts: tuple[int, int, int], notes: list[str]) -> None:
+    said = images.mask_notes(*counts)
+    assert [each.split(", where")[0] for each in said] == notes
+
+
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
 def test_masks_survive_png(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(images.read_mask(images.png(mask)), mask)

@@ -72,8 +72,8 @@ Build = Callable[..., SaliencyFolder]
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    def build(folder: Path, skip_bad: bool = False) -> SaliencyFolder:
-        builder = SaliencyFolder(folder, data_dir=tmp_path / "cache", skip_bad=skip_bad)
+    def build(folder: Path, **options: Any) -> SaliencyFolder:
+        builder = SaliencyFolder(folder, data_dir=tmp_path / "cache", **options)
         builder.prepare()
         return builder
 
@@ -202,6 +202,29 @@ def test_every_irregular_file_is_named(tmp_path: Path, build: Build) -> None:
         assert f"{folder / file}: {found[file]}\n" in str(caught.value)
     assert str(caught.value).startswith(f"{len(expected)} irregular files in {folder}")
     assert not list((tmp_path / "cache").rglob("*.array_record*"))
+
+
+def test_graded_masks_are_cut_at_half_where_asked_for(tmp_path: Path, build: Build) -> None:
+    folder = make_folder(tmp_path / "data", 4)
+    write(folder / "masks" / "000.png", mask_of(0) * np.uint8(106))  # five of twelve observers
+    write(folder / "masks" / "001.png", mask_of(1) * np.uint8(128) + (~mask_of(1)) * np.uint8(64))
+    with pytest.raises(IrregularFilesError, match=r"000\.png: .*values 0, 106; .*--graded-masks"):
+        build(folder)
+    without = build(folder, skip_bad=True)
+    assert all_names(without) == ["001.png", "002.png", "003.png"]
+    graded = build(folder, graded_masks=True)  # of which the cache without knows nothing
+    masks = {each["file_name"].decode(): each["mask"] for split in read(graded).values() for each in split}
+    for index in range(4):
+        np.testing.assert_array_equal(images.read_mask(masks[f"{index:03d}.png"]), mask_of(index) * (index > 0))
+    assert [each.split(",")[0] for each in graded.masks] == [
+        "2 of 4 masks have gray values",
+        "nothing is salient in 1 of 4 masks",
+    ]
+    assert without.masks == ("1 of 3 masks have gray values, cut at half",)
+    assert all_names(pickle.loads(pickle.dumps(graded))) == sorted(masks)
+    write(folder / "masks" / "002.png", mask_of(2) * np.uint8(3))
+    with pytest.raises(IrregularFilesError, match=r"002\.png: .*values 0, 3\n"):  # labels are no grades
+        build(folder, graded_masks=True)
 
 
 def test_irregular_files_are_skipped_only_when_told(tmp_path: Path, build: Build) -> None:
@@ -375,7 +398,7 @@ def test_pairs_can_lie_in_an_archive(tmp_path: Path) -> None:
         matched, irregular = pairs.match((root / "images").iterdir(), (root / "masks").iterdir())
         assert [pair.stem for pair in matched] == ["000", "001", "002"]
         assert not irregular
-        assert pairs.check(matched, "Checking") == [None, None, None]
+        assert pairs.check(matched, "Checking") == [pairs.Verdict(None)] * 3
         np.testing.assert_array_equal(images.read_image(pairs.example(matched[1])["image"]), pixels(1))
 
 

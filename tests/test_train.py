@@ -20,12 +20,14 @@ import pytest
 from PIL import Image
 
 from menet_jax import config as configuration
+from menet_jax import overlaps
 from menet_jax.checkpoint_format import read_record
 from menet_jax.checkpoints import CheckpointStore, saved_steps
 from menet_jax.config import LossConfig
 from menet_jax.data import training_batches
 from menet_jax.datasets.synthetic.scenes import scene
 from menet_jax.distortions import Jpeg, Noise
+from menet_jax.likeness import thumbnail
 from menet_jax.loop import NonFiniteLossError, fit
 from menet_jax.sources import open_split
 from menet_jax.train import main, parse
@@ -121,7 +123,16 @@ def test_interruptions_leave_no_trace(folder: Path, tmp_path: Path) -> None:
     ]
     assert trained[0] == trained[1]
 
-    assert {path.name for path in straight.iterdir()} == {"config.json", "checkpoints", "logs", "samples"}
+    assert {path.name for path in straight.iterdir()} == {
+        "config.json",
+        "checkpoints",
+        "logs",
+        "pictures.npz",
+        "samples",
+    }
+    seen = overlaps.load(straight)
+    assert seen is not None and (len(seen.trained), len(seen.validated)) == (8, 3)
+    np.testing.assert_array_equal(seen.trained[7], thumbnail(scene(7, 7)[0]))
     assert [path.name for path in sorted((straight / "samples").iterdir())] == [
         f"step_{step:06d}.png" for step in range(2, STEPS + 1, 2)
     ]

@@ -24,7 +24,8 @@ SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 class SaliencyFolder(pairs.PairsBuilder):
     """Images and masks of a folder, matched by stem. See README.md for the layouts and how pairs are split.
 
-    The cache lies in `<data_dir>/saliency_folders/<folder's name>-<hash of its path>-<fingerprint>`. The
+    The cache lies in `<data_dir>/saliency_folders/<folder's name>-<hash of its path>-<fingerprint>`, another one with
+    `graded_masks`. The
     fingerprint covers the names, sizes and modification times of all files, so a changed folder has another
     cache; the one before it is then removed.
     """
@@ -40,6 +41,7 @@ class SaliencyFolder(pairs.PairsBuilder):
         *,
         data_dir: str | Path | None = None,
         skip_bad: bool = False,
+        graded_masks: bool = False,
         file_format: str | None = None,
     ) -> None:
         """Look at the folder's file names; nothing is read or written before `prepare`.
@@ -48,6 +50,7 @@ class SaliencyFolder(pairs.PairsBuilder):
             folder: where `images/` and `masks/` are, or another layout of the README.
             data_dir: where to keep the cache; by default where TFDS keeps its datasets.
             skip_bad: go on without irregular files, and not stop.
+            graded_masks: whether the values of masks are grades, as `images.read_mask_file` has it.
             file_format: as for `PairsBuilder`.
 
         Raises:
@@ -59,11 +62,14 @@ class SaliencyFolder(pairs.PairsBuilder):
             "folder": folder,
             "data_dir": data_dir,
             "skip_bad": skip_bad,
+            "graded_masks": graded_masks,
             "file_format": file_format,
         }
+        self.graded_masks = graded_masks
         self.image_folder, self.mask_folder = find_layout(self.folder)
         caches = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / "saliency_folders"
-        place = hashlib.sha256(str(self.folder).encode(errors="surrogateescape")).hexdigest()[:8]
+        kind = "\0graded" if graded_masks else ""
+        place = hashlib.sha256(f"{self.folder}{kind}".encode(errors="surrogateescape")).hexdigest()[:8]
         self._key = f"{self.folder.name}-{place}-"
         self._cache = caches / (self._key + self._fingerprint())
         super().__init__(skip_bad=skip_bad, file_format=file_format, data_dir=str(self._cache))
@@ -98,7 +104,7 @@ class SaliencyFolder(pairs.PairsBuilder):
 
     def find(self) -> Found:
         image_files, mask_files, irregular = self._image_and_mask_files()
-        matched, unmatched = pairs.match(image_files, mask_files)
+        matched, unmatched = pairs.match(image_files, mask_files, self.graded_masks)
         lists = find_lists(self.folder)
         irregular += unmatched
         if not lists:

@@ -18,7 +18,7 @@ from menet_jax.training import Batch, create_state, make_optimizer, network, tra
 
 def upsampling(width: int = 4, batch_size: int = 5, rounds: int = 5) -> None:
     """Time of a whole training step by how stride-2 transposed convolutions are computed: as the network has them
-    (`menet_jax.convolution`), as `jax.lax.conv_transpose` (input dilation), and by phases (`menet_jax.benchmark.phases`).
+    (`menet_jax.convolution`), as `jax.lax.conv_transpose` (input dilation), and by phases (`benchmark.phases`).
     All compute the same. They are timed in turns; medians are reported.
 
     Args:
