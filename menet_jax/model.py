@@ -161,9 +161,7 @@ class MENet(nn.Module):
         height, width = images.shape[1:3]
         check_size(height, width)
 
-        conv = partial(
-            nn.Conv, dtype=self.dtype, kernel_init=_conv_init, conv_general_dilated=conv_general_dilated
-        )
+        conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_conv_init, conv_general_dilated=conv_general_dilated)
         transposed = partial(ConvTranspose, dtype=self.dtype)
         norm = partial(
             nn.BatchNorm,

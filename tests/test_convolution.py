@@ -1,0 +1,251 @@
+"""Convolutions and their derivatives, against JAX's own, Flax's and plain loops."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+from jax.test_util import check_grads
+from tracing import gathers_or_scatters
+
+from menet_jax import convolution_cpu
+from menet_jax.benchmark.phases import conv_transpose_2x2, conv_transpose_4x4, depth_to_space
+from menet_jax.convolution import conv_general_dilated, convolve, convolve_transposed
+
+Function = Callable[[jax.Array, jax.Array], jax.Array]
+
+# function, kernel size, stride, padding as PyTorch and Caffe count it
+CASES: list[tuple[Function, int, int, int]] = [
+    (partial(convolve_transposed, stride=2, padding=0), 2, 2, 0),
+    (partial(convolve_transposed, stride=2, padding=1), 4, 2, 1),
+    (partial(convolve_transposed, stride=1, padding=0), 7, 1, 0),
+    (conv_transpose_2x2, 2, 2, 0),
+    (conv_transpose_4x4, 4, 2, 1),
+]
+each_case = pytest.mark.parametrize(
+    ("function", "size", "stride", "padding"), CASES, ids=["2x2", "4x4", "7x7", "2x2 by phases", "4x4 by phases"]
+)
+shapes = st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
+
+
+def draw(shape: tuple[int, int, int, int, int], size: int) -> tuple[np.ndarray, np.ndarray]:
+    b, h, w, i, o = shape
+    generator = np.random.default_rng(abs(hash((shape, size))))
+    x = generator.standard_normal((b, h, w, i), np.float32)
+    return x, generator.standard_normal((size, size, i, o), np.float32)
+
+
+def with_gradients(function: Function, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The output, and the gradients of a sum of it with distinct weights."""
+
+    def weighted(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+        y = function(x, kernel)
+        return jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)), y
+
+    graded = jax.value_and_grad(weighted, argnums=(0, 1), has_aux=True)
+    (_, y), (dx, dkernel) = jax.jit(graded, compiler_options={"xla_backend_optimization_level": 0})(x, kernel)
+    return y, dx, dkernel
+
+
+@each_case
+@settings(deadline=None, max_examples=5, derandomize=True)
+@given(shape=shapes)
+def test_equals_lax_conv_transpose_in_values_and_gradients(
+    function: Function, size: int, stride: int, padding: int, shape: tuple[int, int, int, int, int]
+) -> None:
+    x, kernel = map(jnp.asarray, draw(shape, size))
+    edge = size - 1 - padding
+
+    def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return lax.conv_transpose(x, kernel, (stride, stride), [(edge, edge), (edge, edge)])
+
+    for ours, theirs in zip(with_gradients(function, x, kernel), with_gradients(reference, x, kernel), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@each_case
+def test_equals_flax_conv_transpose(function: Function, size: int, stride: int, padding: int) -> None:
+    x, kernel = map(jnp.asarray, draw((2, 3, 4, 3, 2), size))
+    layer = nn.ConvTranspose(2, (size, size), (stride, stride), "SAME" if padding else "VALID", use_bias=False)
+    theirs = jnp.asarray(layer.apply({"params": {"kernel": kernel}}, x))
+    np.testing.assert_allclose(function(x, kernel), theirs, rtol=1e-4, atol=1e-5)
+
+
+@each_case
+@pytest.mark.parametrize("side", [1, 3])
+def test_equals_a_plain_loop(function: Function, size: int, stride: int, padding: int, side: int) -> None:
+    """Every input pixel adds its (flipped) kernel to the output, `stride` apart, less the padding."""
+    x, kernel = draw((1, side, side + (side > 1), 2, 3), size)
+    height, width = ((n - 1) * stride + size for n in x.shape[1:3])
+    expected = np.zeros((1, height, width, 3), np.float32)
+    for p in range(x.shape[1]):
+        for q in range(x.shape[2]):
+            for a in range(size):
+                for b in range(size):
+                    expected[0, p * stride + a, q * stride + b] += x[0, p, q] @ kernel[size - 1 - a, size - 1 - b]
+    expected = expected[:, padding : height - padding, padding : width - padding]
+    np.testing.assert_allclose(function(jnp.asarray(x), jnp.asarray(kernel)), expected, rtol=1e-4, atol=1e-5)
+
+
+@each_case
+@pytest.mark.parametrize("side", [1, 3])
+def test_needs_no_indexing(function: Function, size: int, stride: int, padding: int, side: int) -> None:
+    x, kernel = jnp.ones((1, side, side, 2)), jnp.ones((size, size, 2, 2))
+    assert not gathers_or_scatters(function, x, kernel)
+
+
+@each_case
+def test_keeps_half_precision(function: Function, size: int, stride: int, padding: int) -> None:
+    x, kernel = map(jnp.asarray, draw((1, 2, 3, 2, 2), size))
+    half = function(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(jnp.float32), function(x, kernel), rtol=0.05, atol=0.1)
+
+
+def test_the_detectors_detect() -> None:
+    x = jnp.ones((1, 3, 3, 2))
+    assert gathers_or_scatters(lambda x: x[:, jnp.array([0, 0, 1])], x)
+    assert gathers_or_scatters(jax.jit(lambda x: x[:, jnp.array([0, 0, 1])]), x)
+
+
+def test_depth_to_space_by_hand() -> None:
+    # one pixel, two channels: the phases are (0,0), (0,1), (1,0), (1,1)
+    x = jnp.arange(8.0).reshape(1, 1, 1, 8)
+    np.testing.assert_array_equal(depth_to_space(x)[0], [[[0, 1], [2, 3]], [[4, 5], [6, 7]]])
+
+
+def test_transposed_2x2_by_hand() -> None:
+    x = jnp.array([1.0, 10.0]).reshape(1, 1, 2, 1)
+    kernel = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(2, 2, 1, 1)
+    np.testing.assert_array_equal(convolve_transposed(x, kernel, 2)[0, ..., 0], [[4, 3, 40, 30], [2, 1, 20, 10]])
+
+
+# --- the three maps of a convolution, and all that differentiates them
+
+CONVOLUTIONS = [  # kernel size, stride, padding, image side, inputs, outputs: what the network has, in small
+    (3, 1, 1, 8, 4, 4),  # few channels: eight columns at once
+    (3, 1, 1, 6, 13, 16),  # more than eight and less than sixteen
+    (3, 1, 1, 5, 20, 20),  # a gradient by the kernel in blocks, once they pay
+    (3, 2, 1, 8, 3, 5),
+    (1, 2, 0, 8, 3, 5),
+    (2, 2, 0, 8, 3, 40),
+    (4, 2, 1, 8, 3, 5),
+    (7, 1, 0, 7, 3, 2),  # one output pixel
+    (7, 1, 0, 9, 3, 2),
+]
+each_convolution = pytest.mark.parametrize(
+    "case", CONVOLUTIONS, ids=lambda c: f"{c[0]}x{c[0]} stride {c[1]}, {c[3]}x{c[3]}x{c[4]} to {c[5]}"
+)
+Case = tuple[int, int, int, int, int, int]
+
+
+@pytest.fixture(params=[False, True], ids=["as chosen", "kernel gradients in blocks"])
+def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small cases are not worth blocks; there they are all the same."""
+    if request.param:
+        monkeypatch.setattr(convolution_cpu, "WORTH_BLOCKS", 0)
+        monkeypatch.setattr(convolution_cpu, "ROWS", 2)
+        jax.clear_caches()
+
+
+def operands(case: Case, dtype: type = np.float32) -> tuple[jax.Array, jax.Array]:
+    size, _, _, side, i, o = case
+    generator = np.random.default_rng(sum(case))
+    draws = generator.standard_normal((2, side, side, i)), generator.standard_normal((size, size, i, o)) / size
+    return jnp.asarray(draws[0], dtype), jnp.asarray(draws[1], dtype)
+
+
+def both(case: Case) -> tuple[Function, Function]:
+    """A smooth scalar of our convolution and of XLA's, which has derivatives of all orders by both operands."""
+    _, stride, padding, *_ = case
+
+    def of(convolution: Function) -> Function:
+        return lambda x, k: jnp.sum(jnp.sin(convolution(x, k)) * jnp.cos(convolution(x, k)[..., :1]))
+
+    def xla(x: jax.Array, k: jax.Array) -> jax.Array:
+        pads = [(padding, padding)] * 2
+        return lax.conv_general_dilated(x, k, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    return of(lambda x, k: convolve(x, k, stride, padding)), of(xla)
+
+
+@each_convolution
+@pytest.mark.usefixtures("blocks")
+def test_first_and_second_derivatives_are_those_of_the_plain_convolution(case: Case) -> None:
+    x, k = operands(case)
+    dx, dk = jnp.cos(x), jnp.sin(k)
+
+    def everything(f: Function) -> Callable[..., Any]:
+        gradient = jax.grad(f, (0, 1))
+
+        def derivatives(x: jax.Array, k: jax.Array, dx: jax.Array, dk: jax.Array) -> Any:
+            value, push = jax.jvp(f, (x, k), (dx, dk))
+            forward_over_reverse = jax.jvp(gradient, (x, k), (dx, dk))[1]
+            reverse_over_forward = jax.grad(lambda x, k: jax.jvp(f, (x, k), (dx, dk))[1], (0, 1))(x, k)
+            return value, push, gradient(x, k), forward_over_reverse, reverse_over_forward
+
+        return jax.jit(derivatives)
+
+    ours, xlas = (jax.tree.leaves(everything(f)(x, k, dx, dk)) for f in both(case))
+    for our, its in zip(ours, xlas, strict=True):
+        np.testing.assert_allclose(our, its, rtol=2e-4, atol=2e-4 * float(jnp.max(jnp.abs(its))))
+
+
+@each_convolution
+def test_jacobians_by_columns_and_by_rows_are_those_of_the_plain_convolution(case: Case) -> None:
+    """`jacfwd` and `jacrev` map over derivatives, by an operand and by both."""
+    x, k = operands(case)
+    x, k = x[:1, :, :, :2], k[:, :, :2, :2]
+    _, stride, padding, *_ = case
+
+    def pooled(convolution: Function) -> Function:
+        return lambda x, k: jnp.sum(jnp.tanh(convolution(x, k)), (1, 2))
+
+    ours = pooled(lambda x, k: convolve(x, k, stride, padding))
+    pads = [(padding, padding)] * 2
+    xlas = pooled(
+        lambda x, k: lax.conv_general_dilated(x, k, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    )
+    for jacobian in (jax.jacfwd, jax.jacrev):
+        for our, its in zip(jacobian(ours, (0, 1))(x, k), jacobian(xlas, (0, 1))(x, k), strict=True):
+            np.testing.assert_allclose(our, its, rtol=1e-4, atol=1e-5)
+
+
+@each_convolution
+def test_gradients_agree_with_finite_differences_in_float64(case: Case) -> None:
+    with jax.enable_x64(True):
+        x, k = operands(case, np.float64)
+        ours = both(case)[0]
+        check_grads(lambda *args: ours(*map(jnp.asarray, args)), (x, k), order=2, modes=["fwd", "rev"], rtol=1e-4)
+
+
+def test_mapping_over_kernels_and_over_both() -> None:
+    x, k = operands((3, 1, 1, 6, 3, 4))
+    images, kernels = jnp.stack([x, 2 * x, -x]), jnp.stack([k, k + 1, k - 1])
+    f = partial(convolve, stride=1, padding=1)
+    for axes in ((0, None), (None, 0), (0, 0)):
+        mapped = jax.vmap(f, axes)(images if axes[0] == 0 else x, kernels if axes[1] == 0 else k)
+        rows = [f(images[n] if axes[0] == 0 else x, kernels[n] if axes[1] == 0 else k) for n in range(3)]
+        np.testing.assert_allclose(mapped, jnp.stack(rows), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_other_platforms_get_one_convolution_for_each_map(platform: str) -> None:
+    x, k = operands((3, 1, 1, 8, 4, 4))
+    step = jax.jit(jax.value_and_grad(lambda x, k: jnp.sum(convolve(x, k, 1, 1) ** 2), (0, 1)))
+    text = step.trace(x, k).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") == 3
+
+
+def test_uneven_strides_and_paddings_are_refused() -> None:
+    x, k = operands((3, 1, 1, 8, 4, 4))
+    for strides, padding in (((1, 2), [(1, 1), (1, 1)]), ((1, 1), [(0, 1), (0, 1)])):
+        with pytest.raises(ValueError, match="want the same along both axes"):
+            conv_general_dilated(x, k, strides, padding)
