@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-from tqdm import tqdm
 
 from menet_jax import devices, distortion_reports, tables
 from menet_jax.arguments import named
@@ -17,6 +16,7 @@ from menet_jax.inputs import Dataset, NamedRun, find_overlaps, open_datasets, op
 from menet_jax.messages import complain, counted, warn
 from menet_jax.parallel import workers
 from menet_jax.prediction import Predictor
+from menet_jax.progress import Bar
 from menet_jax.robustness_options import Distortion
 
 
@@ -93,10 +93,12 @@ def do(options: Distortion, used: Sequence[jax.Device], work: Work) -> int:
 def _study(options: Distortion, work: Work, used: Sequence[jax.Device]) -> tuple[list[Outcome], list[str]]:
     problems = list[str]()
     with ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=work.maps, unit="image", dynamic_ncols=True))
+        bar = stack.enter_context(Bar(total=work.maps, unit="image"))
         pool = stack.enter_context(workers(options.threads, processes=False))
         batch = min(options.batch_size, work.maps)
         predictors = [Predictor(run.trained.config, run.trained.variables, used, batch) for run in work.runs]
+        if predictors:
+            bar.compiling()
         outcomes = study(
             work.datasets,
             work.runs,

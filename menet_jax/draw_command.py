@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 import numpy as np
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from menet_jax import devices, selection
 from menet_jax.arguments import named
@@ -23,6 +22,7 @@ from menet_jax.metrics import quantise
 from menet_jax.parallel import workers
 from menet_jax.plots import comparison, failures, save, scale_maps
 from menet_jax.prediction import Predictor, look_inside
+from menet_jax.progress import Bar
 from menet_jax.runs import TrainedRun, load_run
 from menet_jax.sources import Example, Source
 
@@ -92,7 +92,8 @@ def worst(options: Worst) -> Figure:
     print(f"run      {name}: {folder}, {run.history}{_untrained(run, kind)}")
     predictor = Predictor(run.config, run.variables, jax.local_devices(), min(options.batch_size, total))
     results = list[ImageResult]()
-    with workers(options.threads, processes=False) as pool, tqdm(total=total, unit="image", dynamic_ncols=True) as bar:
+    with workers(options.threads, processes=False) as pool, Bar(total=total, unit="image") as bar:
+        bar.compiling()
         for source in sources:
             for both in score_run(predictor, source, pool, threads=options.threads, measures=False):
                 results.append(both[kind])
@@ -184,4 +185,10 @@ def _distort(options: Grid, examples: Sequence[Example]) -> tuple[str, list[np.n
 def _predict(name: str, run: TrainedRun, images: Sequence[np.ndarray], kind: Kind, options: Grid) -> list[np.ndarray]:
     print(f"run      {name}: {run.history}{_untrained(run, kind)}")
     predictor = Predictor(run.config, run.variables)
-    return [quantise(getattr(predictor.maps(image), kind)) for image in tqdm(images, name, unit="image")]
+    maps = list[np.ndarray]()
+    with Bar(total=len(images), desc=name, unit="image") as bar:
+        bar.compiling()
+        for image in images:
+            maps.append(quantise(getattr(predictor.maps(image), kind)))
+            bar.update()
+    return maps

@@ -4,10 +4,9 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import jax
-from tqdm import tqdm
 
 from menet_jax import devices, reports, tables
 from menet_jax.arguments import named
@@ -21,6 +20,7 @@ from menet_jax.messages import listed, warn
 from menet_jax.options import Evaluate
 from menet_jax.parallel import workers
 from menet_jax.prediction import Predictor
+from menet_jax.progress import Bar
 from menet_jax.training import Maps
 
 MASK_FOLDERS = frozenset(("gt", "ground_truth_mask", "mask", "masks"))
@@ -84,12 +84,13 @@ def evaluate(options: Evaluate, work: Work, used: Sequence[jax.Device]) -> list[
     maps = sum(len(found.pairs) for _, _, found in work.matches)
     per_run = sum(dataset.images for dataset in work.datasets)
     processes = maps >= (PROCESSES_FROM_WITH_MEASURES if options.measures else PROCESSES_FROM)
-    with tqdm(total=maps + len(work.runs) * per_run, unit="image", dynamic_ncols=True) as bar:
+    with Bar(total=maps + len(work.runs) * per_run, unit="image") as bar:
         with workers(options.threads, processes=processes) as pool:
             results = [_score_folder(options, work, entry, pool, bar) for entry in work.matches]
         with workers(options.threads, processes=False) as pool:
             for run in work.runs:
                 predictor = Predictor(run.trained.config, run.trained.variables, used, min(options.batch_size, per_run))
+                bar.compiling()
                 for dataset in work.datasets:
                     bar.set_description(f"{run.name} on {dataset.name}")
                     results += _score_dataset(options, predictor, run, dataset, pool, bar)
@@ -146,9 +147,7 @@ def run(options: Evaluate) -> int:
     return run_command(opened, lambda everything: do(options, *everything), lambda _: "nothing was written")
 
 
-def _score_folder(
-    options: Evaluate, work: Work, entry: tuple[str, str, Match], pool: Executor, bar: "tqdm[NoReturn]"
-) -> Result:
+def _score_folder(options: Evaluate, work: Work, entry: tuple[str, str, Match], pool: Executor, bar: Bar) -> Result:
     name, source, found = entry
     bar.set_description(name)
     images, unreadable = list[ImageResult](), list[str]()
@@ -179,7 +178,7 @@ def _score_dataset(
     run: NamedRun,
     dataset: Dataset,
     pool: Executor,
-    bar: "tqdm[NoReturn]",
+    bar: Bar,
 ) -> list[Result]:
     images: dict[str, list[ImageResult]] = {kind: [] for kind in Maps._fields}
     for split in dataset.sources:

@@ -61,6 +61,6 @@ def _uniform(shape: tuple[int, ...], bound: float, seed: int, path: str) -> Floa
     NumPy keeps raw words fixed for ever, and promises no such thing of `Generator`'s methods (NEP 19).
     """
     stream = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8])
-    bits, size = np.random.Philox(key=np.array([seed, stream], np.uint64)), math.prod(shape)
+    bits, size = np.random.Philox(key=np.array([stream, seed], np.uint64)), math.prod(shape)
     halves = bits.random_raw(-(-size // 2)).astype("<u8", copy=False).view("<i4")[:size]
     return ((halves >> 8).astype(np.float32) * np.float32(bound * 2.0**-23)).reshape(shape)

@@ -11,11 +11,11 @@ from functools import partial
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 from menet_jax.checkpoints import Checkpoint, CheckpointStore, MismatchedCheckpointError, library_versions
 from menet_jax.config import Config, to_dict
 from menet_jax.data import TrainingBatches
+from menet_jax.progress import Bar
 from menet_jax.recording import Recorder
 from menet_jax.sources import Source
 from menet_jax.training import (
@@ -106,7 +106,7 @@ def fit(
     """
     rate = learning_rate(config.optimizer)
     start, state = int(state.step), mapped.replicate(state)
-    window = _Window(start)
+    window, validated = _Window(start), False
     unchecked: tuple[int, Metrics] | None = None
 
     def check() -> Metrics | None:
@@ -126,21 +126,23 @@ def fit(
     with ExitStack() as stack:
         received = stack.enter_context(stop_on_signal())
         bar = stack.enter_context(
-            tqdm(
+            Bar(
                 total=config.steps,
                 initial=start,
                 unit="step",
-                dynamic_ncols=True,
                 mininterval=0.5 if sys.stderr.isatty() else 30,  # a file or a notebook gets a line now and then
                 disable=recorder is None,
             )
         )
+        bar.compiling()
         for step in range(start + 1, config.steps + 1):
             batch = next(batches)
             state, metrics = mapped.train(state, Batch(batch["image"], batch["mask"]))
             check()  # of the step before, while this one runs
             unchecked = step, metrics
             bar.update()
+            if step == start + 1:
+                window = _Window(start)  # from when the step was compiled
 
             last = step == config.steps
             due = last or step % config.save_every == 0
@@ -164,7 +166,9 @@ def fit(
                     size=config.data.size,
                     batch_size=_evaluation_batch(config),
                     threads=config.data.threads,
+                    compiled=validated,
                 )
+                validated = True
                 save(step, scores)
                 _record(recorder, step, scores, samples, report)
                 window = _Window(step)

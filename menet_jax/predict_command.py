@@ -6,7 +6,6 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-from tqdm import tqdm
 
 from menet_jax import devices
 from menet_jax.batch_prediction import Job, Kind, plan, predict_files
@@ -15,6 +14,7 @@ from menet_jax.images import UnreadableImageError
 from menet_jax.messages import complain, listed, warn
 from menet_jax.options import Predict
 from menet_jax.prediction import Predictor
+from menet_jax.progress import Bar
 from menet_jax.runs import TrainedRun, load_run
 
 
@@ -38,7 +38,8 @@ def predict(options: Predict, jobs: Sequence[Job], predictor: Predictor) -> list
     start = time.monotonic()
     outcomes = predict_files(predictor, jobs, _kind(options), threads=options.threads)
     problems, first = [], start
-    with tqdm(total=len(jobs), unit="image", dynamic_ncols=True) as bar:
+    with Bar(total=len(jobs), unit="image") as bar:
+        bar.compiling()
         for done, problem in enumerate(outcomes):
             first = first if done else time.monotonic()
             problems += [problem] if problem else []

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Bool, UInt8
-from tqdm import tqdm
 
 from menet_jax.data import evaluation_batches
 from menet_jax.metrics import score_image
 from menet_jax.prediction import full_size
+from menet_jax.progress import Bar
 from menet_jax.sources import Source
 from menet_jax.training import Maps
 
@@ -34,6 +34,7 @@ def validate(
     size: int,
     batch_size: int,
     threads: int,
+    compiled: bool = False,
 ) -> tuple[dict[str, float], list[Sample]]:
     """Mean scores over all images of the sources, and the first few images with their maps.
 
@@ -46,6 +47,7 @@ def validate(
         size: side of the square images given to `evaluate`.
         batch_size: images in each call of `evaluate`, in this process.
         threads: threads that decode images.
+        compiled: whether `evaluate` has been called before, and need not be waited for.
 
     Returns:
         `metric_adaptive_f`, `metric_mae`, `probability_adaptive_f`, `probability_mae`, over the images of all
@@ -55,7 +57,9 @@ def validate(
     count, samples = 0, list[Sample]()
     images = sum(-(-len(source) // jax.process_count()) for source in sources)
     hidden = True if jax.process_index() else None  # None: only on a terminal
-    with tqdm(total=images, desc="validating", unit="image", leave=False, disable=hidden) as bar:
+    with Bar(total=images, desc="validating", unit="image", leave=False, disable=hidden) as bar:
+        if not compiled:
+            bar.compiling()
         for source in sources:
             batches = evaluation_batches(
                 source,

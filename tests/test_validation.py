@@ -1,5 +1,6 @@
 """Validation: every image counts once, at its ground truth's size, on any number of devices."""
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -45,10 +46,10 @@ def test_one_and_four_devices_give_the_mean_over_images(source: Source) -> None:
         return found
 
     one_by_one: dict[str, list[float]] = {}
-    step = jax.jit(lambda images: eval_step(network(config), variables, images))
+    step = jax.jit(partial(eval_step, network(config)))
     for index in range(IMAGES):
         example = source[index]
-        maps = step(resize_image(example.image, (224, 224))[None])
+        maps = step(variables, resize_image(example.image, (224, 224))[None])
         for name, [saliency] in maps._asdict().items():
             found = score_image(full_size(np.asarray(saliency), example.mask.shape), example.mask)
             one_by_one.setdefault(f"{name}_adaptive_f", []).append(found.adaptive_f)

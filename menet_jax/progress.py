@@ -1,0 +1,30 @@
+"""Progress bars that tell waiting for the compiler from working."""
+
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Bar(tqdm):
+    """A bar that says when its next item waits for the compiler, and leaves that item out of speed and time left."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._compiling = False
+        super().__init__(*args, **{"dynamic_ncols": True, **kwargs})
+
+    def compiling(self, how_long: str = "") -> None:
+        """The next item waits for the compiler; `how_long` says, in words, what is known of that."""
+        self._compiling = True
+        self.set_postfix_str(f"compiling{how_long}")
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """As tqdm's."""
+        if not self._compiling or self.disable or n is None:
+            return super().update(n)
+        self._compiling = False
+        self.initial += n
+        self.last_print_n += n
+        self.n += n
+        self.unpause()
+        self.set_postfix_str("")
+        return True

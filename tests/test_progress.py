@@ -1,0 +1,59 @@
+"""The bar that waits for the compiler."""
+
+import io
+
+import pytest
+
+from menet_jax.progress import Bar
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("tqdm.std.time", clock)
+    return clock
+
+
+@pytest.mark.parametrize("start", [0, 40])
+def test_the_compiler_is_named_and_counts_for_neither_speed_nor_time_left(clock: Clock, start: int) -> None:
+    shown = io.StringIO()
+    bar = Bar(total=start + 10, initial=start, file=shown, mininterval=0)
+    bar.compiling(", some time")
+    assert f"{start}/{start + 10}" in shown.getvalue() and "compiling, some time" in shown.getvalue()
+    clock.now += 100
+    bar.update()
+    assert bar.n == start + 1
+    assert "compiling" not in str(bar) and "<?" in str(bar)  # nothing is known yet of the time left
+    for _ in range(4):
+        clock.now += 2
+        bar.update()
+    assert "00:08<00:10,  2.00s/it" in str(bar)
+
+
+def test_a_second_program_is_waited_for_in_the_middle(clock: Clock) -> None:
+    bar = Bar(total=10, file=io.StringIO(), mininterval=0)
+    for number in range(6):
+        if number in (0, 3):
+            bar.compiling()
+            clock.now += 100
+        else:
+            clock.now += 2
+        bar.update()
+    assert bar.n == 6 and "00:08<00:08,  2.00s/it" in str(bar)
+
+
+def test_a_hidden_bar_counts_nothing_and_says_nothing() -> None:
+    shown = io.StringIO()
+    bar = Bar(total=10, file=shown, disable=True)
+    bar.compiling()
+    bar.update()
+    assert shown.getvalue() == ""
