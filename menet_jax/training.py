@@ -190,6 +190,19 @@ class Mapped(NamedTuple):
     """One tree → the same on every device."""
 
 
+def mapped_train_step(config: Config, devices: Sequence[jax.Device]) -> Any:
+    """`train_step` under `pmap`: states and batches carry a leading device axis; donates the state it is given."""
+    step = partial(train_step, network(config, DEVICES), make_optimizer(config.optimizer), config.loss)
+    everywhere = None if jax.process_count() > 1 else devices
+    return jax.pmap(step, axis_name=DEVICES, donate_argnums=0, devices=everywhere)
+
+
+def mapped_eval_step(config: Config, devices: Sequence[jax.Device]) -> Any:
+    """`eval_step` under `pmap`: variables and images carry a leading device axis."""
+    to_maps = partial(eval_step, network(config), region=background_region(config.loss))
+    return jax.pmap(to_maps, devices=devices)
+
+
 def map_over_devices(config: Config, devices: Sequence[jax.Device]) -> Mapped:
     """Map the steps by `pmap` over this process's devices and, with several processes, those of all of them.
 
@@ -197,11 +210,7 @@ def map_over_devices(config: Config, devices: Sequence[jax.Device]) -> Mapped:
     global batch.
     """
     n = len(devices)
-    step = partial(train_step, network(config, DEVICES), make_optimizer(config.optimizer), config.loss)
-    everywhere = None if jax.process_count() > 1 else devices
-    train = jax.pmap(step, axis_name=DEVICES, donate_argnums=0, devices=everywhere)
-    to_maps = partial(eval_step, network(config), region=background_region(config.loss))
-    evaluate = jax.pmap(to_maps, devices=devices)
+    train, evaluate = mapped_train_step(config, devices), mapped_eval_step(config, devices)
 
     def split(x: np.ndarray) -> np.ndarray:
         return x.reshape(n, -1, *x.shape[1:])
