@@ -44,11 +44,11 @@ def prepare(options: Distortion) -> Work:
     wanted = options.conditions()
     runs = open_runs(options, named("--run", options.run), warn)
     datasets = open_datasets(options)  # last, for a new one takes its time
-    runs = find_overlaps(runs, datasets, warn)
     saved = folders(options.save_images.expanduser(), datasets, wanted) if options.save_images else {}
     for folder in saved.values():
         if folder.exists():
             raise ValueError(f"--save-images {options.save_images}: holds {folder.name} already; name another folder")
+    runs = find_overlaps(runs, datasets, warn)
     for folder in saved.values():
         for kind in ("images", "masks"):
             (folder / kind).mkdir(parents=True)

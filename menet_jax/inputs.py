@@ -12,7 +12,7 @@ from menet_jax.messages import listed
 from menet_jax.options import InputOptions
 from menet_jax.overlaps import Overlap, Pictures
 from menet_jax.runs import TrainedRun, load_run
-from menet_jax.sources import NAMED, Source, open_all
+from menet_jax.sources import NAMED, Source, open_all, place
 
 PUBLISHED_SPLITS = ("test", "all")
 """Splits beside whose scores published ones are of use."""
@@ -126,7 +126,7 @@ def open_datasets(options: InputOptions) -> list[Dataset]:
     Raises:
         ValueError, FileNotFoundError: as `open_sources` does; or two have the same name.
     """
-    refuse_doubles("datasets", [Path(spec).resolve().name for spec in options.data], "score them one after the other")
+    refuse_doubles("datasets", [_dataset_name(spec) for spec in options.data], "score them one after the other")
     return open_all(partial(_open, options, spec) for spec in options.data)
 
 
@@ -165,11 +165,14 @@ def _published_notes(names: Collection[str]) -> list[str]:
     return notes[len(unknown) == len(names) :]  # no row, no note of rows
 
 
+def _dataset_name(spec: str) -> str:
+    return spec if spec in NAMED else Path(place(spec)).name
+
+
 def _open(options: InputOptions, spec: str) -> Dataset:
     sources = open_sources(
         spec, options.split, options.cache, options.skip_bad, options.manual_dir, options.graded_masks
     )
-    folder = Path(spec).expanduser().resolve()
-    name, truth = (spec, spec) if spec in NAMED else (folder.name, str(folder))
+    name, truth = _dataset_name(spec), place(spec)
     part = "" if options.split == "all" else f" ({options.split})"
     return Dataset(name + part, truth + part, sources, name if options.split in PUBLISHED_SPLITS else None)

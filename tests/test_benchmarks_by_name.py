@@ -15,6 +15,7 @@ from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k
 from menet_jax.datasets.pairs import IrregularFilesError
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.splits import split_by_rank
+from menet_jax.inputs import InputOptions, open_datasets
 from menet_jax.sources import NAMED, Places, open_split
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -61,6 +62,12 @@ def test_opened_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert source.summary() == "sod: test 8 images; as many as published; all in the test split"
     with pytest.raises(ValueError, match=r"sod has no images in its train split; it has test \(8 images\)"):
         open_split("sod", "train", tmp_path / "cache", manual_dir=tmp_path / "manual")
+
+
+def test_official_splits_of_two_datasets_can_be_scored_at_once(tmp_path: Path) -> None:
+    options = InputOptions(data=("hku_is/official", "duts/official"), cache=tmp_path, manual_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"hku_is is not in[\s\S]*duts is not in"):  # and not that both are "official"
+        open_datasets(options)
 
 
 def test_what_paper_trains_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
