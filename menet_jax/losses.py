@@ -74,6 +74,27 @@ def class_centre_loss(
     return jnp.where(salient, near_salient - near_background, near_background - near_salient)
 
 
+def nth_largest(values: Float[Array, "*shape"], n: Integer[Array, ""]) -> Float[Array, ""]:
+    """The n-th largest of the values, n from 1, exactly; of values without NaN.
+
+    Bit by bit, from the highest: the largest number that at least n values reach. Counting 32 times takes a third of
+    the time of sorting an image's pixels.
+    """
+    bits = jnp.finfo(values.dtype).bits
+    unsigned = jnp.dtype(f"uint{bits}")
+    sign = jnp.array(1 << (bits - 1), unsigned)
+    raw = lax.bitcast_convert_type(values, unsigned)
+    # As unsigned integers, positive floats are in order, and negative ones in reverse.
+    ordered = jnp.where(raw >= sign, ~raw, raw | sign)
+
+    def decide(i: Array, found: Array) -> Array:
+        tried = found | (sign >> i.astype(unsigned))
+        return jnp.where(jnp.sum(ordered >= tried) >= n, tried, found)
+
+    nth = lax.fori_loop(0, bits, decide, jnp.zeros((), unsigned))
+    return lax.bitcast_convert_type(jnp.where(nth >= sign, nth ^ sign, ~nth), values.dtype)
+
+
 def hard_negatives(loss: Float[Array, "h w"], labels: Labels) -> Bool[Array, "h w"]:
     """Which pixels of one image hard negative mining keeps (Section IV-B: ratio of kept classes 1).
 
@@ -85,7 +106,7 @@ def hard_negatives(loss: Float[Array, "h w"], labels: Labels) -> Bool[Array, "h 
     n = jnp.minimum(n_salient, salient.size - n_salient)
     larger = salient == (n_salient > salient.size - n_salient)
     candidates = jnp.where(larger, loss, -jnp.inf)
-    threshold = jnp.sort(candidates, axis=None, descending=True)[jnp.maximum(n - 1, 0)]
+    threshold = nth_largest(candidates, jnp.maximum(n, 1))
     above = candidates > threshold
     tied = larger & (candidates == threshold)
     rank_of_tie = jnp.cumsum(tied.ravel()).reshape(tied.shape)
