@@ -141,8 +141,8 @@ def say_notes(
         with_published: whether there are published rows.
         others: names of what else is scored.
     """
-    notes = [dataset.note for dataset in datasets]
-    notes += [note for run in runs for note in _overlap_notes(run, datasets)]
+    notes = [note for run in runs for note in _overlap_notes(run, datasets)]
+    notes += [dataset.note for dataset in datasets]
     if with_published:
         of_published = _published_notes([*(dataset.published or dataset.name for dataset in datasets), *others])
         print(*(f"note: {note}" for note in of_published), sep="\n")
