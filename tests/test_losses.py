@@ -21,6 +21,7 @@ from menet_jax.losses import (
     cross_entropy,
     hard_negatives,
     metric_loss,
+    nth_largest,
     pairwise_metric_loss,
     safe_norm,
     unit_features,
@@ -228,7 +229,28 @@ def test_labels_may_be_any_integers_or_booleans() -> None:
 
 # --- hard negative mining
 
+
+@settings(deadline=None, max_examples=200, derandomize=True)
+@given(
+    values=st.lists(st.floats(allow_nan=False, width=32), min_size=6, max_size=6)
+    | st.permutations([-2.0, -1, -0.0, 0, 1, 1]),
+    n=st.integers(1, 6),
+)
+def test_nth_largest_is_the_sorted_ones(values: list[float], n: int) -> None:
+    array = np.array(values, np.float32).reshape(2, 3)
+    array[np.abs(array) < np.finfo(np.float32).tiny] *= 0  # XLA flushes what is smaller to zero
+    found = float(_nth_largest(jnp.asarray(array), jnp.asarray(n)))
+    assert found == np.sort(array, axis=None)[-n]
+
+
+def test_nth_largest_in_float64() -> None:
+    values = np.random.default_rng(0).standard_normal(99)
+    with jax.enable_x64(True):
+        assert all(float(nth_largest(jnp.asarray(values), jnp.asarray(n))) == np.sort(values)[-n] for n in (1, 50, 99))
+
+
 mine = jax.jit(hard_negatives)
+_nth_largest = jax.jit(nth_largest)
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
