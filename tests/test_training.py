@@ -27,6 +27,7 @@ from menet_jax.training import (
     make_optimizer,
     map_over_devices,
     network,
+    norm,
     total_loss,
 )
 
@@ -134,6 +135,17 @@ def test_optimizer_is_caffes_sgd() -> None:
         params = jax.tree.map(np.float32, optax.apply_updates(params, updates))
         for path, w in flax.traverse_util.flatten_dict(params).items():
             np.testing.assert_allclose(w, expected[path][0], rtol=1e-5, err_msg="/".join(path))
+
+
+@pytest.mark.parametrize("sizes", [(3, 70_000, 1), (3, 1), (70_000,)])
+def test_norm_is_that_of_all_entries_together(sizes: tuple[int, ...]) -> None:
+    """Of large tensors and small ones, in whatever shape they have."""
+    rng = np.random.default_rng(0)
+    leaves = [rng.normal(size=(1, size, 1)).astype(np.float32) for size in sizes]
+    tree = {"a": {str(index): leaf for index, leaf in enumerate(leaves)}}
+    assert norm(tree) == pytest.approx(
+        float(np.linalg.norm(np.concatenate([leaf.ravel() for leaf in leaves]))), rel=1e-6
+    )
 
 
 ABLATIONS = {  # Table IV: the whole network or the plain one, and the weights of both losses
