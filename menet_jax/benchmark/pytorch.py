@@ -11,7 +11,7 @@ import jax
 
 from menet_jax.authors import to_state_dict
 from menet_jax.benchmark import programs
-from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median
+from menet_jax.benchmark.measuring import Seconds, check_counts, in_turns, machine, median
 from menet_jax.benchmark.processes import Peak, in_process
 from menet_jax.config import Config
 from menet_jax.model import MENet
@@ -60,9 +60,9 @@ def pytorch(
     """
     if importlib.util.find_spec("torch") is None:
         raise ValueError('PyTorch is not installed, and is what is compared with: pip install "menet_jax[torch]"')
-    for flag, value, least in (("batch-size", batch_size, 2), ("rounds", rounds, 1)):
-        if value < least:
-            raise ValueError(f"--{flag} {value}: must be at least {least}")
+    check_counts(rounds=rounds, inference_batches=min(inference_batches))
+    if batch_size < 2:
+        raise ValueError(f"--batch-size {batch_size}: must be at least 2, for PyTorch to normalise 1×1 maps")
     jax.config.update("jax_platforms", "cpu")
     config = programs.configuration(width)
     variables = _variables(config)

@@ -2,18 +2,25 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median, timer
-from menet_jax.config import Config, ModelConfig
+from menet_jax.benchmark.programs import configuration, random_batch
+from menet_jax.benchmark.results import CPU, WALL, Table
 from menet_jax.model import ConvTranspose
-from menet_jax.training import Batch, create_state, make_optimizer, network, train_step
+from menet_jax.tables import Record, Score
+from menet_jax.training import create_state, make_optimizer, network, train_step
 from menet_jax.upsampling import conv_transpose_7x7
+
+SCORES = (
+    WALL,
+    CPU,
+    Score("of wall", "wall seconds as a multiple of the first row's", None, ".2f"),
+    Score("loss", "of the step, which is the same of both", None, ".6f"),
+)
 
 
 def upsampling(width: int = 4, batch_size: int = 5, rounds: int = 5) -> None:
@@ -25,31 +32,38 @@ def upsampling(width: int = 4, batch_size: int = 5, rounds: int = 5) -> None:
         batch_size: images of a step.
         rounds: how often each is timed.
     """
-    config = Config(run=Path(), steps=1, model=ModelConfig(width=width))
+    print(machine(), measure(width, batch_size, rounds).text(), sep="\n")
+
+
+def measure(width: int, batch_size: int, rounds: int) -> Table:
+    """The time of both."""
+    config = configuration(width)
     step = partial(train_step, network(config), make_optimizer(config.optimizer), config.loss)
-    state, rng = create_state(config), np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch_size, 224, 224, 3), np.uint8)
-    batch = Batch(images, rng.random((batch_size, 224, 224)) < 0.3)
-
-    def dilated(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        layer = context.module
-        if not isinstance(layer, ConvTranspose) or layer.convolve is conv_transpose_7x7:
-            return next_fun(*args, **kwargs)
-        x, kernel = (array.astype(layer.dtype) for array in (args[0], layer.get_variable("params", "kernel")))
-        return jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
+    state, batch = create_state(config), random_batch(batch_size)
     ours = jax.jit(step).lower(state, batch).compile()
-    with nn.intercept_methods(dilated):
+    with nn.intercept_methods(_dilated):
         theirs = jax.jit(lambda state, batch: step(state, batch)).lower(state, batch).compile()
-    results = [jax.block_until_ready(program(state, batch)) for program in (ours, theirs)]
-    losses = [float(metrics.loss) for _, metrics in results]
+    losses = [float(program(state, batch)[1].loss) for program in (ours, theirs)]
 
     def run(program: Any) -> Callable[[], Seconds]:
         return timer(lambda: jax.block_until_ready(program(state, batch)))
 
     times = [median(each) for each in in_turns([run(ours), run(theirs)], rounds)]
-    print(f"training step, width {width}, batch {batch_size}, {rounds} rounds, {machine()}")
-    for name, seconds, loss in zip(("phases", "input dilation"), times, losses, strict=True):
-        print(f"  {name:15} {seconds.wall:8.3f} s {seconds.cpu:8.3f} CPU-s   loss {loss:.6f}")
-    wall, cpu = times[1].wall / times[0].wall, times[1].cpu / times[0].cpu
-    print(f"  input dilation / phases: {wall:.2f} ({cpu:.2f} of CPU seconds)")
+    records = [
+        Record(
+            "upsampling",
+            {"transposed convolutions": name},
+            {WALL.name: taken.wall, CPU.name: taken.cpu, "of wall": taken.wall / times[0].wall, "loss": loss},
+        )
+        for name, taken, loss in zip(("phases", "input dilation"), times, losses, strict=True)
+    ]
+    title = f"Training step with transposed convolutions of either kind, width {width}, batch {batch_size}"
+    return Table(f"upsampling_width{width}", title, records, SCORES)
+
+
+def _dilated(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    layer = context.module
+    if not isinstance(layer, ConvTranspose) or layer.convolve is conv_transpose_7x7:
+        return next_fun(*args, **kwargs)
+    x, kernel = (array.astype(layer.dtype) for array in (args[0], layer.get_variable("params", "kernel")))
+    return jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
