@@ -115,8 +115,7 @@ def test_training_takes_the_fast_path(width: int) -> None:
         )
 
     images, labels = jax.ShapeDtypeStruct((5, 224, 224, 3), jnp.uint8), jax.ShapeDtypeStruct((5, 224, 224), bool)
-    text = step.lower(variables, rest, images, labels).compile().as_text()
-    assert text is not None
+    text = step.lower(variables, rest, images, labels).compile().as_text() or ""
     assert convolutions(text) > 150
     assert not [str(each) for each in slow_convolutions(text)]
 
@@ -125,7 +124,6 @@ def test_training_takes_the_fast_path(width: int) -> None:
 def test_inference_takes_the_fast_path(width: int, batch: int) -> None:
     config, variables = shapes(width)
     images = jax.ShapeDtypeStruct((batch, 224, 224, 3), jnp.uint8)
-    text = compiled(partial(eval_step, network(config))).lower(variables, images).compile().as_text()
-    assert text is not None
+    text = compiled(partial(eval_step, network(config))).lower(variables, images).compile().as_text() or ""
     assert convolutions(text) > 50
     assert not [str(each) for each in slow_convolutions(text)]

@@ -1,6 +1,8 @@
 """Benchmarks: python -m menet_jax.benchmark NAME."""
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import tyro
 
@@ -8,9 +10,20 @@ from menet_jax.benchmark.jacobian import jacobian
 from menet_jax.benchmark.pipeline import pipeline
 from menet_jax.benchmark.pytorch import pytorch
 from menet_jax.benchmark.scores import scores
+from menet_jax.benchmark.steps import inference, training
+from menet_jax.benchmark.suite import suite
 from menet_jax.benchmark.upsampling import upsampling
 
-BENCHMARKS = {each.__name__: each for each in (pytorch, pipeline, upsampling, scores, jacobian)}
+BENCHMARKS: dict[str, Callable[..., Any]] = {
+    "all": suite,
+    "training": training,
+    "inference": inference,
+    "pytorch": pytorch,
+    "upsampling": upsampling,
+    "jacobian": jacobian,
+    "pipeline": pipeline,
+    "scores": scores,
+}
 
 
 def main() -> None:

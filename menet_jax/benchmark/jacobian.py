@@ -1,8 +1,8 @@
 """What the parts of the Jacobian analysis cost."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,23 @@ from flax.traverse_util import path_aware_map
 
 from menet_jax import bounds, image_maps
 from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median, timer
+from menet_jax.benchmark.results import MEBIBYTE, Table
 from menet_jax.model import MENet
+from menet_jax.tables import Record, Score
+
+SCORES = (
+    Score("s", "wall seconds, median over the rounds, or as many as the products it is made of take", None, ".3g"),
+    Score("× s", "as a multiple of a forward pass", None, ".3g"),
+    Score("MiB", "memory by the compiler's account: given, returned and between", None, ".0f"),
+    Score("× MiB", "as a multiple of a forward pass", None, ".3g"),
+)
+
+
+class Cost(NamedTuple):
+    """Wall seconds and bytes."""
+
+    seconds: float
+    memory: int
 
 
 def jacobian(width: int = 32, size: int = 224, rounds: int = 3) -> None:
@@ -25,6 +41,11 @@ def jacobian(width: int = 32, size: int = 224, rounds: int = 3) -> None:
         size: side of the image.
         rounds: how often each is timed.
     """
+    print(machine(), measure(width, size, rounds).text(), sep="\n")
+
+
+def measure(width: int, size: int, rounds: int) -> Table:
+    """Time and memory of each part."""
     net, rng = MENet(width), np.random.default_rng(0)
     image = jnp.asarray(rng.uniform(0, 255, (size, size, 3)), jnp.float32)
 
@@ -56,26 +77,43 @@ def jacobian(width: int = 32, size: int = 224, rounds: int = 3) -> None:
     times = [median(each).wall for each in in_turns([run(*each) for each in programs.values()], rounds)]
     accounts = [program.memory_analysis() for program, _ in programs.values()]
     peaks = [a.argument_size_in_bytes + a.output_size_in_bytes + a.temp_size_in_bytes for a in accounts]
-    print(f"width {width}, {size}×{size}, {rounds} rounds, {machine()}")
-    rows = dict(zip(programs, zip(times, peaks, strict=True), strict=True))
-    (set_up, _), (push_time, _), (pull_time, _) = list(rows.values())[1:4]
-    (wide_push, _), (wide_pull, _) = list(rows.values())[4:]
+    parts = {name: Cost(*cost) for name, *cost in zip(programs, times, peaks, strict=True)}
+    first = parts["forward pass"]
+
+    def record(name: str, how: str, cost: Cost) -> Record:
+        scores = {"s": cost.seconds, "× s": cost.seconds / first.seconds}
+        return Record("", {"what": name, "time": how}, scores | _memory(cost, first))
+
+    records = [record(name, "measured", cost) for name, cost in parts.items()]
+    whole = whole_analyses(parts, value.size, image.nbytes)
+    records += [record(name, "of its products", cost) for name, cost in whole.items()]
+    title = f"Parts of the Jacobian analysis, width {width}, one image of {size}×{size}"
+    return Table(f"jacobian_width{width}", title, records, SCORES)
+
+
+def whole_analyses(parts: Mapping[str, Cost], outputs: int, vector: int) -> dict[str, Cost]:
+    """What whole analyses cost, by what they are made of.
+
+    Args:
+        parts: what was measured.
+        outputs: pixels of the map.
+        vector: bytes of an image.
+    """
+    forward, set_up, push, pull, wide_push, wide_pull = (cost.seconds for cost in parts.values())
+    peaks = [cost.memory for cost in parts.values()]
     during, of_bound = max(peaks[1:4]), max(peaks[4:])
-    vector = image.nbytes
-    rows |= {
-        "Frobenius norm, 64 samples": (set_up + 64 * pull_time, during),
-        "exact Frobenius norm": (set_up + value.size * pull_time, during),
-        "power iteration, 100 steps": (set_up + 100 * (push_time + pull_time), during + 2 * vector),
-        "Lanczos, 50 steps": (set_up + 51 * (push_time + pull_time), during + 193 * vector),
-        "error directions, 16 draws": (set_up + 16 * (push_time + times[0]), during),
-        "sensitivity of input, 64 samples": (set_up + 64 * pull_time, during + 8 * vector),
-        "sensitivity of output, 64 samples": (set_up + 64 * push_time, during + 8 * vector),
-        "bound's norms, 20 iterations": (21 * (wide_push + wide_pull), of_bound),
-        "J itself (not held by any of these)": (set_up + value.size * pull_time, value.size * vector),
+    return {
+        "Frobenius norm, 64 samples": Cost(set_up + 64 * pull, during),
+        "exact Frobenius norm": Cost(set_up + outputs * pull, during),
+        "power iteration, 100 steps": Cost(set_up + 100 * (push + pull), during + 2 * vector),
+        "Lanczos, 50 steps": Cost(set_up + 51 * (push + pull), during + 193 * vector),
+        "error directions, 16 draws": Cost(set_up + 16 * (push + forward), during),
+        "sensitivity of input, 64 samples": Cost(set_up + 64 * pull, during + 8 * vector),
+        "sensitivity of output, 64 samples": Cost(set_up + 64 * push, during + 8 * vector),
+        "bound's norms, 20 iterations": Cost(21 * (wide_push + wide_pull), of_bound),
+        "J itself (not held by any of these)": Cost(set_up + outputs * pull, outputs * vector),
     }
-    print(f"  {'':36} {'time':>10} {'':>8} {'memory':>10}")
-    for index, (name, (seconds, peak)) in enumerate(rows.items()):
-        how = " " if index < len(times) else "*"
-        print(f"{how} {name:36} {seconds:8.3g} s {seconds / times[0]:7.3g}×", end="")
-        print(f" {peak / 2**20:6.0f} MiB {peak / peaks[0]:7.3g}×")
-    print("* time from that of its products")
+
+
+def _memory(cost: Cost, first: Cost) -> dict[str, float]:
+    return {"MiB": cost.memory / MEBIBYTE, "× MiB": cost.memory / first.memory}

@@ -55,13 +55,19 @@ def in_turns(timers: Sequence[Callable[[], Seconds]], rounds: int) -> list[list[
     Raises:
         ValueError: there is to be no round.
     """
-    if rounds < 1:
-        raise ValueError(f"--rounds {rounds}: must be at least 1")
+    check_counts(rounds=rounds)
     taken: list[list[Seconds]] = [[] for _ in timers]
     for _ in range(rounds):
         for each, times in zip(timers, taken, strict=True):
             times.append(each())
     return taken
+
+
+def check_counts(**counts: int) -> None:
+    """Raise ValueError, naming the flag, unless all of these are at least 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {count}: must be at least 1")
 
 
 def median(times: Sequence[Seconds]) -> Seconds:

@@ -3,7 +3,8 @@
 Dense arithmetic, without the sparsity that doubles the figures of NVIDIA's data sheets. `float32` is what JAX makes of
 float32 convolutions unless told otherwise: TF32 on NVIDIA's tensor cores since Ampere, bfloat16 passes on TPUs.
 
-Sources: NVIDIA's data sheet or whitepaper of each GPU; cloud.google.com/tpu/docs, "System architecture", of each TPU. TPUs before v4 show each of their two cores as a device, with half of what the chip computes.
+Sources: NVIDIA's data sheet or whitepaper of each GPU; cloud.google.com/tpu/docs, "System architecture", of each TPU.
+TPUs before v4 show each of their two cores as a device, with half of what the chip computes.
 """
 
 from typing import NamedTuple
@@ -45,20 +46,18 @@ _PEAKS = {
 }
 
 
-def peak(device_kind: str, precision: str) -> float | None:
-    """Operations a second that a device can do at most; None where that is not known.
+def peak_share(speed: float, device_kind: str, precision: str) -> float | None:
+    """Share of what a device can compute at most; None where that is not known.
 
-    >>> peak("NVIDIA A100-SXM4-40GB", "bfloat16")
-    312000000000000.0
-    >>> peak("NVIDIA L40", "bfloat16") is peak("cpu", "float32") is None
+    >>> peak_share(78e12, "NVIDIA A100-SXM4-40GB", "bfloat16")
+    0.25
+    >>> peak_share(1e12, "NVIDIA L40", "bfloat16") is None
     True
 
     Args:
+        speed: floating-point operations a second.
         device_kind: as JAX names it.
         precision: that convolutions compute in, float32 or bfloat16.
     """
     names = [name for name in _PEAKS if device_kind == name or device_kind.startswith((f"{name}-", f"{name} "))]
-    if not names:
-        return None
-    found: float = getattr(_PEAKS[max(names, key=len)], precision)
-    return found
+    return speed / getattr(_PEAKS[max(names, key=len)], precision) if names else None

@@ -7,12 +7,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from menet_jax.benchmark.measuring import Seconds, calls_a_turn, timed
 
 Make = Callable[..., Callable[[], Any]]
+
+
+class ProcessDiedError(OSError):
+    """A process ended while it was asked for something."""
 
 
 class Peak(NamedTuple):
@@ -31,8 +36,8 @@ class Peak(NamedTuple):
 class Worker:
     """A process that has made what is timed, and called it until it is warm."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, process: BaseProcess) -> None:
+        self._connection, self._process = connection, process
         self.calls = calls_a_turn(self._receive())
 
     def turn(self) -> Seconds:
@@ -51,7 +56,8 @@ class Worker:
         try:
             answer = self._connection.recv()
         except EOFError:
-            raise OSError("a process that is timed died; what it printed says why") from None
+            self._process.join()
+            raise ProcessDiedError(f"its process died with exit status {self._process.exitcode}") from None
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -67,7 +73,7 @@ def in_process(make: Make, *args: Any, environment: Mapping[str, str] | None = N
         environment: variables that it is to find beside this process's.
 
     Raises:
-        Exception: whatever making or calling raises there; OSError if the process dies.
+        Exception: whatever making or calling raises there; ProcessDiedError if the process dies.
     """
     context = get_context("spawn")
     here, there = context.Pipe()
@@ -81,7 +87,7 @@ def in_process(make: Make, *args: Any, environment: Mapping[str, str] | None = N
         os.environ.update(before)
         there.close()
     try:
-        yield Worker(here)
+        yield Worker(here, process)
     finally:
         here.close()
         process.join()

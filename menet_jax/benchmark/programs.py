@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -16,10 +16,13 @@ from menet_jax.weight_files import read_tensors
 SIZE = 224
 
 
-def configuration(width: int) -> Config:
+Precision = Literal["float32", "bfloat16"]
+
+
+def configuration(width: int, precision: Precision = "float32") -> Config:
     """The paper's recipe; with a learning rate that random images do not blow up."""
     optimizer = OptimizerConfig(learning_rate=1e-3)
-    return Config(run=Path(), steps=1, model=ModelConfig(width=width), optimizer=optimizer)
+    return Config(run=Path(), steps=1, model=ModelConfig(width=width, precision=precision), optimizer=optimizer)
 
 
 def random_batch(batch_size: int) -> Batch:

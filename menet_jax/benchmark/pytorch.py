@@ -11,8 +11,8 @@ import jax
 
 from menet_jax.authors import to_state_dict
 from menet_jax.benchmark import programs
-from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median
-from menet_jax.benchmark.processes import Peak, in_process
+from menet_jax.benchmark.measuring import Seconds, check_counts, in_turns, machine, median
+from menet_jax.benchmark.processes import Peak, ProcessDiedError, in_process
 from menet_jax.config import Config
 from menet_jax.model import MENet
 from menet_jax.torch_writing import write_torch
@@ -48,7 +48,8 @@ def pytorch(
     First it says how far outputs, losses and gradients of both agree. Then both are timed in turns, each in a process
     of its own, with the same weights and images. Ours is the step that training runs and the inference that predicting
     and evaluating run, which gives both saliency maps; PyTorch's are the same work, in PyTorch's eager mode, in both
-    memory layouts, of which the faster one is compared. Medians are reported. CPU seconds are those of all threads.
+    memory layouts, of which the faster one is compared; a layout in which PyTorch crashes is named. Medians are
+    reported. CPU seconds are those of all threads.
 
     Args:
         width: of the network; the paper's is 32.
@@ -60,9 +61,9 @@ def pytorch(
     """
     if importlib.util.find_spec("torch") is None:
         raise ValueError('PyTorch is not installed, and is what is compared with: pip install "menet_jax[torch]"')
-    for flag, value, least in (("batch-size", batch_size, 2), ("rounds", rounds, 1)):
-        if value < least:
-            raise ValueError(f"--{flag} {value}: must be at least {least}")
+    check_counts(rounds=rounds, inference_batches=min(inference_batches))
+    if batch_size < 2:
+        raise ValueError(f"--batch-size {batch_size}: must be at least 2, for PyTorch to normalise 1×1 maps")
     jax.config.update("jax_platforms", "cpu")
     config = programs.configuration(width)
     variables = _variables(config)
@@ -100,26 +101,33 @@ def _agreement(width: int, variables: dict[str, Any], batch_size: int) -> list[s
     return [*lines, *(f"  {name:28} {columns[0][name]:8.0e} {columns[1][name]:8.0e}" for name in columns[0])]
 
 
-def _measure(activity: Activity, weights: Path, width: int, count: int, rounds: int) -> list[Side]:
-    """Ours, then PyTorch's in each layout."""
+def _measure(activity: Activity, weights: Path, width: int, count: int, rounds: int) -> list[Side | str]:
+    """Ours, then PyTorch's in each layout; of one that it crashes in, that it does."""
     from menet_jax.benchmark import pytorch_programs
 
     makes = {"training": "training_step", "inference": "inference"}
     own, other = (getattr(module, makes[activity]) for module in (programs, pytorch_programs))
+    crashes = list[str]()
     with ExitStack() as stack:
-        workers = [stack.enter_context(in_process(own, weights, width, count))]
-        workers += [
-            stack.enter_context(in_process(other, weights, width, count, layout, environment=PATIENT))
-            for layout in LAYOUTS
+        workers = {"menet_jax": stack.enter_context(in_process(own, weights, width, count))}
+        for layout in LAYOUTS:
+            process = in_process(other, weights, width, count, layout, environment=PATIENT)
+            try:
+                workers[f"PyTorch, {layout}"] = stack.enter_context(process)
+            except ProcessDiedError as error:
+                crashes.append(f"PyTorch, {layout}: {error}")
+        if len(workers) == 1:
+            raise ProcessDiedError("; ".join(crashes))
+        taken = in_turns([worker.turn for worker in workers.values()], rounds)
+        sides = [
+            Side(name, median(times), worker.peak())
+            for (name, worker), times in zip(workers.items(), taken, strict=True)
         ]
-        taken = in_turns([worker.turn for worker in workers], rounds)
-        peaks = [worker.peak() for worker in workers]
-    names = ["menet_jax", *(f"PyTorch, {layout}" for layout in LAYOUTS)]
-    return [Side(name, median(times), peak) for name, times, peak in zip(names, taken, peaks, strict=True)]
+    return [*sides, *crashes]
 
 
-def _table(sides: list[Side]) -> list[str]:
-    own, *others = sides
+def _table(found: list[Side | str]) -> list[str]:
+    own, *others = sides = [each for each in found if isinstance(each, Side)]
     lines = [f"  {'':24} {'wall s':>9} {'CPU s':>9} {'peak MiB':>9} {'of work':>9}"]
     for name, times, peak in sides:
         working = "unknown" if peak.working is None else f"{peak.working / 2**20:.0f}"
@@ -132,4 +140,4 @@ def _table(sides: list[Side]) -> list[str]:
         else (f", memory of work {best.peak.working / own.peak.working:.2f}")
     )
     lines.append(f"  {best.name} / menet_jax: wall {wall:.2f}, CPU {cpu:.2f}{memory}")
-    return lines
+    return [*lines, *(f"  {each}" for each in found if isinstance(each, str))]

@@ -12,6 +12,7 @@ from menet_jax.tables import Record, Score
 WALL = Score("wall s", "seconds that pass, median over the rounds", None, ".4g")
 CPU = Score("CPU s", "seconds that all threads of the process compute, together, median over the rounds", None, ".4g")
 MEBIBYTE = 2**20
+RESULTS = "benchmark.json"
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,12 @@ def write(dest: Path, written: Sequence[Table], where: str, settings: Mapping[st
         where: the machine.
         settings: with which the tables can be made again.
     """
-    markdown, json_file = dest / "benchmark.md", dest / "benchmark.json"
+    markdown, json_file = dest / "benchmark.md", dest / RESULTS
     markdown.write_text("\n".join([f"# Benchmarks\n\n{where}\n", *(table.markdown() for table in written)]))
-    content = {"machine": where, "settings": dict(settings)}
-    content["tables"] = {table.stem: table.content() for table in written}
+    content = {
+        "machine": where,
+        "settings": dict(settings),
+        "tables": {table.stem: table.content() for table in written},
+    }
     json_file.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return [markdown, json_file]

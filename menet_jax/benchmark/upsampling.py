@@ -2,18 +2,25 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median, timer
 from menet_jax.benchmark.phases import conv_transpose_2x2, conv_transpose_4x4
-from menet_jax.config import Config, ModelConfig
+from menet_jax.benchmark.programs import configuration, random_batch
+from menet_jax.benchmark.results import CPU, WALL, Table
 from menet_jax.model import ConvTranspose
-from menet_jax.training import Batch, create_state, make_optimizer, network, train_step
+from menet_jax.tables import Record, Score
+from menet_jax.training import create_state, make_optimizer, network, train_step
+
+SCORES = (
+    WALL,
+    CPU,
+    Score("of wall", "wall seconds as a multiple of the first row's", None, ".2f"),
+    Score("loss", "of the step, which is the same of all", None, ".6f"),
+)
 
 
 def upsampling(width: int = 4, batch_size: int = 5, rounds: int = 5) -> None:
@@ -26,32 +33,43 @@ def upsampling(width: int = 4, batch_size: int = 5, rounds: int = 5) -> None:
         batch_size: images of a step.
         rounds: how often each is timed.
     """
-    config = Config(run=Path(), steps=1, model=ModelConfig(width=width))
+    print(machine(), measure(width, batch_size, rounds).text(), sep="\n")
+
+
+def measure(width: int, batch_size: int, rounds: int) -> Table:
+    """The time of each."""
+    config = configuration(width)
     step = partial(train_step, network(config), make_optimizer(config.optimizer), config.loss)
-    state, rng = create_state(config), np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch_size, 224, 224, 3), np.uint8)
-    batch = Batch(images, rng.random((batch_size, 224, 224)) < 0.3)
-
-    def dilated(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-    def in_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return (conv_transpose_2x2 if kernel.shape[0] == 2 else conv_transpose_4x4)(x, kernel)
-
+    state, batch = create_state(config), random_batch(batch_size)
     programs = {"as it is": jax.jit(step).lower(state, batch).compile()}
-    for name, convolve in {"input dilation": dilated, "phases": in_phases}.items():
+    for name, convolve in {"input dilation": _dilated, "phases": _in_phases}.items():
         with nn.intercept_methods(_instead(convolve)):
+            # A function of its own each time, or JAX would take what it has traced already.
             programs[name] = jax.jit(lambda *args: step(*args)).lower(state, batch).compile()
-    losses = [float(jax.block_until_ready(program(state, batch))[1].loss) for program in programs.values()]
+    losses = [float(program(state, batch)[1].loss) for program in programs.values()]
 
     def run(program: Any) -> Callable[[], Seconds]:
         return timer(lambda: jax.block_until_ready(program(state, batch)))
 
     times = [median(each) for each in in_turns([run(program) for program in programs.values()], rounds)]
-    print(f"training step, width {width}, batch {batch_size}, {rounds} rounds, {machine()}")
-    for name, seconds, loss in zip(programs, times, losses, strict=True):
-        wall, cpu = seconds.wall / times[0].wall, seconds.cpu / times[0].cpu
-        print(f"  {name:15} {seconds.wall:8.3f} s ({wall:.2f}×) {seconds.cpu:8.3f} CPU-s ({cpu:.2f}×)  loss {loss:.6f}")
+    records = [
+        Record(
+            "upsampling",
+            {"transposed convolutions": name},
+            {WALL.name: taken.wall, CPU.name: taken.cpu, "of wall": taken.wall / times[0].wall, "loss": loss},
+        )
+        for name, taken, loss in zip(programs, times, losses, strict=True)
+    ]
+    title = f"Training step by kind of transposed convolutions, width {width}, batch {batch_size}"
+    return Table(f"upsampling_width{width}", title, records, SCORES)
+
+
+def _dilated(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _in_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return (conv_transpose_2x2 if kernel.shape[0] == 2 else conv_transpose_4x4)(x, kernel)
 
 
 def _instead(convolve: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[..., Any]:

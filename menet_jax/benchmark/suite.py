@@ -1,0 +1,95 @@
+"""The whole set of benchmarks that needs nothing but a device, in one table file."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+
+from menet_jax import devices
+from menet_jax.benchmark import jacobian, steps, upsampling
+from menet_jax.benchmark.measuring import check_counts, machine
+from menet_jax.benchmark.programs import SIZE, Precision, configuration
+from menet_jax.benchmark.results import RESULTS, Table, write
+from menet_jax.benchmark.steps import Case, Device
+from menet_jax.parallel import workers
+from menet_jax.tables import Record
+
+Result = TypeVar("Result")
+
+
+def suite(
+    dest: Path,
+    widths: tuple[int, ...] = (4, 8, 32),
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16"),
+    batch_size: int = 5,
+    inference_batches: tuple[int, ...] = (1, 8),
+    rounds: int = 5,
+    device: Device | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Everything that needs no data: training, inference, transposed convolutions and parts of the Jacobian analysis.
+
+    Each is measured in a process of its own, so that memory is its own. Writes benchmark.md and benchmark.json, which
+    holds all numbers in full, with what the machine is.
+
+    Args:
+        dest: folder to write to.
+        widths: of the networks; the paper's is 32.
+        precisions: that convolutions compute in, of training and inference.
+        batch_size: images of a training step, over all devices.
+        inference_batches: images computed at once, over all devices.
+        rounds: how often each is timed.
+        device: to compute on; none given: what JAX prefers.
+        overwrite: whether to replace results that are there.
+    """
+    dest = dest.expanduser()
+    if (dest / RESULTS).exists() and not overwrite:
+        raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
+    for width in widths:
+        configuration(width)
+    check_counts(rounds=rounds, batch_size=batch_size, inference_batches=min(inference_batches))
+    dest.mkdir(parents=True, exist_ok=True)
+    failures: list[str] = []
+
+    def attempt(what: str, function: Callable[..., Result], *args: Any) -> list[Result]:
+        """The result, of a new process; none if it fails, which is kept in mind."""
+        print(what, file=sys.stderr, flush=True)
+        try:
+            with workers(1, processes=True) as pool:
+                return [pool.submit(_on_device, device, function, *args).result()]
+        except Exception as error:  # one that takes too much memory leaves the others to be measured
+            failures.append(f"{what}: {type(error).__name__}: {error}")
+            return []
+
+    where = attempt("machine", machine)
+    kinds: list[tuple[steps.Activity, int]] = [("training", batch_size)]
+    kinds += [("inference", count) for count in inference_batches]
+    cases = [
+        Case(kind, width, precision, count) for kind, count in kinds for width in widths for precision in precisions
+    ]
+    rows = [row for case in cases for row in attempt(str(case), _measure, case, rounds)]
+    tables: list[Table] = [steps.table(rows)] if rows else []
+    for width in widths:
+        tables += attempt(f"upsampling, width {width}", upsampling.measure, width, batch_size, rounds)
+        tables += attempt(f"jacobian, width {width}", jacobian.measure, width, SIZE, rounds)
+    if not tables:
+        raise ValueError("; ".join(dict.fromkeys(failures)))
+    settings = {"widths": widths, "precisions": precisions, "batch_size": batch_size, "rounds": rounds}
+    settings |= {"inference_batches": inference_batches, "failures": failures}
+    written = write(dest, tables, where[0], settings)
+    print(where[0], *(table.text() for table in tables), sep="\n\n")
+    print(f"wrote {', '.join(path.name for path in written)} to {dest}")
+    if failures:
+        print("error: not measured:", *(f"  {failure}" for failure in failures), sep="\n", file=sys.stderr)
+        sys.exit(1)
+
+
+def _on_device(device: Device | None, function: Callable[..., Result], *args: Any) -> Result:
+    devices.start(device)
+    return function(*args)
+
+
+def _measure(case: Case, rounds: int) -> tuple[Record, Sequence[str]]:
+    return steps.measure(case, rounds, jax.local_devices())

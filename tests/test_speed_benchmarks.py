@@ -1,0 +1,230 @@
+"""The commands that measure speed: what they count, compare and refuse, in small sizes."""
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from math import prod
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from menet_jax.benchmark import __main__ as door
+from menet_jax.benchmark import measuring, pytorch
+from menet_jax.benchmark.measuring import Seconds, in_turns, median, timed
+from menet_jax.benchmark.peaks import peak_share
+from menet_jax.benchmark.processes import ProcessDiedError, in_process
+from menet_jax.benchmark.steps import Activity, Case, measure
+from menet_jax.model import MENet
+from menet_jax.parallel import workers
+from menet_jax.tables import Record
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def run(arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", *arguments.split()])
+    door.main()
+
+
+def multiply_adds(width: int) -> int:
+    """Of all convolutions of the network on one image of 224×224: every weight at every place that it is moved to."""
+    image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    total = 0
+    for path, leaf in flatten_dict(jax.eval_shape(MENet(width).init, jax.random.key(0), image)["params"]).items():
+        if path[-1] != "kernel":
+            continue
+        level = int(found[0]) if (found := re.search(r"\d", path[0])) else 0
+        if path[0].endswith("_up") and path[1] != "main2":  # transposed: moved over what it enlarges
+            level += 1
+        side = {"bottleneck_down": 1, "bottleneck_up": 1, "scale_bottleneck": 7}.get(path[0], 224 >> level)
+        total += prod(leaf.shape) * side**2
+    return total
+
+
+def test_times_of_calls() -> None:
+    waited = timed(lambda: time.sleep(0.02), calls=3)
+    assert 0.02 <= waited.wall < 0.2 and waited.cpu < 0.01
+    calls = list[int]()
+    timed(lambda: calls.append(0), calls=4)
+    assert len(calls) == 4
+    assert measuring.calls_a_turn(Seconds(0.2, 9.0)) == 3  # 3 · 0.2 s are half a second at least
+    assert measuring.calls_a_turn(Seconds(20.0, 9.0)) == 1
+
+
+def test_turns_alternate_and_medians_are_by_themselves() -> None:
+    order = list[str]()
+
+    def turn(name: str) -> Callable[[], Seconds]:
+        def take() -> Seconds:
+            order.append(name)
+            return Seconds(len(order), 10.0 - len(order))
+
+        return take
+
+    taken = in_turns([turn("a"), turn("b")], 3)
+    assert order == ["a", "b"] * 3
+    assert taken[1] == [Seconds(2, 8), Seconds(4, 6), Seconds(6, 4)]
+    assert median([Seconds(1, 9), Seconds(5, 1), Seconds(2, 3)]) == Seconds(2, 3)
+    with pytest.raises(ValueError, match="--rounds 0: must be at least 1"):
+        in_turns([turn("a")], 0)
+
+
+def keep(mebibytes: int) -> Callable[[], None]:
+    """Work that fills memory once, for a moment, and again and again half as much."""
+    sizes = iter([mebibytes])
+    return lambda: np.ones(next(sizes, mebibytes // 2) << 17).fill(2.0)
+
+
+def fail(how: str) -> Callable[[], None]:
+    if how == "making":
+        raise ValueError("cannot be made")
+
+    def calling() -> None:
+        if how == "dying":
+            os._exit(3)
+        raise ValueError("cannot be called")
+
+    return calling
+
+
+def test_a_process_has_memory_of_its_own() -> None:
+    here = np.ones(600 << 17)  # 600 MiB, that a process which this one starts has not
+    with in_process(keep, 400) as worker:
+        assert worker.turn().wall > 0
+        peak = worker.peak()
+    assert here[-1] == 1
+    assert 400 < peak.whole / 2**20 < 600 + 300
+    if sys.platform == "linux":
+        assert peak.working is not None and 200 < peak.working / 2**20 < peak.whole / 2**20 - 100
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ("making", ValueError, "cannot be made"),
+        ("calling", ValueError, "cannot be called"),
+        ("dying", ProcessDiedError, "its process died with exit status 3"),
+    ],
+)
+def test_a_process_that_fails(how: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message), in_process(fail, how):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("speed", "kind", "precision", "share"),
+    [
+        (156e12, "NVIDIA A100-SXM4-80GB", "bfloat16", 0.5),
+        (78e12, "NVIDIA A100 80GB PCIe", "float32", 0.5),
+        (494.7e12, "NVIDIA H100 80GB HBM3", "bfloat16", 0.5),
+        (189e12, "NVIDIA H100 PCIe", "float32", 0.5),
+        (494.7e12, "NVIDIA H200", "bfloat16", 0.5),
+        (208.75e12, "NVIDIA H200 NVL", "float32", 0.5),
+        (98.5e12, "TPU v5 lite", "bfloat16", 0.5),
+        (229.5e12, "TPU v5p", "bfloat16", 0.5),
+        (1.0, "NVIDIA H100", "bfloat16", None),
+        (1.0, "NVIDIA A1000", "bfloat16", None),
+        (1.0, "NVIDIA L40", "bfloat16", None),
+        (1.0, "TPU v55", "float32", None),
+    ],
+)
+def test_share_of_the_peak(speed: float, kind: str, precision: str, share: float | None) -> None:
+    assert peak_share(speed, kind, precision) == share
+
+
+def measured(case: Case, devices: int) -> tuple[Record, Sequence[str]]:
+    return measure(case, 1, jax.local_devices()[:devices])
+
+
+@pytest.mark.parametrize(("activity", "passes"), [("inference", 1), ("training", 3)])
+def test_arithmetic_of_a_step(activity: Activity, passes: int) -> None:
+    """Two operations a multiply-add, once forward and twice backward, and what is not a convolution."""
+    with workers(1, processes=True) as pool:  # where shapes are not checked, as they cannot be before compiling
+        record, notes = pool.submit(measured, Case(activity, 1, "float32", 4), 2).result()
+    assert record.labels["devices"] == "2" and not any("peak" in note for note in notes)
+    convolutions = 2 * multiply_adds(1) * passes * 2 / 1e9  # of two images on each device
+    assert convolutions * 0.95 < record.scores["GFLOP"] < convolutions * 1.3
+    speed = record.scores["GFLOP"] / record.scores["wall s"]
+    assert record.scores["GFLOP/s"] == pytest.approx(speed)
+    assert record.scores["images/s"] == pytest.approx(4 / record.scores["wall s"])
+    assert "peak share" not in record.scores and "device MiB" not in record.scores
+    assert record.scores["program MiB"] > 1
+
+
+def test_all_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # of the processes: half the time to compile
+    dest = tmp_path / "results"
+    sizes = "--widths 1 --precisions float32 --batch-size 2 --inference-batches 1 --rounds 1 --device cpu"
+    run(f"all --dest {dest} {sizes}", monkeypatch)
+    out = capsys.readouterr().out
+    written = json.loads((dest / "benchmark.json").read_text())
+    assert set(written["tables"]) == {"steps", "upsampling_width1", "jacobian_width1"}
+    assert "CPU cores" in written["machine"] and written["settings"]["failures"] == []
+    steps = written["tables"]["steps"]["rows"]
+    assert [(row["activity"], row["batch_size"]) for row in steps] == [("training", "2"), ("inference", "1")]
+    phases, dilation = written["tables"]["upsampling_width1"]["rows"]
+    assert phases["loss"] == pytest.approx(dilation["loss"], rel=1e-4) and phases["of wall"] == 1
+    parts = {row["what"]: row for row in written["tables"]["jacobian_width1"]["rows"]}
+    assert parts["forward pass"]["× s"] == 1 and parts["J v"]["s"] > 0
+    cost = parts["linearise: f(x) and J"]["s"] + 64 * parts["transposed J u"]["s"]
+    assert parts["Frobenius norm, 64 samples"]["s"] == pytest.approx(cost)
+    markdown = (dest / "benchmark.md").read_text()
+    for heading in ("Training steps and inference", "transposed convolutions of either kind", "Jacobian analysis"):
+        assert heading in markdown and heading in out
+    with pytest.raises(SystemExit, match="2"):
+        run(f"all --dest {dest} {sizes}", monkeypatch)
+    assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("training --batch-size 3 --device cpu", "--batch-size 3 does not divide by 4 devices; try 4"),
+        ("training --batch-size 0 --device cpu", "--batch-size 0: must be at least 1"),
+        ("training --width 0 --batch-size 4 --device cpu", "--model.width 0: must be at least 1"),
+        ("inference --rounds 0 --device cpu", "--rounds 0: must be at least 1"),
+        ("all --dest {0} --rounds 0", "--rounds 0: must be at least 1"),
+        ("all --dest {0} --widths 4 0", "--model.width 0: must be at least 1"),
+        ("all --dest {0} --inference-batches 0", "--inference-batches 0: must be at least 1"),
+    ],
+)
+def test_what_cannot_be_measured(
+    arguments: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(arguments.format(tmp_path / "dest"), monkeypatch)
+    assert f"error: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "dest").exists()
+
+
+def test_without_pytorch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(pytorch.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="2"):
+        run("pytorch", monkeypatch)
+    assert 'pip install "menet_jax[torch]"' in capsys.readouterr().err
+
+
+def test_beside_pytorch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    with pytest.raises(SystemExit, match="2"):
+        run("pytorch --batch-size 1", monkeypatch)
+    assert "--batch-size 1: must be at least 2" in capsys.readouterr().err
+    run("pytorch --width 2 --batch-size 2 --inference-batches 1 --rounds 1", monkeypatch)
+    out = capsys.readouterr().out
+    agreement = dict(re.findall(r"^  (\S.*?) +(\d+e[+-]\d+) +\d+e", out, re.MULTILINE))
+    assert len(agreement) == 13
+    assert all(float(apart) < 1e-6 for apart in agreement.values())
+    assert "training, batch 2" in out and "inference, batch 1" in out
+    assert len(re.findall(r"^  (?:menet_jax|PyTorch, channels (?:first|last))  ", out, re.MULTILINE)) == 6
+    assert len(re.findall(r"^  PyTorch, .* / menet_jax: wall ", out, re.MULTILINE)) == 2
