@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from menet_jax.convolution import conv_general_dilated, convolve_transposed
+from menet_jax.normalisation import BatchNorm
 from menet_jax.upsampling import enlarge
 
 FEATURES = 16  # dimensions of the metric space, C in Section III-B
@@ -163,15 +164,7 @@ class MENet(nn.Module):
 
         conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_conv_init, conv_general_dilated=conv_general_dilated)
         transposed = partial(ConvTranspose, dtype=self.dtype)
-        norm = partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            use_fast_variance=False,  # E[x²] − E[x]² loses digits where a channel varies little around a large mean
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-        )
+        norm = partial(BatchNorm, use_running_average=not train, dtype=self.dtype, axis_name=self.axis_name)
         pre = partial(Pre, norm=norm, relu=self.relu)
 
         h = conv(self.width, (3, 3), padding=1, name="stem_conv")(images)

@@ -1,0 +1,93 @@
+"""Batch normalisation (Section IV-B), with the derivative of its training mode as one rule.
+
+Differentiated operation by operation it takes half as many programs more to compile, and more passes over memory.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+EPSILON = 1e-5
+"""Added to the variance; as in the authors' code."""
+
+MOMENTUM = 0.9
+"""Share of the running statistics that stays at each step."""
+
+
+class BatchNorm(nn.Module):
+    """`y = scale · (x − mean) / √(var + ε) + bias` for each channel.
+
+    In training mean and variance are the batch's, over all devices, and the running ones follow them; else they are
+    the running ones. Statistics are float32 whatever the network computes in (float64 of one that computes in that).
+    The variance is the mean of (x − mean)²: E[x²] − E[x]² would lose digits where a channel varies little around a
+    large mean.
+
+    Args:
+        use_running_average: False in training.
+        dtype: of the result.
+        axis_name: the mapped axis over which the batch's statistics are synchronised.
+    """
+
+    use_running_average: bool
+    dtype: DTypeLike
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        channels = (x.shape[-1],)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        x = x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+        if self.use_running_average:
+            factor = scale * lax.rsqrt(running_var.value + EPSILON)
+            y = (x - _wide(running_mean.value)) * _wide(factor) + _wide(bias)
+        else:
+            initializing = self.is_initializing()  # then there is no mapped axis, and nothing to follow
+            y, mean, var = normalise(x, scale, bias, None if initializing else self.axis_name)
+            if not initializing:
+                running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * mean
+                running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * var
+        return y.astype(self.dtype)
+
+
+Statistics = Float[Array, " c"]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
+def normalise(
+    x: Float[Array, "b h w c"], scale: Statistics, bias: Statistics, axis_name: str | None
+) -> tuple[Float[Array, "b h w c"], Statistics, Statistics]:
+    """`scale · (x − mean) / √(var + ε) + bias`, and the mean and the variance over all but the channels."""
+    mean = _mean(x, axis_name)
+    centred = x - _wide(mean)
+    var = _mean(jnp.square(centred), axis_name)
+    return centred * _wide(scale * lax.rsqrt(var + EPSILON)) + _wide(bias), mean, var
+
+
+@normalise.defjvp
+def _normalise_jvp(
+    axis_name: str | None, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
+    (x, scale, _), (dx, dscale, dbias) = primals, tangents
+    y, mean, var = normalise(*primals, axis_name)
+    centred, inverse = x - _wide(mean), lax.rsqrt(var + EPSILON)
+    dmean, half_dvar = _mean(dx, axis_name), _mean(centred * dx, axis_name)  # Σ (x − mean) · dmean = 0
+    dfactor = dscale * inverse - scale * inverse**3 * half_dvar
+    dy = (dx - _wide(dmean)) * _wide(scale * inverse) + centred * _wide(dfactor) + _wide(dbias)
+    return (y, mean, var), (dy, dmean, 2 * half_dvar)
+
+
+def _mean(x: jax.Array, axis_name: str | None) -> jax.Array:
+    mean = jnp.mean(x, (0, 1, 2))
+    return mean if axis_name is None else lax.pmean(mean, axis_name)
+
+
+def _wide(statistics: jax.Array) -> jax.Array:
+    return statistics[None, None, None]
