@@ -2,12 +2,18 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+
+from menet_jax.phases import conv_transpose_4x4
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 LANES = 32
 """Output channels from which on XLA's fast convolution is used well (measured on AVX2 and AVX-512)."""
+
+FEW = 3
+"""Input channels up to which a convolution is fastest written out: those of an image."""
 
 WORTH_BLOCKS = 10**8
 """Multiplications from which on a gradient by a kernel is computed in blocks, if XLA's own way is slow."""
@@ -20,6 +26,8 @@ def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int) -> jax.Arr
     """The convolution; of few channels, several columns at once."""
     if x.shape[1:3] == k.shape[:2] and padding == 0:  # one output pixel: a matrix product
         return (x.reshape(x.shape[0], -1) @ k.reshape(-1, k.shape[3]))[:, None, None]
+    if x.shape[3] <= FEW and k.shape[0] <= 3 and stride == 1:
+        return _tap_by_tap(x, k, padding)
     if 8 < x.shape[3] < 16:  # reads twice as fast by 16 channels as by 13
         more = 16 - x.shape[3]
         x, k = jnp.pad(x, ((0, 0),) * 3 + ((0, more),)), jnp.pad(k, ((0, 0),) * 2 + ((0, more), (0, 0)))
@@ -41,6 +49,8 @@ def input_gradient(y: jax.Array, k: jax.Array, *, stride: int, padding: int, sid
         return x.swapaxes(0, 1).reshape(y.shape[0], *sides, k.shape[2])
     if stride == 1:
         return forward(y, k[::-1, ::-1].swapaxes(2, 3), stride=1, padding=k.shape[0] - 1 - padding)
+    if (*k.shape[:2], stride, padding) == (4, 4, 2, 1) and sides == (2 * y.shape[1], 2 * y.shape[2]):
+        return conv_transpose_4x4(y, k[::-1, ::-1].swapaxes(2, 3))
     like = jax.ShapeDtypeStruct((y.shape[0], *sides, k.shape[2]), y.dtype)
     return jax.linear_transpose(lambda x: _convolution(x, k, stride, padding), like)(y)[0]
 
@@ -84,6 +94,17 @@ def _kernel_gradient_in_blocks(
     zeros = jnp.zeros((sides[0] * sides[1], x.shape[3], y.shape[3]), x.dtype)
     total, _ = lax.scan(add_block, zeros, jnp.arange(batch * height // rows))
     return total.reshape(*sides, *total.shape[1:])
+
+
+def _tap_by_tap(x: jax.Array, k: jax.Array, padding: int) -> jax.Array:
+    """The sum that defines a convolution, which XLA makes one pass of."""
+    height, width = (_out_side(n, size, 1, padding) for n, size in zip(x.shape[1:3], k.shape[:2], strict=True))
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    taps = [
+        x[:, a : a + height, c : c + width, i, None] * k[a, c, i][None, None, None]
+        for a, c, i in np.ndindex(*k.shape[:3])
+    ]
+    return sum(taps[1:], start=taps[0])
 
 
 def _at_every_tap(y: jax.Array, sides: tuple[int, int]) -> jax.Array:

@@ -14,8 +14,10 @@ Region = Callable[[Float[Array, "h w"]], Bool[Array, "h w"]]
 
 
 def probability_map(logits: Float[Array, "*shape 2"]) -> Float[Array, "*shape"]:
-    """Cross-entropy map: `softmax(logits)[salient]`, the probability that a pixel is salient."""
-    return jax.nn.softmax(logits, axis=-1)[..., 1]
+    """Cross-entropy map: `softmax(logits)[salient]`, the probability that a pixel is salient. Of two classes that is
+    the logistic function of the difference of their logits.
+    """
+    return jax.nn.sigmoid(logits[..., 1] - logits[..., 0])
 
 
 def border_band(height: int, width: int) -> Bool[Array, "h w"]:

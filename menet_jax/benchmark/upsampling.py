@@ -8,10 +8,10 @@ import flax.linen as nn
 import jax
 
 from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median, timer
-from menet_jax.benchmark.phases import conv_transpose_2x2, conv_transpose_4x4
 from menet_jax.benchmark.programs import configuration, random_batch
 from menet_jax.benchmark.results import CPU, WALL, Table
 from menet_jax.model import ConvTranspose
+from menet_jax.phases import conv_transpose_2x2, conv_transpose_4x4
 from menet_jax.tables import Record, Score
 from menet_jax.training import create_state, make_optimizer, network, train_step
 
@@ -25,7 +25,7 @@ SCORES = (
 
 def upsampling(width: int = 4, batch_size: int = 5, rounds: int = 5) -> None:
     """Time of a whole training step by how stride-2 transposed convolutions are computed: as the network has them
-    (`menet_jax.convolution`), as `jax.lax.conv_transpose` (input dilation), and by phases (`benchmark.phases`).
+    (`menet_jax.convolution`), as `jax.lax.conv_transpose` (input dilation), and by phases (`menet_jax.phases`).
     All compute the same. They are timed in turns; medians are reported.
 
     Args:

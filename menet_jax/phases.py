@@ -1,5 +1,5 @@
 """Stride-2 transposed convolutions as plain ones, whose output channels hold the four phases of the output (its rows
-and columns, even and odd), interleaved afterwards: a variant to time against the network's own.
+and columns, even and odd), interleaved afterwards.
 
 Kernels are (kh, kw, in, out) and not flipped, so each function equals `jax.lax.conv_transpose` on the same arguments.
 """
