@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from menet_jax.datasets.synthetic.scenes import SEEDS, scene
+from menet_jax.parallel import CORES, ahead, workers
 
 
 @dataclass(kw_only=True)  # not frozen, because its base is not
@@ -69,10 +71,11 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in SEEDS}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for index in range(getattr(self.builder_config, split)):
-            image, mask = scene(SEEDS[split], index)
-            name = f"{split}_{index:04d}.png"
-            yield (
-                name,
-                {"image": io.BytesIO(png(image)), "mask": io.BytesIO(png(grey(mask))), "file_name": name},
-            )
+        with workers(CORES, processes=False) as pool:
+            yield from ahead(pool, partial(_example, split), range(getattr(self.builder_config, split)), 2 * CORES)
+
+
+def _example(split: str, index: int) -> tuple[str, dict[str, Any]]:
+    image, mask = scene(SEEDS[split], index)
+    name = f"{split}_{index:04d}.png"
+    return name, {"image": io.BytesIO(png(image)), "mask": io.BytesIO(png(grey(mask))), "file_name": name}
