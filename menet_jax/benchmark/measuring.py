@@ -1,10 +1,13 @@
 """What all benchmarks share: timing in turns, medians, and words for the machine."""
 
 import math
+import multiprocessing
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +24,8 @@ class Seconds(NamedTuple):
 
     Attributes:
         wall: seconds that pass.
-        cpu: seconds that the threads of the process compute, all of them together. Unlike wall seconds they
-            hardly depend on what else the machine does.
+        cpu: seconds that the process computes, all its threads and, on Linux, its child processes together. They
+            depend less than wall seconds on what else the machine does.
     """
 
     wall: float
@@ -31,10 +34,26 @@ class Seconds(NamedTuple):
 
 def timed(function: Callable[[], Any], calls: int = 1) -> Seconds:
     """What a call of the function takes, mean over several calls."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), cpu_seconds()
     for _ in range(calls):
         function()
-    return Seconds((time.perf_counter() - wall) / calls, (time.process_time() - cpu) / calls)
+    return Seconds((time.perf_counter() - wall) / calls, (cpu_seconds() - cpu) / calls)
+
+
+def cpu_seconds() -> float:
+    """That this process has computed so far, and its child processes, those that have ended among them."""
+    ended = os.times()
+    living = sum(map(_seconds_of, multiprocessing.active_children()))
+    return time.process_time() + ended.children_user + ended.children_system + living
+
+
+def _seconds_of(process: BaseProcess) -> float:
+    """That a child process has computed; 0 where the system does not tell, or it has just ended."""
+    try:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, the 14th and 15th
 
 
 def timer(function: Callable[[], Any]) -> Callable[[], Seconds]:
