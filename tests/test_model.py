@@ -193,8 +193,10 @@ def test_golden_gradient(golden: dict[str, np.ndarray], variables: Variables) ->
 
 @pytest.fixture(scope="module")
 def trained(variables: Variables) -> tuple[Outputs, Variables]:
-    """Four images in one batch, on one device."""
-    return compiled(train)(variables, pair_twice())
+    """Four images in one batch, on one device; optimised as `pmap` is, since in so narrow a network that alone moves
+    outputs by more (6e-3) than the number of devices does (3e-4).
+    """
+    return jax.jit(train)(variables, pair_twice())
 
 
 def pair_twice() -> jax.Array:
