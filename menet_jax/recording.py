@@ -49,7 +49,7 @@ class Recorder:
         """Write a picture: two samples a row, each image, ground truth, probability map and metric map."""
         picture = sample_grid(samples)
         path = self._samples / f"step_{step:06d}.png"
-        Image.fromarray(picture).save(path)
+        Image.fromarray(picture).save(path, compress_level=3)  # half the time of the default, little larger
         self._board.add_image("validation/samples", picture, step, dataformats="HWC")
         return path
 

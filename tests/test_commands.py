@@ -17,6 +17,7 @@ COMMANDS = {
     "draw": ["grid", "scales", "worst"],
     "data": ["show", "check"],
     "authors": ["import", "export"],
+    "benchmark": ["all", "training", "inference", "pytorch", "upsampling", "jacobian", "pipeline", "scores"],
 }
 
 PROBE = """
@@ -74,6 +75,7 @@ REFUSED = {
     "draw worst": "--run {none} --data {there} --dest {there}/worst.png",
     "authors import": "{none} --dest {there}/run",
     "authors export": "{none} --dest {there}/weights.npz",
+    "benchmark scores": "--maps {none} --masks {there}",
 }
 
 
@@ -94,6 +96,7 @@ def test_what_is_not_there_is_refused_before_anything_heavy(case: str, tmp_path:
         ["draw", "grid", "--maps", "maps", "--data", "nowhere", "--dest", "grid.png"],
         ["data", "show", "nowhere", "--dest", "batch.png"],
         ["data", "check", "nowhere", "--dest", "check.png"],
+        ["benchmark", "pipeline", "--data", "nowhere"],
     ],
 )
 def test_an_unknown_dataset_is_refused_before_jax(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from menet_jax import data, data_commands, images, pictures
-from menet_jax.benchmark.pipeline import pipeline
+from menet_jax.benchmark.commands import pipeline
 from menet_jax.data import Augmentation, evaluation_batches, training_batches
 from menet_jax.distortions import Jpeg, Noise
 from menet_jax.sources import NAMED, Example, open_split

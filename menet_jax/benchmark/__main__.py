@@ -6,13 +6,16 @@ from typing import Any
 
 import tyro
 
-from menet_jax.benchmark.jacobian import jacobian
-from menet_jax.benchmark.pipeline import pipeline
-from menet_jax.benchmark.pytorch import pytorch
-from menet_jax.benchmark.scores import scores
-from menet_jax.benchmark.steps import inference, training
-from menet_jax.benchmark.suite import suite
-from menet_jax.benchmark.upsampling import upsampling
+from menet_jax.benchmark.commands import (
+    inference,
+    jacobian,
+    pipeline,
+    pytorch,
+    scores,
+    suite,
+    training,
+    upsampling,
+)
 
 BENCHMARKS: dict[str, Callable[..., Any]] = {
     "all": suite,

@@ -10,7 +10,7 @@ import numpy as np
 from flax.traverse_util import path_aware_map
 
 from menet_jax import bounds, image_maps
-from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median, timer
+from menet_jax.benchmark.measuring import Seconds, in_turns, median, timer
 from menet_jax.benchmark.results import MEBIBYTE, Table
 from menet_jax.model import MENet
 from menet_jax.tables import Record, Score
@@ -28,20 +28,6 @@ class Cost(NamedTuple):
 
     seconds: float
     memory: int
-
-
-def jacobian(width: int = 32, size: int = 224, rounds: int = 3) -> None:
-    """Time and peak memory of what the Jacobian analysis is made of, as multiples of one forward pass of one image.
-
-    Memory is the compiler's own account: what a program is given (the network's variables, or what linearising kept),
-    what it returns and what it needs in between. Programs are timed in turns; medians are reported.
-
-    Args:
-        width: of the network; the paper's is 32.
-        size: side of the image.
-        rounds: how often each is timed.
-    """
-    print(machine(), measure(width, size, rounds).text(), sep="\n")
 
 
 def measure(width: int, size: int, rounds: int) -> Table:

@@ -14,29 +14,15 @@ from menet_jax.sources import open_split
 
 
 def pipeline(
-    data: tuple[str, ...] = ("synthetic",),
-    size: int = 224,
-    batch_size: int = 5,
-    threads: int = 2,
-    batches: int = 40,
-    rounds: int = 5,
-    cache: Path | None = None,
+    data: tuple[str, ...],
+    size: int,
+    batch_size: int,
+    threads: int,
+    batches: int,
+    rounds: int,
+    cache: Path | None,
 ) -> None:
-    """Images/s of the whole input pipeline against bare loops that only decode and resize.
-
-    The pipeline reads, decodes, checks, crops, resizes, flips, shuffles and batches. The bare loops decode
-    and resize files already in memory, in one thread and in as many as the pipeline has. All are timed in
-    turns, so that whatever else the machine does meets all of them; medians are reported.
-
-    Args:
-        data: dataset names or folders.
-        size: side of the images.
-        batch_size: images a batch.
-        threads: of the pipeline, and of the second bare loop.
-        batches: how many batches one round takes.
-        rounds: how often each is timed.
-        cache: where prepared datasets are kept.
-    """
+    """Time it; see `commands.pipeline`."""
     sources = [open_split(spec, "train", cache) for spec in data]
     loader = training_batches(sources, size=size, batch_size=batch_size, seed=0, threads=threads)
     records = [source.records[index] for source in sources for index in range(len(source))]

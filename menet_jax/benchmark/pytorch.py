@@ -36,29 +36,14 @@ class Side(NamedTuple):
 
 
 def pytorch(
-    width: int = 4,
-    batch_size: int = 5,
-    inference_batches: tuple[int, ...] = (1, 8),
-    what: tuple[Activity, ...] = ("training", "inference"),
-    rounds: int = 5,
-    agreement: bool = True,
+    width: int,
+    batch_size: int,
+    inference_batches: tuple[int, ...],
+    what: tuple[Activity, ...],
+    rounds: int,
+    agreement: bool,
 ) -> None:
-    """Time and memory of a training step and of inference against the same network in PyTorch, on the CPU.
-
-    First it says how far outputs, losses and gradients of both agree. Then both are timed in turns, each in a process
-    of its own, with the same weights and images. Ours is the step that training runs and the inference that predicting
-    and evaluating run, which gives both saliency maps; PyTorch's are the same work, in PyTorch's eager mode, in both
-    memory layouts, of which the faster one is compared; a layout in which PyTorch crashes is named. Medians are
-    reported. CPU seconds are those of all threads.
-
-    Args:
-        width: of the network; the paper's is 32.
-        batch_size: images of a training step; at least 2.
-        inference_batches: images of an inference.
-        what: to time.
-        rounds: how often each is timed; a turn lasts half a second at least.
-        agreement: whether to say first how far both agree.
-    """
+    """Compare both; see `commands.pytorch`."""
     if importlib.util.find_spec("torch") is None:
         raise ValueError('PyTorch is not installed, and is what is compared with: pip install "menet_jax[torch]"')
     check_counts(rounds=rounds, inference_batches=min(inference_batches))

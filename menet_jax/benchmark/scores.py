@@ -16,19 +16,8 @@ from menet_jax.metrics import DatasetScores, dataset_scores, score_image
 from menet_jax.parallel import workers
 
 
-def scores(maps: Path, masks: Path, processes: int = 2, rounds: int = 5) -> None:
-    """Images/s of the adaptive F, the F of 256 thresholds and MAE, against PySODMetrics, which computes the same.
-
-    Two comparisons: from files, as `menet_jax.evaluate` scores a folder of maps against PySODMetrics in a loop that
-    reads with Pillow; and from arrays in memory, one process each. All are timed in turns; medians are reported, of
-    wall seconds and of the CPU seconds of all processes, which do not profit from there being several.
-
-    Args:
-        maps: folder of maps.
-        masks: folder of masks, matched by stem.
-        processes: of the evaluation from files, as of many maps; their start is not timed.
-        rounds: how often each is timed.
-    """
+def scores(maps: Path, masks: Path, processes: int, rounds: int) -> None:
+    """Compare both; see `commands.scores`."""
     found, package = match(maps, masks), pysodmetrics()
     arrays = [(read_map(path), read_mask(mask)) for path, mask in found.pairs]
     ours, theirs = dict[str, DatasetScores](), dict[str, tuple[float, float]]()

@@ -48,46 +48,10 @@ class Case:
     batch_size: int
 
 
-def training(
-    width: int = 4,
-    precision: Precision = "float32",
-    batch_size: int = 5,
-    rounds: int = 5,
-    device: Device | None = None,
-) -> None:
-    """Time, arithmetic and memory of the step that training runs, on all devices of this process.
-
-    On the CPU it also counts the convolutions that XLA computes by plain loops.
-
-    Args:
-        width: of the network; the paper's is 32.
-        precision: that convolutions compute in.
-        batch_size: images of a step, over all devices.
-        rounds: how often it is timed; a round lasts half a second at least.
-        device: to compute on; none given: what JAX prefers.
-    """
+def report(case: Case, rounds: int, device: Device | None) -> None:
+    """Measure it on all devices of this process, and print what was found."""
     used = devices.start(device)
-    print(machine(), table([measure(Case("training", width, precision, batch_size), rounds, used)]).text(), sep="\n")
-
-
-def inference(
-    width: int = 4,
-    precision: Precision = "float32",
-    batch_size: int = 8,
-    rounds: int = 5,
-    device: Device | None = None,
-) -> None:
-    """Time, arithmetic and memory of both saliency maps, as predicting and evaluating compute them, on all devices.
-
-    Args:
-        width: of the network; the paper's is 32.
-        precision: that convolutions compute in.
-        batch_size: images computed at once, over all devices.
-        rounds: how often it is timed; a round lasts half a second at least.
-        device: to compute on; none given: what JAX prefers.
-    """
-    used = devices.start(device)
-    print(machine(), table([measure(Case("inference", width, precision, batch_size), rounds, used)]).text(), sep="\n")
+    print(machine(), table([measure(case, rounds, used)]).text(), sep="\n")
 
 
 def table(rows: Sequence[tuple[Record, Sequence[str]]]) -> Table:

@@ -21,29 +21,15 @@ Result = TypeVar("Result")
 
 def suite(
     dest: Path,
-    widths: tuple[int, ...] = (4, 8, 32),
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16"),
-    batch_size: int = 5,
-    inference_batches: tuple[int, ...] = (1, 8),
-    rounds: int = 5,
-    device: Device | None = None,
-    overwrite: bool = False,
+    widths: tuple[int, ...],
+    precisions: tuple[Precision, ...],
+    batch_size: int,
+    inference_batches: tuple[int, ...],
+    rounds: int,
+    device: Device | None,
+    overwrite: bool,
 ) -> None:
-    """Everything that needs no data: training, inference, transposed convolutions and parts of the Jacobian analysis.
-
-    Each is measured in a process of its own, so that memory is its own. Writes benchmark.md and benchmark.json, which
-    holds all numbers in full, with what the machine is.
-
-    Args:
-        dest: folder to write to.
-        widths: of the networks; the paper's is 32.
-        precisions: that convolutions compute in, of training and inference.
-        batch_size: images of a training step, over all devices.
-        inference_batches: images computed at once, over all devices.
-        rounds: how often each is timed.
-        device: to compute on; none given: what JAX prefers.
-        overwrite: whether to replace results that are there.
-    """
+    """Measure and write it all; see `commands.suite`."""
     dest = dest.expanduser()
     if (dest / RESULTS).exists() and not overwrite:
         raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")

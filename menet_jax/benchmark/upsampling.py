@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median, timer
+from menet_jax.benchmark.measuring import Seconds, in_turns, median, timer
 from menet_jax.benchmark.programs import configuration, random_batch
 from menet_jax.benchmark.results import CPU, WALL, Table
 from menet_jax.model import ConvTranspose
@@ -21,19 +21,6 @@ SCORES = (
     Score("of wall", "wall seconds as a multiple of the first row's", None, ".2f"),
     Score("loss", "of the step, which is the same of all", None, ".6f"),
 )
-
-
-def upsampling(width: int = 4, batch_size: int = 5, rounds: int = 5) -> None:
-    """Time of a whole training step by how stride-2 transposed convolutions are computed: as the network has them
-    (`menet_jax.convolution`), as `jax.lax.conv_transpose` (input dilation), and by phases (`menet_jax.phases`).
-    All compute the same. They are timed in turns; medians are reported.
-
-    Args:
-        width: of the network; the paper's is 32.
-        batch_size: images of a step.
-        rounds: how often each is timed.
-    """
-    print(machine(), measure(width, batch_size, rounds).text(), sep="\n")
 
 
 def measure(width: int, batch_size: int, rounds: int) -> Table:
