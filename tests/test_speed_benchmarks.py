@@ -20,10 +20,12 @@ from menet_jax.benchmark import measuring, pytorch
 from menet_jax.benchmark.measuring import Seconds, in_turns, median, timed
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.processes import ProcessDiedError, in_process
-from menet_jax.benchmark.steps import Activity, Case, measure
+from menet_jax.benchmark.programs import configuration
+from menet_jax.benchmark.steps import Activity, Case, arithmetic, compiled_for_cpu, measure
 from menet_jax.model import MENet
 from menet_jax.parallel import workers
 from menet_jax.tables import Record
+from menet_jax.training import mapped_eval_step
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -143,11 +145,21 @@ def measured(case: Case, devices: int) -> tuple[Record, Sequence[str]]:
     return measure(case, 1, jax.local_devices()[:devices])
 
 
+def counted(images: int, devices: int) -> float:
+    """Operations of the program that is compiled only to count them."""
+    image = jax.ShapeDtypeStruct((devices, images, 224, 224, 3), jnp.uint8)
+    variables = jax.eval_shape(MENet(1).init, jax.random.key(0), jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32))
+    there = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((devices, *leaf.shape), leaf.dtype), variables)
+    return arithmetic(compiled_for_cpu(mapped_eval_step, configuration(1), (there, image)))
+
+
 @pytest.mark.parametrize(("activity", "passes"), [("inference", 1), ("training", 3)])
 def test_arithmetic_of_a_step(activity: Activity, passes: int) -> None:
     """Two operations a multiply-add, once forward and twice backward, and what is not a convolution."""
     with workers(1, processes=True) as pool:  # where shapes are not checked, as they cannot be before compiling
         record, notes = pool.submit(measured, Case(activity, 1, "float32", 4), 2).result()
+        if activity == "inference":
+            assert pool.submit(counted, 2, 2).result() / 1e9 == record.scores["GFLOP"]
     assert record.labels["devices"] == "2" and not any("peak" in note for note in notes)
     convolutions = 2 * multiply_adds(1) * passes * 2 / 1e9  # of two images on each device
     assert convolutions * 0.95 < record.scores["GFLOP"] < convolutions * 1.3

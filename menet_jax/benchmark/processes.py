@@ -1,5 +1,6 @@
 """Work in a process of its own, timed there: nothing of one library's threads or memory counts for another."""
 
+import ctypes
 import os
 import resource
 import sys
@@ -25,8 +26,8 @@ class Peak(NamedTuple):
 
     Attributes:
         whole: from its start on, with imports and compilation.
-        working: from after the first call on: what it takes to go on. None where the system (other than Linux) cannot
-            forget an earlier peak.
+        working: from when it is warm, and has given back what compiling had freed: what it takes to go on. None where
+            the system (other than Linux) cannot forget an earlier peak.
     """
 
     whole: int
@@ -111,7 +112,13 @@ def _serve(connection: Connection, make: Make, args: tuple[Any, ...]) -> None:
 
 
 def _forget_peak() -> bool:
-    """Let the system count the peak of memory from now on; whether it can."""
+    """Let the system count the peak of memory from now on; whether it can.
+
+    What compiling has taken and freed goes back to the system first: the C library would keep it, and it would count.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -24,6 +24,13 @@ PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """PyTorch's threads sleep while they wait for each other. By default they spin, which counts as CPU seconds, and where
 another program takes a core, takes many times as long."""
 
+ON_CPU = {"JAX_PLATFORMS": "cpu"}
+
+LEGEND = """wall s, CPU s: of one call, median over the rounds; CPU seconds of all threads
+peak MiB: largest resident memory of the process since its start, with imports and compilation
+of work: the same since it is warm, and what compiling had freed is given back; what the program needs by the compiler's
+account is told by the benchmarks training and inference"""
+
 Activity = Literal["training", "inference"]
 
 
@@ -54,7 +61,7 @@ def pytorch(
     variables = _variables(config)
     print(f"width {width}, {programs.SIZE}×{programs.SIZE}, {machine()}, {_pytorch_version()}")
     if agreement:
-        print("\n".join(_agreement(width, variables, batch_size)), flush=True)
+        print("\n".join(_agreement(width, variables)), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pt"
         write_torch(weights, to_state_dict(variables))
@@ -64,6 +71,7 @@ def pytorch(
         for activity, count in jobs:
             print(f"{activity}, batch {count}, {rounds} rounds", flush=True)
             print("\n".join(_table(_measure(activity, weights, width, count, rounds))), flush=True)
+        print(LEGEND)
 
 
 def _variables(config: Config) -> dict[str, Any]:
@@ -75,11 +83,11 @@ def _pytorch_version() -> str:
     return f"PyTorch {importlib.metadata.version('torch')}"
 
 
-def _agreement(width: int, variables: dict[str, Any], batch_size: int) -> list[str]:
+def _agreement(width: int, variables: dict[str, Any]) -> list[str]:
     """In float64, where the same network is the same to many digits, and in float32, in which both are timed."""
     from menet_jax.benchmark import pytorch_agreement as agree
 
-    batch = programs.random_batch(batch_size)
+    batch = programs.random_batch(2)  # the fewest that can be normalised: float64 takes memory
     variables = agree.settled(MENet(width), variables, batch)
     columns = [agree.differences(*agree.both(width, variables, batch, each)) for each in ("float64", "float32")]
     lines = [f"  {'difference':28} {'float64':>8} {'float32':>8}  relative to the largest value, or to the norm"]
@@ -94,7 +102,8 @@ def _measure(activity: Activity, weights: Path, width: int, count: int, rounds: 
     own, other = (getattr(module, makes[activity]) for module in (programs, pytorch_programs))
     crashes = list[str]()
     with ExitStack() as stack:
-        workers = {"menet_jax": stack.enter_context(in_process(own, weights, width, count))}
+        process = in_process(own, weights, width, count, environment=ON_CPU)
+        workers = {"menet_jax": stack.enter_context(process)}
         for layout in LAYOUTS:
             process = in_process(other, weights, width, count, layout, environment=PATIENT)
             try:
@@ -119,10 +128,8 @@ def _table(found: list[Side | str]) -> list[str]:
         lines.append(f"  {name:24} {times.wall:9.4f} {times.cpu:9.4f} {peak.whole / 2**20:9.0f} {working:>9}")
     best = min(others, key=lambda side: side.times.cpu)
     wall, cpu = best.times.wall / own.times.wall, best.times.cpu / own.times.cpu
-    memory = (
-        ""
-        if best.peak.working is None or own.peak.working is None
-        else (f", memory of work {best.peak.working / own.peak.working:.2f}")
-    )
-    lines.append(f"  {best.name} / menet_jax: wall {wall:.2f}, CPU {cpu:.2f}{memory}")
+    ratios = f"wall {wall:.2f}, CPU {cpu:.2f}"
+    if best.peak.working is not None and own.peak.working is not None:
+        ratios += f", memory of work {best.peak.working / own.peak.working:.2f}"
+    lines.append(f"  {best.name} / menet_jax: {ratios}")
     return [*lines, *(f"  {each}" for each in found if isinstance(each, str))]

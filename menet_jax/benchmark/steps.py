@@ -21,14 +21,13 @@ from menet_jax.training import DEVICES, Batch, check_batch, create_state, mapped
 Activity = Literal["training", "inference"]
 Device = Literal["cpu", "gpu", "tpu"]
 
-Program = tuple[Any, Callable[[int], None]]
-"""A compiled program, and a function that calls it several times and waits for the end."""
+Map = Callable[[Config, Sequence[jax.Device]], Any]
 
 SCORES = (
     WALL,
     CPU,
     Score("images/s", "images a second, of all devices together", None, ".4g"),
-    Score("GFLOP", "operations of a step on one device, 10⁹, by XLA's account of the compiled program", None, ".4g"),
+    Score("GFLOP", "operations of a step on one device, 10⁹, by XLA's account of it, compiled for a CPU", None, ".4g"),
     Score("GFLOP/s", "operations a second on one device, 10⁹", None, ".4g"),
     Score("peak share", "of what the device's maker says it can compute at most", None, ".3f"),
     Score(
@@ -76,8 +75,11 @@ def measure(case: Case, rounds: int, used: Sequence[jax.Device]) -> tuple[Record
     """
     check_counts(batch_size=case.batch_size, rounds=rounds)
     check_batch(case.batch_size, len(used))
-    make = _training if case.activity == "training" else _inference
-    program, run = make(configuration(case.width, case.precision), used, random_batch(case.batch_size))
+    config, batch = configuration(case.width, case.precision), random_batch(case.batch_size)
+    mapped, start = (mapped_train_step, _training) if case.activity == "training" else (mapped_eval_step, _inference)
+    arguments = start(config, used, batch)
+    program = mapped(config, used).lower(*arguments).compile()
+    run = _run_training(program, *arguments) if case.activity == "training" else _run_inference(program, *arguments)
     run(1)
     calls = calls_a_turn(timed(lambda: run(1)))
 
@@ -87,32 +89,46 @@ def measure(case: Case, rounds: int, used: Sequence[jax.Device]) -> tuple[Record
 
     [taken] = in_turns([turn], rounds)
     labels = {name: str(value) for name, value in asdict(case).items()} | {"devices": str(len(used))}
-    scores, notes = _scores(program, median(taken), case, used)
-    return Record(case.activity, labels, scores), notes
-
-
-def _scores(
-    program: Any, taken: Seconds, case: Case, used: Sequence[jax.Device]
-) -> tuple[dict[str, float], Sequence[str]]:
-    first, notes = used[0], list[str]()
-    scores = {WALL.name: taken.wall, CPU.name: taken.cpu, "images/s": case.batch_size / taken.wall}
-    flops = (program.cost_analysis() or {}).get("flops", -1)
-    if flops > 0:  # XLA has an account of it
-        scores |= {"GFLOP": flops / 1e9, "GFLOP/s": flops / taken.wall / 1e9}
+    once, first, notes = median(taken), used[0], list[str]()
+    scores = {WALL.name: once.wall, CPU.name: once.cpu, "images/s": case.batch_size / once.wall}
+    flops = arithmetic(program if first.platform == "cpu" else compiled_for_cpu(mapped, config, arguments))
+    scores |= {"GFLOP": flops / 1e9, "GFLOP/s": flops / once.wall / 1e9}
     if first.platform == "cpu":
         notes += _slow(program.as_text(), case)
-    elif flops > 0:
-        share = peak_share(flops / taken.wall, first.device_kind, case.precision)
-        scores |= {} if share is None else {"peak share": share}
-        notes += [f"peak unknown of {first.device_kind}"] if share is None else []
-    account = program.memory_analysis()
+    elif (share := peak_share(flops / once.wall, first.device_kind, case.precision)) is not None:
+        scores["peak share"] = share
+    else:
+        notes.append(f"peak unknown of {first.device_kind}")
+    return Record(case.activity, labels, scores | _memory(program, first)), notes
+
+
+def arithmetic(program: Any) -> float:
+    """Operations of a compiled program, by XLA's account."""
+    return float(program.cost_analysis()["flops"])
+
+
+def compiled_for_cpu(mapped: Map, config: Config, arguments: tuple[Any, ...]) -> Any:
+    """The program of one device, compiled for a CPU: on a GPU convolutions are calls of a library, and XLA takes
+    account of none of what that does (github.com/jax-ml/jax/issues/22249).
+
+    Args:
+        mapped: makes it.
+        config: of the network.
+        arguments: of the program for all devices, with a leading device axis.
+    """
+    own = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), arguments)
+    return mapped(config, jax.local_devices(backend="cpu")[:1]).lower(*own).compile()
+
+
+def _memory(program: Any, device: jax.Device) -> dict[str, float]:
+    account, statistics = program.memory_analysis(), device.memory_stats() or {}
+    found = {}
     if account is not None:
         given = account.argument_size_in_bytes + account.output_size_in_bytes - account.alias_size_in_bytes
-        scores["program MiB"] = (given + account.temp_size_in_bytes) / MEBIBYTE
-    statistics = first.memory_stats() or {}
+        found["program MiB"] = (given + account.temp_size_in_bytes) / MEBIBYTE
     if "peak_bytes_in_use" in statistics:
-        scores["device MiB"] = statistics["peak_bytes_in_use"] / MEBIBYTE
-    return scores, notes
+        found["device MiB"] = statistics["peak_bytes_in_use"] / MEBIBYTE
+    return found
 
 
 def _slow(program: str, case: Case) -> list[str]:
@@ -122,11 +138,14 @@ def _slow(program: str, case: Case) -> list[str]:
     return [f"{which}: {count}: {', '.join(each.name for each in slow)}"] if slow else []
 
 
-def _training(config: Config, used: Sequence[jax.Device], batch: Batch) -> Program:
+def _training(config: Config, used: Sequence[jax.Device], batch: Batch) -> tuple[Any, Batch]:
     n = len(used)
-    state: Any = jax.tree.map(lambda leaf: _replicated(leaf, n), create_state(config))
-    shares = Batch(*(_shared(np.asarray(each), n) for each in batch))
-    program = mapped_train_step(config, used).lower(state, shares).compile()
+    state = jax.tree.map(lambda leaf: _replicated(leaf, n), create_state(config))
+    return state, Batch(*(_shared(np.asarray(each), n) for each in batch))
+
+
+def _run_training(program: Any, state: Any, shares: Batch) -> Callable[[int], None]:
+    """A function that takes several steps, and waits for the last."""
 
     def run(calls: int) -> None:
         nonlocal state
@@ -134,24 +153,26 @@ def _training(config: Config, used: Sequence[jax.Device], batch: Batch) -> Progr
             state, metrics = program(state, shares)
         jax.block_until_ready((state, metrics))
 
-    return program, run
+    return run
 
 
-def _inference(config: Config, used: Sequence[jax.Device], batch: Batch) -> Program:
-    n = len(used)
-    state = create_state(config)
+def _inference(config: Config, used: Sequence[jax.Device], batch: Batch) -> tuple[Any, np.ndarray]:
+    n, state = len(used), create_state(config)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     sharding = NamedSharding(Mesh(np.array(used), (DEVICES,)), PartitionSpec(DEVICES))
     there = jax.device_put(jax.tree.map(lambda leaf: _replicated(leaf, n), variables), sharding)
-    images = _shared(np.asarray(batch.images), n)
-    program = mapped_eval_step(config, used).lower(there, images).compile()
+    return there, _shared(np.asarray(batch.images), n)
+
+
+def _run_inference(program: Any, variables: Any, images: np.ndarray) -> Callable[[int], None]:
+    """A function that computes the maps several times, and takes them to the host each time."""
 
     def run(calls: int) -> None:
         for _ in range(calls):
-            for saliency in program(there, images):
+            for saliency in program(variables, images):
                 np.asarray(saliency)
 
-    return program, run
+    return run
 
 
 def _replicated(leaf: jax.Array | np.ndarray, n: int) -> np.ndarray:
