@@ -2,21 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 
 from menet_jax.authors import from_state_dict
+from menet_jax.benchmark.commands import Precision
 from menet_jax.config import Config, ModelConfig, OptimizerConfig
 from menet_jax.prediction import Predictor
 from menet_jax.training import Batch, TrainState, make_optimizer, map_over_devices
 from menet_jax.weight_files import read_tensors
 
 SIZE = 224
-
-
-Precision = Literal["float32", "bfloat16"]
 
 
 def configuration(width: int, precision: Precision = "float32") -> Config:

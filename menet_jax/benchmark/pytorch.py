@@ -5,12 +5,13 @@ import importlib.util
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
 from menet_jax.authors import to_state_dict
 from menet_jax.benchmark import programs
+from menet_jax.benchmark.commands import Activity
 from menet_jax.benchmark.measuring import Seconds, check_counts, in_turns, machine, median
 from menet_jax.benchmark.processes import Peak, ProcessDiedError, in_process
 from menet_jax.config import Config
@@ -30,8 +31,6 @@ LEGEND = """wall s, CPU s: of one call, median over the rounds; CPU seconds of a
 peak MiB: largest resident memory of the process since its start, with imports and compilation
 of work: the same since it is warm, and what compiling had freed is given back; what the program needs by the compiler's
 account is told by the benchmarks training and inference"""
-
-Activity = Literal["training", "inference"]
 
 
 class Side(NamedTuple):

@@ -2,24 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from menet_jax import devices
+from menet_jax.benchmark.commands import Activity, Device, Precision
 from menet_jax.benchmark.convolutions import convolutions, slow_convolutions
 from menet_jax.benchmark.measuring import Seconds, calls_a_turn, check_counts, in_turns, machine, median, timed
 from menet_jax.benchmark.peaks import peak_share
-from menet_jax.benchmark.programs import SIZE, Precision, configuration, random_batch
+from menet_jax.benchmark.programs import SIZE, configuration, random_batch
 from menet_jax.benchmark.results import CPU, MEBIBYTE, WALL, Table
 from menet_jax.config import Config
 from menet_jax.tables import Record, Score
 from menet_jax.training import DEVICES, Batch, check_batch, create_state, mapped_eval_step, mapped_train_step
-
-Activity = Literal["training", "inference"]
-Device = Literal["cpu", "gpu", "tpu"]
 
 Map = Callable[[Config, Sequence[jax.Device]], Any]
 

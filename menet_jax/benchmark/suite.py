@@ -9,10 +9,11 @@ import jax
 
 from menet_jax import devices
 from menet_jax.benchmark import jacobian, steps, upsampling
+from menet_jax.benchmark.commands import Activity, Device, Precision
 from menet_jax.benchmark.measuring import check_counts, machine
-from menet_jax.benchmark.programs import SIZE, Precision, configuration
+from menet_jax.benchmark.programs import SIZE, configuration
 from menet_jax.benchmark.results import RESULTS, Table, write
-from menet_jax.benchmark.steps import Case, Device
+from menet_jax.benchmark.steps import Case
 from menet_jax.parallel import workers
 from menet_jax.tables import Record
 
@@ -50,7 +51,7 @@ def suite(
             return []
 
     where = attempt("machine", machine)
-    kinds: list[tuple[steps.Activity, int]] = [("training", batch_size)]
+    kinds: list[tuple[Activity, int]] = [("training", batch_size)]
     kinds += [("inference", count) for count in inference_batches]
     cases = [
         Case(kind, width, precision, count) for kind, count in kinds for width in widths for precision in precisions
