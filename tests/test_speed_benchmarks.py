@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from PIL import Image
 
 from menet_jax.benchmark import __main__ as door
 from menet_jax.benchmark import measuring, pytorch
@@ -21,6 +22,7 @@ from menet_jax.benchmark.measuring import Seconds, in_turns, median, timed
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.processes import ProcessDiedError, in_process
 from menet_jax.benchmark.programs import configuration
+from menet_jax.benchmark.scores import scores
 from menet_jax.benchmark.steps import Activity, Case, arithmetic, compiled_for_cpu, measure
 from menet_jax.model import MENet
 from menet_jax.parallel import workers
@@ -76,6 +78,40 @@ def test_turns_alternate_and_medians_are_by_themselves() -> None:
     assert median([Seconds(1, 9), Seconds(5, 1), Seconds(2, 3)]) == Seconds(2, 3)
     with pytest.raises(ValueError, match="--rounds 0: must be at least 1"):
         in_turns([turn("a")], 0)
+
+
+def compute(seconds: float) -> None:
+    start = time.process_time()
+    while time.process_time() - start < seconds:
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not tell")
+def test_cpu_seconds_of_child_processes() -> None:
+    with workers(1, processes=True) as pool:
+        pool.submit(compute, 0.01).result()
+        alive = timed(lambda: pool.submit(compute, 0.5).result())
+        before = measuring.cpu_seconds()
+    assert 0.4 < alive.cpu < 0.8
+    assert measuring.cpu_seconds() >= before - 0.05  # counted on when it has ended
+
+
+def test_scores_from_files_and_from_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for folder in ("maps", "masks"):
+        (tmp_path / folder).mkdir()
+        for index in range(3):
+            values = rng.integers(0, 256, (20, 30), np.uint8)
+            Image.fromarray(values if folder == "maps" else values // 128 * np.uint8(255)).save(
+                tmp_path / folder / f"{index}.png"
+            )
+    scores(tmp_path / "maps", tmp_path / "masks", processes=1, rounds=1)
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading == f"3 maps of {tmp_path / 'maps'}, 1 rounds"
+    for line, source in zip(lines, ("files", "arrays"), strict=True):
+        assert re.match(rf"  from {source} +\d+ images/s in 1 process, PySODMetrics +\d+: [\d.]+ times", line)
+        differences = [float(found) for found in re.findall(r" by (\d\S*?)(?:,|$)", line)]
+        assert len(differences) == 2 and max(differences) < 1e-9  # of adaptive F and of MAE
 
 
 def keep(mebibytes: int) -> Callable[[], None]:
