@@ -17,7 +17,7 @@ class Bar(tqdm):
         self._compiling = True
         self.set_postfix_str(f"compiling{how_long}")
 
-    def update(self, n: float | None = 1) -> bool | None:
+    def update(self, n: float | int | None = 1) -> bool | None:
         """As tqdm's."""
         if not self._compiling or self.disable or n is None:
             return super().update(n)

@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str]) -> Config:
 def flags(folders: Path, train: Sequence[str], validation: Sequence[str] = ()) -> list[str]:
     named = ["--data.train", *(str(folders / name) for name in train)]
     named += ["--data.validation", *(str(folders / name) for name in validation)] if validation else []
-    return [*named, "--data.cache", str(folders / "cache"), "--run", str(folders / "run")]
+    return [*named, "--data.cache", str(folders / "cache"), "--batch-size", "4", "--run", str(folders / "run")]
 
 
 def opened(folders: Path, train: Sequence[str], validation: Sequence[str] = ()) -> tuple[list[Source], list[Source]]:
