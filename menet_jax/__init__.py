@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from menet_jax.model import MENet
-    from menet_jax.prediction import load_predictor
+    from menet_jax.evaluation.predictor import load_predictor
+    from menet_jax.model.menet import MENet
 
 __all__ = ["MENet", "load_predictor"]
 
-_WHERE = {"MENet": "menet_jax.model", "load_predictor": "menet_jax.prediction"}
+_WHERE = {"MENet": "menet_jax.model.menet", "load_predictor": "menet_jax.evaluation.predictor"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import tyro
 
-from menet_jax.arguments import refuse_repeats
-from menet_jax.commands import run_command
-from menet_jax.draw_options import Grid, Scales, Worst
+from menet_jax.evaluation.draw_options import Grid, Scales, Worst
+from menet_jax.runtime.arguments import refuse_repeats
+from menet_jax.runtime.commands import run_command
 
 
 def parse(arguments: Sequence[str]) -> Grid | Scales | Worst:
@@ -24,7 +24,7 @@ def parse(arguments: Sequence[str]) -> Grid | Scales | Worst:
 
 def work(options: Grid | Scales | Worst) -> int:
     """Do it; the exit status."""
-    from menet_jax.draw_command import run  # only now, for it imports JAX
+    from menet_jax.evaluation.draw_command import run  # only now, for it imports JAX
 
     return run(options)
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import tyro
 
-from menet_jax.arguments import refuse_repeats
-from menet_jax.commands import run_command
-from menet_jax.options import Evaluate
+from menet_jax.evaluation.options import Evaluate
+from menet_jax.runtime.arguments import refuse_repeats
+from menet_jax.runtime.commands import run_command
 
 
 def parse(arguments: Sequence[str]) -> Evaluate:
@@ -23,7 +23,7 @@ def parse(arguments: Sequence[str]) -> Evaluate:
 
 def work(options: Evaluate) -> int:
     """Do it; the exit status."""
-    from menet_jax.evaluate_command import run  # only now, for it imports JAX
+    from menet_jax.evaluation.evaluate_command import run  # only now, for it imports JAX
 
     return run(options)
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import tyro
 
-from menet_jax.commands import run_command
-from menet_jax.options import Predict
+from menet_jax.evaluation.options import Predict
+from menet_jax.runtime.commands import run_command
 
 
 def parse(arguments: Sequence[str]) -> Predict:
@@ -18,7 +18,7 @@ def parse(arguments: Sequence[str]) -> Predict:
 
 def work(options: Predict) -> int:
     """Do it; the exit status."""
-    from menet_jax.predict_command import run  # only now, for it imports JAX
+    from menet_jax.evaluation.predict_command import run  # only now, for it imports JAX
 
     return run(options)
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import tyro
 
-from menet_jax import config as configuration
-from menet_jax.arguments import refuse_repeats
-from menet_jax.commands import run_command
-from menet_jax.config import Config
-from menet_jax.options import check_data
-from menet_jax.run_folder import CONFIG_FILE, check_run
+from menet_jax.data.specs import check_data
+from menet_jax.runtime.arguments import refuse_repeats
+from menet_jax.runtime.commands import run_command
+from menet_jax.training import config as configuration
+from menet_jax.training.config import Config
+from menet_jax.training.run_folder import CONFIG_FILE, check_run
 
 
 def parse(arguments: Sequence[str]) -> Config:
@@ -66,7 +66,7 @@ def check(config: Config) -> Config:
 
 def work(config: Config) -> int:
     """Do it; the exit status."""
-    from menet_jax.train_command import run  # only now, for it imports JAX
+    from menet_jax.training.command import run  # only now, for it imports JAX
 
     return run(config)
 

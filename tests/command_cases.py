@@ -10,10 +10,10 @@ import jax
 import numpy as np
 from PIL import Image
 
-from menet_jax import config as configuration
-from menet_jax.checkpoints import Checkpoint, CheckpointStore
-from menet_jax.config import Config, DataConfig, ModelConfig
-from menet_jax.training import create_state
+from menet_jax.training import config as configuration
+from menet_jax.training.checkpoints import Checkpoint, CheckpointStore
+from menet_jax.training.config import Config, DataConfig, ModelConfig
+from menet_jax.training.step import create_state
 
 
 class Outcome(NamedTuple):

@@ -13,9 +13,9 @@ from flax import struct
 from flax.traverse_util import path_aware_map
 from jax.typing import DTypeLike
 
-from menet_jax.authors import from_state_dict
-from menet_jax.bounds import BoundNorms
-from menet_jax.model import Activation, ConvTranspose, DownBlock, Outputs, Pre, ResidualBlock, UpBlock
+from menet_jax.model.menet import Activation, ConvTranspose, DownBlock, Outputs, Pre, ResidualBlock, UpBlock
+from menet_jax.model.pytorch.names import from_state_dict
+from menet_jax.robustness.jacobian.bounds import BoundNorms
 
 Variables = dict[str, Any]
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from menet_jax.authors import from_state_dict, to_state_dict
-from menet_jax.model import MENet
+from menet_jax.model.menet import MENet
+from menet_jax.model.pytorch.names import from_state_dict, to_state_dict
 
 DATA = Path(__file__).parent / "data"
 StateDict = dict[str, np.ndarray]

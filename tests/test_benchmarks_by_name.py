@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from menet_jax import surveys, train, train_command
-from menet_jax.config import PRESETS
+from menet_jax import train
+from menet_jax.data import audit as surveys
+from menet_jax.data.sources import NAMED, Places, open_split
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
 from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k
 from menet_jax.datasets.pairs import IrregularFilesError
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.splits import split_by_rank
-from menet_jax.inputs import InputOptions, open_datasets
-from menet_jax.sources import NAMED, Places, open_split
+from menet_jax.evaluation.inputs import InputOptions, open_datasets
+from menet_jax.training import command as train_command
+from menet_jax.training.config import PRESETS
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -20,7 +20,8 @@ from jacobian_cases import (
     small_variables,
 )
 
-from menet_jax.bounds import (
+from menet_jax.model.menet import MENet
+from menet_jax.robustness.jacobian.bounds import (
     PAPER_SOFTMAX,
     TIGHT_SOFTMAX,
     bound_norms,
@@ -28,7 +29,7 @@ from menet_jax.bounds import (
     nonnegative_norms,
     rounding_margin,
 )
-from menet_jax.image_maps import (
+from menet_jax.robustness.jacobian.image_function import (
     ImageMap,
     Reading,
     evaluate,
@@ -39,7 +40,6 @@ from menet_jax.image_maps import (
     pooled,
     probability,
 )
-from menet_jax.model import MENet
 
 jacobian_at = jax.jit(lambda f, x: jax.jacrev(f)(x))
 

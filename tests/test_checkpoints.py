@@ -20,7 +20,7 @@ import numpy as np
 import optax
 import pytest
 
-from menet_jax.checkpoints import (
+from menet_jax.training.checkpoints import (
     Checkpoint,
     CheckpointStore,
     DamagedCheckpointError,
@@ -161,7 +161,7 @@ def test_other_devices_can_read_it(tmp_path: Path) -> None:
     save_all(tmp_path, dataclasses.replace(make_checkpoint(1), variables={"params": sharded}))
     code = """if True:
         import sys, pathlib, jax
-        from menet_jax.checkpoints import load_newest_variables
+        from menet_jax.training.checkpoints import load_newest_variables
         assert len(jax.devices()) == 1
         print(load_newest_variables(pathlib.Path(sys.argv[1]), report=print).variables)
     """
@@ -378,7 +378,7 @@ def test_a_save_that_fails_is_not_silent(tmp_path: Path) -> None:
 KILLED = """if True:
     import pathlib, sys
     import numpy as np
-    from menet_jax.checkpoints import Checkpoint, CheckpointStore
+    from menet_jax.training.checkpoints import Checkpoint, CheckpointStore
 
     store = CheckpointStore(pathlib.Path(sys.argv[1]), best="f")
     for step in range(1, 1000):
@@ -416,7 +416,7 @@ TOGETHER = """if True:
     address, index, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
     jax.distributed.initialize(address, num_processes=2, process_id=index)
     from jax.experimental import multihost_utils
-    from menet_jax.checkpoints import Checkpoint, CheckpointStore, saved_steps
+    from menet_jax.training.checkpoints import Checkpoint, CheckpointStore, saved_steps
 
     variables = {"params": np.arange(3000.0)}
     with CheckpointStore(folder, best="f") as store:

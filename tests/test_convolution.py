@@ -15,9 +15,9 @@ from jax import lax
 from jax.test_util import check_grads
 from tracing import gathers_or_scatters
 
-from menet_jax import convolution_cpu
-from menet_jax.convolution import conv_general_dilated, convolve, convolve_transposed
-from menet_jax.phases import conv_transpose_2x2, conv_transpose_4x4, depth_to_space
+from menet_jax.model import convolution_cpu
+from menet_jax.model.convolution import conv_general_dilated, convolve, convolve_transposed
+from menet_jax.model.phases import conv_transpose_2x2, conv_transpose_4x4, depth_to_space
 
 Function = Callable[[jax.Array, jax.Array], jax.Array]
 

@@ -5,8 +5,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from menet_jax import correlation
-from menet_jax.correlation import rank_correlation
+from menet_jax.metrics import correlation
+from menet_jax.metrics.correlation import rank_correlation
 
 
 def rho(x: np.ndarray, y: np.ndarray) -> float:

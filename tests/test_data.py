@@ -13,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from menet_jax import data, data_commands, images, pictures
 from menet_jax.benchmark.commands import pipeline
-from menet_jax.data import Augmentation, evaluation_batches, training_batches
-from menet_jax.distortions import Jpeg, Noise
-from menet_jax.sources import NAMED, Example, open_split
+from menet_jax.data import __main__ as data_commands
+from menet_jax.data import pipeline as data
+from menet_jax.data.pipeline import Augmentation, evaluation_batches, training_batches
+from menet_jax.data.sources import NAMED, Example, open_split
+from menet_jax.images import files as images
+from menet_jax.images import pictures
+from menet_jax.images.distortions import Jpeg, Noise
 
 pytestmark = pytest.mark.filterwarnings("error")
 

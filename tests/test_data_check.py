@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from menet_jax import surveys
-from menet_jax.data_commands import check
+from menet_jax.data import audit as surveys
+from menet_jax.data.__main__ import check
+from menet_jax.data.sources import NAMED, Places
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
-from menet_jax.sources import NAMED, Places
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -11,14 +11,14 @@ import pytest
 from command_cases import Outcome, outcome, write_discs, write_narrow_run
 from PIL import Image
 
-from menet_jax import evaluate, robustness
-from menet_jax.conditions import conditions
-from menet_jax.distortions import add_noise, compress_jpeg, random_quality, random_sigma
-from menet_jax.evaluation import open_sources
-from menet_jax.images import UnreadableImageError
-from menet_jax.prediction import Predictor
-from menet_jax.sources import Example, Source
-from menet_jax.training import Maps
+from menet_jax import evaluate
+from menet_jax.data.sources import Example, Source, open_sources
+from menet_jax.evaluation.predictor import Predictor
+from menet_jax.images.distortions import add_noise, compress_jpeg, random_quality, random_sigma
+from menet_jax.images.files import UnreadableImageError
+from menet_jax.robustness import __main__ as robustness
+from menet_jax.robustness.distortion.conditions import conditions
+from menet_jax.training.step import Maps
 
 IMAGES = 5
 SEED = 3

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from menet_jax import distortions
-from menet_jax.distortions import Clean, Jpeg, Noise, add_noise, compress_jpeg, random_quality, random_sigma
+from menet_jax.images import distortions
+from menet_jax.images.distortions import Clean, Jpeg, Noise, add_noise, compress_jpeg, random_quality, random_sigma
 
 GREY = np.full((200, 200, 3), 128, np.uint8)
 STEPS = (np.arange(48 * 40 * 3).reshape(48, 40, 3) * 7 % 256).astype(np.uint8)

@@ -13,19 +13,21 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from menet_jax import draw_command, selection
-from menet_jax.config import Config, LossConfig, ModelConfig
-from menet_jax.distortions import add_noise, compress_jpeg
+from menet_jax.data import selection
+from menet_jax.data.sources import open_sources
 from menet_jax.draw import main
-from menet_jax.evaluation import open_sources
-from menet_jax.images import Rgb
-from menet_jax.metrics import ImageScores, quantise, score_image
-from menet_jax.model import DEPTH, Outputs
-from menet_jax.plots.comparisons import with_detail
-from menet_jax.plots.scales import SCALES
-from menet_jax.prediction import Predictor, look_inside
-from menet_jax.runs import TrainedRun
-from menet_jax.training import Maps, network
+from menet_jax.evaluation import draw_command
+from menet_jax.evaluation.predictor import Predictor, look_inside
+from menet_jax.images.distortions import add_noise, compress_jpeg
+from menet_jax.images.files import Rgb
+from menet_jax.images.maps import quantise
+from menet_jax.metrics.scores import ImageScores, score_image
+from menet_jax.model.menet import DEPTH, Outputs
+from menet_jax.reporting.plots.comparisons import with_detail
+from menet_jax.reporting.plots.scales import SCALES
+from menet_jax.training.config import Config, LossConfig, ModelConfig
+from menet_jax.training.run import TrainedRun
+from menet_jax.training.step import Maps, network
 
 CONFIG = Config(run=Path("narrow"), steps=2, model=ModelConfig(width=1), loss=LossConfig(cross_entropy=0.0))
 STEMS = [f"photo_{index}" for index in range(7)]

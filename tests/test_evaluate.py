@@ -15,15 +15,15 @@ import pytest
 from command_cases import Outcome, outcome, write_discs, write_narrow_run
 from PIL import Image
 
-from menet_jax import evaluate_command
-from menet_jax.batch_prediction import Kind, plan, predict_files
 from menet_jax.datasets.pairs import Pair, Verdict, verdict
 from menet_jax.evaluate import main
-from menet_jax.images import UnreadableImageError
-from menet_jax.map_folders import read_map
-from menet_jax.metrics import dataset_scores, score_image
-from menet_jax.prediction import Predictor
-from menet_jax.runs import load_run
+from menet_jax.evaluation import evaluate_command
+from menet_jax.evaluation.files import Kind, plan, predict_files
+from menet_jax.evaluation.predictor import Predictor
+from menet_jax.images.files import UnreadableImageError
+from menet_jax.images.maps import read_map
+from menet_jax.metrics.scores import dataset_scores, score_image
+from menet_jax.training.run import load_run
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SCALARS = ("adaptive_f", "adaptive_f_of_mean_pr", "max_mean_f", "max_f_of_mean_pr", "mae")

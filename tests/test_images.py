@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from menet_jax import images
+from menet_jax.images import files as images
+from menet_jax.images import maps
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -406,14 +407,14 @@ def test_resizing_keeps_constants(height: int, width: int, salient: bool) -> Non
     size = (height, width)
     np.testing.assert_array_equal(images.resize_mask(np.full(SHAPE, salient), size), np.full(size, salient))
     np.testing.assert_array_equal(images.resize_image(np.full((*SHAPE, 3), 91, np.uint8), size), 91)
-    resized = images.resize_map(np.full(SHAPE, 0.3, np.float32), size)
+    resized = maps.resize_map(np.full(SHAPE, 0.3, np.float32), size)
     assert resized.dtype == np.float32
     np.testing.assert_allclose(resized, np.full(size, 0.3), rtol=1e-6)
 
 
 def test_resizing_averages() -> None:
     checks = (np.indices((4, 8)).sum(axis=0) % 2).astype(np.float32)
-    np.testing.assert_allclose(images.resize_map(checks, (1, 1)), 0.5, atol=1e-6)
+    np.testing.assert_allclose(maps.resize_map(checks, (1, 1)), 0.5, atol=1e-6)
     # Exactly half is not more than half.
     assert not images.resize_mask(np.array([[True, False]]), (1, 1)).any()
     assert images.resize_mask(np.array([[True, True, False]]), (1, 1)).all()
@@ -421,7 +422,7 @@ def test_resizing_averages() -> None:
 
 @given(hnp.arrays(np.float32, (3, 4), elements=st.floats(0, 1, width=32)))
 def test_resized_maps_stay_in_range(saliency: np.ndarray) -> None:
-    resized = images.resize_map(saliency, (7, 5))
+    resized = maps.resize_map(saliency, (7, 5))
     assert resized.min() >= 0
     assert resized.max() <= 1
 

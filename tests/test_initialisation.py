@@ -11,8 +11,8 @@ import pytest
 from flax.traverse_util import flatten_dict
 from scipy import stats
 
-from menet_jax.initialisation import initial_variables
-from menet_jax.model import MENet
+from menet_jax.model.initialisation import initial_variables
+from menet_jax.model.menet import MENet
 
 TRANSPOSED = re.compile(r"decoder\d_up/(shortcut|main1)/conv|bottleneck_up/conv")
 """The layers whose fan-in Caffe takes over their outputs."""

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from jacobian_cases import IMAGE, MAP, Matrix, SmallNet, as_matrix, matrix, small_image, small_variables
 
-from menet_jax.image_maps import NetworkMap, linearise, logit_margin, network_map, pooled
-from menet_jax.jacobian import exact_jacobian, exact_norms, frobenius_norm, summarise
-from menet_jax.sensitivity import input_sensitivity, output_sensitivity
-from menet_jax.spectral import SpectralNorm, lanczos, power_iteration
+from menet_jax.robustness.jacobian.image_function import NetworkMap, linearise, logit_margin, network_map, pooled
+from menet_jax.robustness.jacobian.norms import exact_jacobian, exact_norms, frobenius_norm, summarise
+from menet_jax.robustness.jacobian.sensitivity import input_sensitivity, output_sensitivity
+from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos, power_iteration
 
 X = np.random.default_rng(0).uniform(0, 255, IMAGE).astype(np.float32)
 SPECTRA = {

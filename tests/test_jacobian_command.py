@@ -13,22 +13,26 @@ import pytest
 from command_cases import Outcome, outcome, write_discs, write_narrow_run
 from PIL import Image
 
-from menet_jax import analysis_inputs, bound_command, jacobian, jacobian_command, robustness
-from menet_jax import config as configuration
-from menet_jax.bounds import PAPER_SOFTMAX, BoundNorms, bound_norms
-from menet_jax.checkpoints import Checkpoint, CheckpointStore
-from menet_jax.directions import directional_ratios
-from menet_jax.distortions import add_noise, compress_jpeg
-from menet_jax.images import resize_image
-from menet_jax.jacobian import frobenius_norm
-from menet_jax.jacobian_study import Settings, measure
-from menet_jax.ledger import Ledger
-from menet_jax.metrics import score_image
-from menet_jax.prediction import Predictor, full_size
-from menet_jax.runs import load_run
-from menet_jax.sensitivity import constant_gradient_statistics, salient_gradient_statistics
-from menet_jax.spectral import power_iteration
-from menet_jax.subjects import subject
+from menet_jax.evaluation.predictor import Predictor
+from menet_jax.images.distortions import add_noise, compress_jpeg
+from menet_jax.images.files import resize_image
+from menet_jax.images.maps import full_size
+from menet_jax.metrics.scores import score_image
+from menet_jax.robustness import __main__ as robustness
+from menet_jax.robustness.analysis import bound_command, jacobian_command
+from menet_jax.robustness.analysis import inputs as analysis_inputs
+from menet_jax.robustness.analysis.measurement import Settings, measure
+from menet_jax.robustness.analysis.results_cache import Ledger
+from menet_jax.robustness.analysis.subject import subject
+from menet_jax.robustness.jacobian import norms as jacobian
+from menet_jax.robustness.jacobian.bounds import PAPER_SOFTMAX, BoundNorms, bound_norms
+from menet_jax.robustness.jacobian.directions import directional_ratios
+from menet_jax.robustness.jacobian.norms import frobenius_norm
+from menet_jax.robustness.jacobian.sensitivity import constant_gradient_statistics, salient_gradient_statistics
+from menet_jax.robustness.jacobian.spectral import power_iteration
+from menet_jax.training import config as configuration
+from menet_jax.training.checkpoints import Checkpoint, CheckpointStore
+from menet_jax.training.run import load_run
 
 IMAGES = 4
 CHEAP = ["--max-samples", "8", "--max-iterations", "8", "--draws", "2", "--pictures", "2", "--picture-samples", "2"]

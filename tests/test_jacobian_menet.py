@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from jacobian_cases import as_matrix, authors_variables, check_norms, waves
 
-from menet_jax.bounds import bound_norms, bounding_map
-from menet_jax.image_maps import Pooled, linearise, network_map, pooled, pull_back
-from menet_jax.jacobian import exact_jacobian, exact_norms
-from menet_jax.model import MENet
-from menet_jax.sensitivity import constant_gradient_statistics, salient_gradient_statistics
-from menet_jax.spectral import lanczos, power_iteration
+from menet_jax.model.menet import MENet
+from menet_jax.robustness.jacobian.bounds import bound_norms, bounding_map
+from menet_jax.robustness.jacobian.image_function import Pooled, linearise, network_map, pooled, pull_back
+from menet_jax.robustness.jacobian.norms import exact_jacobian, exact_norms
+from menet_jax.robustness.jacobian.sensitivity import constant_gradient_statistics, salient_gradient_statistics
+from menet_jax.robustness.jacobian.spectral import lanczos, power_iteration
 
 KEY = jax.random.key(0)
 

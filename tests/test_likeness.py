@@ -12,11 +12,12 @@ import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from menet_jax import images, likeness
+from menet_jax.data.sources import Places, find_builder
 from menet_jax.datasets.benchmark import BenchmarkConfig
 from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k, Msra10kConfig
 from menet_jax.datasets.pairs import IrregularFilesError
-from menet_jax.sources import Places, find_builder
+from menet_jax.images import files as images
+from menet_jax.images import near_duplicates as likeness
 
 pytestmark = pytest.mark.filterwarnings("error")
 

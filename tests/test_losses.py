@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.test_util import check_grads
 
-from menet_jax.losses import (
+from menet_jax.model.losses import (
     Centres,
     class_centre_loss,
     class_centres,

@@ -12,8 +12,8 @@ import pytest
 from flax.traverse_util import flatten_dict
 from tracing import equations
 
-from menet_jax.authors import from_state_dict
-from menet_jax.model import MENet, Outputs, check_size
+from menet_jax.model.menet import MENet, Outputs, check_size
+from menet_jax.model.pytorch.names import from_state_dict
 
 Variables = dict[str, Any]
 Names = tuple[str, ...]

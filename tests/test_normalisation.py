@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from menet_jax.normalisation import EPSILON, MOMENTUM, BatchNorm, normalise
+from menet_jax.model.normalisation import EPSILON, MOMENTUM, BatchNorm, normalise
 
 SHAPE = (4, 5, 6, 3)
 

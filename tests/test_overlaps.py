@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 from command_cases import outcome, write_narrow_run
 
-from menet_jax import distortion_command, distortion_reports, evaluate, likeness, overlaps
-from menet_jax.analysis_inputs import open_subjects
-from menet_jax.distortion_study import Outcome
-from menet_jax.images import read_image
-from menet_jax.options import InputOptions
-from menet_jax.overlaps import Overlap, Pictures
-from menet_jax.sources import Source, open_split
+from menet_jax import evaluate
+from menet_jax.data import overlaps
+from menet_jax.data.overlaps import Overlap, Pictures
+from menet_jax.data.sources import Source, open_split
+from menet_jax.evaluation.options import InputOptions
+from menet_jax.images import near_duplicates as likeness
+from menet_jax.images.files import read_image
+from menet_jax.robustness.analysis.inputs import open_subjects
+from menet_jax.robustness.distortion import command as distortion_command
+from menet_jax.robustness.distortion import report as distortion_reports
+from menet_jax.robustness.distortion.study import Outcome
 
 TRAINED, VALIDATED = range(6), range(6, 8)
 SCORED = {"a.jpg": 3, "b.jpg": 20, "c.jpg": 5, "d.jpg": 21, "e.jpg": 7}

@@ -12,14 +12,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from menet_jax.metrics import score_image
-from menet_jax.model import DEPTH
-from menet_jax.plots import PrCurve, comparison, failures, pr_curves, save, scale_maps
-from menet_jax.plots.comparisons import DETAIL, with_detail
-from menet_jax.plots.page import COLOURS, COLUMN, wrapped
-from menet_jax.plots.page import width as text_width
-from menet_jax.plots.rows import Row, image_rows
-from menet_jax.plots.scales import SCALES, principal_colours
+from menet_jax.metrics.scores import score_image
+from menet_jax.model.menet import DEPTH
+from menet_jax.reporting.plots import PrCurve, comparison, failures, pr_curves, save, scale_maps
+from menet_jax.reporting.plots.comparisons import DETAIL, with_detail
+from menet_jax.reporting.plots.page import COLOURS, COLUMN, wrapped
+from menet_jax.reporting.plots.page import width as text_width
+from menet_jax.reporting.plots.rows import Row, image_rows
+from menet_jax.reporting.plots.scales import SCALES, principal_colours
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the PNG
 

@@ -14,16 +14,16 @@ from command_cases import Outcome, outcome
 from PIL import ExifTags, Image
 
 import menet_jax
-from menet_jax import config as configuration
-from menet_jax.batch_prediction import tinted
-from menet_jax.checkpoints import Checkpoint, CheckpointStore
-from menet_jax.config import Config, LossConfig, ModelConfig
-from menet_jax.images import UnreadableImageError, read_image
-from menet_jax.metrics import quantise
+from menet_jax.evaluation.files import tinted
+from menet_jax.evaluation.predictor import Predictor
+from menet_jax.images.files import UnreadableImageError, read_image
+from menet_jax.images.maps import quantise
 from menet_jax.predict import main
-from menet_jax.prediction import Predictor
-from menet_jax.runs import load_run
-from menet_jax.training import network
+from menet_jax.training import config as configuration
+from menet_jax.training.checkpoints import Checkpoint, CheckpointStore
+from menet_jax.training.config import Config, LossConfig, ModelConfig
+from menet_jax.training.run import load_run
+from menet_jax.training.step import network
 
 CONFIG = Config(run=Path("unused"), steps=2, model=ModelConfig(width=1))
 SCORES = {1: 0.75, 2: 0.5}  # step → score: the best checkpoint is not the newest
@@ -302,7 +302,7 @@ def test_an_interrupt_before_predicting_leaves_cleanly(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("menet_jax.predict_command.load_run", interrupt)
+    monkeypatch.setattr("menet_jax.evaluation.predict_command.load_run", interrupt)
     done = command(run, one, tmp_path / "maps")
     assert done == (130, "", "stopped before anything was computed\n")
     assert not (tmp_path / "maps").exists()

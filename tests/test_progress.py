@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from menet_jax.progress import Bar
+from menet_jax.runtime.progress import Bar
 
 
 class Clock:

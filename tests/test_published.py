@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from menet_jax import published
-from menet_jax.published import Published, dataset_name, rows, table
-from menet_jax.tables import Score, as_text, best
+from menet_jax.reporting import published
+from menet_jax.reporting.published import Published, dataset_name, rows, table
+from menet_jax.reporting.tables import Score, as_text, best
 
 PAPER = Path(__file__).parents[2] / "shared" / "paper.txt"
 DATASETS = ["DUT-OMRON", "HKU-IS", "ECSSD", "MSRA1K", "SOD"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from menet_jax.authors import to_state_dict
-from menet_jax.model import MENet
-from menet_jax.training import Batch
+from menet_jax.model.menet import MENet
+from menet_jax.model.pytorch.names import to_state_dict
+from menet_jax.training.step import Batch
 
 torch: Any = pytest.importorskip("torch")
 agree = importlib.import_module("menet_jax.benchmark.pytorch_agreement")

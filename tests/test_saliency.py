@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from menet_jax.config import LossConfig
-from menet_jax.saliency import (
+from menet_jax.model.saliency import (
     BORDER,
     Region,
     all_background,
@@ -18,7 +17,8 @@ from menet_jax.saliency import (
     probability_map,
     stretch,
 )
-from menet_jax.training import background_region
+from menet_jax.training.config import LossConfig
+from menet_jax.training.step import background_region
 
 HEIGHT, WIDTH = 45, 52  # 5 x 12 pixels lie inside the border band
 each_region = pytest.mark.parametrize("region", [border_background, all_background])

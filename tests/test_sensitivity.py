@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from jacobian_cases import IMAGE, SmallNet, matrix, small_image, small_variables
 
-from menet_jax.directions import directional_ratios
-from menet_jax.distortions import add_noise, compress_jpeg, random_quality
-from menet_jax.image_maps import logit_margin, network_map, probability
-from menet_jax.jacobian import exact_jacobian
-from menet_jax.sensitivity import (
+from menet_jax.images.distortions import add_noise, compress_jpeg, random_quality
+from menet_jax.robustness.jacobian.directions import directional_ratios
+from menet_jax.robustness.jacobian.image_function import logit_margin, network_map, probability
+from menet_jax.robustness.jacobian.norms import exact_jacobian
+from menet_jax.robustness.jacobian.sensitivity import (
     GradientStatistics,
     constant_gradient_statistics,
     mean_statistics,

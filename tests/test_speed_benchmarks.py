@@ -24,10 +24,10 @@ from menet_jax.benchmark.processes import ProcessDiedError, in_process
 from menet_jax.benchmark.programs import configuration
 from menet_jax.benchmark.scores import scores
 from menet_jax.benchmark.steps import Activity, Case, arithmetic, compiled_for_cpu, measure
-from menet_jax.model import MENet
-from menet_jax.parallel import workers
-from menet_jax.tables import Record
-from menet_jax.training import mapped_eval_step
+from menet_jax.model.menet import MENet
+from menet_jax.reporting.tables import Record
+from menet_jax.runtime.parallel import workers
+from menet_jax.training.step import mapped_eval_step
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from menet_jax.tables import Record, Score, as_csv, as_latex, as_markdown, as_text, best, legend
+from menet_jax.reporting.tables import Record, Score, as_csv, as_latex, as_markdown, as_text, best, legend
 
 F = Score("f_a", "an F")
 MAE = Score("mae", "an error", lower_is_better=True)

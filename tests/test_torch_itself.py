@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from menet_jax.torch_reading import read_torch
-from menet_jax.torch_writing import write_torch
+from menet_jax.model.pytorch.reading import read_torch
+from menet_jax.model.pytorch.writing import write_torch
 
 torch: Any = pytest.importorskip("torch")
 

@@ -39,9 +39,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from menet_jax.authors_commands import import_weights
-from menet_jax.torch_reading import TorchFileError, read_torch
-from menet_jax.torch_writing import write_torch
+from menet_jax.authors import import_weights
+from menet_jax.model.pytorch.reading import TorchFileError, read_torch
+from menet_jax.model.pytorch.writing import write_torch
 
 DATA = Path(__file__).parent / "data"
 

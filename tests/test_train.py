@@ -19,20 +19,20 @@ import optax
 import pytest
 from PIL import Image
 
-from menet_jax import config as configuration
-from menet_jax import overlaps
-from menet_jax.checkpoint_format import read_record
-from menet_jax.checkpoints import CheckpointStore, saved_steps
-from menet_jax.config import LossConfig
-from menet_jax.data import training_batches
+from menet_jax.data import overlaps
+from menet_jax.data.pipeline import training_batches
+from menet_jax.data.sources import open_split
 from menet_jax.datasets.synthetic.scenes import scene
-from menet_jax.distortions import Jpeg, Noise
-from menet_jax.likeness import thumbnail
-from menet_jax.loop import NonFiniteLossError, fit
-from menet_jax.sources import open_split
+from menet_jax.images.distortions import Jpeg, Noise
+from menet_jax.images.near_duplicates import thumbnail
 from menet_jax.train import main, parse
-from menet_jax.train_command import distortions
-from menet_jax.training import Batch, Mapped, Maps, Metrics, TrainState
+from menet_jax.training import config as configuration
+from menet_jax.training.checkpoint_format import read_record
+from menet_jax.training.checkpoints import CheckpointStore, saved_steps
+from menet_jax.training.command import distortions
+from menet_jax.training.config import LossConfig
+from menet_jax.training.loop import NonFiniteLossError, fit
+from menet_jax.training.step import Batch, Mapped, Maps, Metrics, TrainState
 
 SMALL = ["--model.width", "1", "--batch-size", "2", "--save-every", "2", "--log-every", "1"]
 STEPS = 8

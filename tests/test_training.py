@@ -13,10 +13,10 @@ import numpy as np
 import optax
 import pytest
 
-from menet_jax.config import PRESETS, Config, LossConfig, ModelConfig, OptimizerConfig
-from menet_jax.losses import cross_entropy, metric_loss
-from menet_jax.model import MENet, Outputs
-from menet_jax.training import (
+from menet_jax.model.losses import cross_entropy, metric_loss
+from menet_jax.model.menet import MENet, Outputs
+from menet_jax.training.config import PRESETS, Config, LossConfig, ModelConfig, OptimizerConfig
+from menet_jax.training.step import (
     Batch,
     Metrics,
     TrainState,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracing import gathers_or_scatters
 
-from menet_jax.upsampling import enlarge
+from menet_jax.model.upsampling import enlarge
 
 shapes = st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
 

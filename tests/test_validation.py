@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from menet_jax.config import Config, ModelConfig
+from menet_jax.data.sources import Source, open_split
 from menet_jax.datasets.synthetic.scenes import scene
-from menet_jax.images import resize_image
-from menet_jax.metrics import score_image
-from menet_jax.prediction import full_size
-from menet_jax.sources import Source, open_split
-from menet_jax.training import create_state, eval_step, map_over_devices, network
-from menet_jax.validation import validate
+from menet_jax.images.files import resize_image
+from menet_jax.images.maps import full_size
+from menet_jax.metrics.scores import score_image
+from menet_jax.training.config import Config, ModelConfig
+from menet_jax.training.step import create_state, eval_step, map_over_devices, network
+from menet_jax.training.validation import validate
 
 IMAGES = 5
 

@@ -20,20 +20,21 @@ import pytest
 from flax.traverse_util import flatten_dict
 from PIL import Image
 
-from menet_jax import authors_commands, evaluate, predict, train
-from menet_jax.authors import from_state_dict
-from menet_jax.authors_commands import export_weights, import_weights
-from menet_jax.config import Config, LossConfig, ModelConfig
+from menet_jax import authors as authors_commands
+from menet_jax import evaluate, predict, train
+from menet_jax.authors import export_weights, import_weights
+from menet_jax.data.sources import NAMED
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
 from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
-from menet_jax.model import MENet, Outputs
-from menet_jax.runs import CONFIG_FILE, load_run, write_run
-from menet_jax.sources import NAMED
-from menet_jax.weight_files import WRITTEN, read_tensors, write_tensors
+from menet_jax.model.menet import MENet, Outputs
+from menet_jax.model.pytorch.files import WRITTEN, read_tensors, write_tensors
+from menet_jax.model.pytorch.names import from_state_dict
+from menet_jax.training.config import Config, LossConfig, ModelConfig
+from menet_jax.training.run import CONFIG_FILE, load_run, write_run
 
 DATA = Path(__file__).parent / "data"
 StateDict = dict[str, np.ndarray]
@@ -279,7 +280,7 @@ def test_an_interrupt_leaves_a_whole_run_or_none(
         os.kill(os.getpid(), signal.SIGINT)
         write_run(*arguments)
 
-    monkeypatch.setattr("menet_jax.runs.write_run", interrupted)
+    monkeypatch.setattr("menet_jax.training.run.write_run", interrupted)
     monkeypatch.setattr(sys, "argv", ["authors", "import", str(source), "--dest", str(tmp_path / "run")])
     with pytest.raises(SystemExit, match="130"):
         authors_commands.main()

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from menet_jax import config as configuration
 from menet_jax import train
-from menet_jax.config import Config
-from menet_jax.sources import Source
+from menet_jax.data.sources import Source
 from menet_jax.train import main
-from menet_jax.train_command import describe, open_data, with_whole
-from menet_jax.training import TrainState
+from menet_jax.training import config as configuration
+from menet_jax.training.command import describe, open_data, with_whole
+from menet_jax.training.config import Config
+from menet_jax.training.step import TrainState
 
 COUNTS = {"mine": 20, "other": 7, "listed": 6, "third": 5}
 

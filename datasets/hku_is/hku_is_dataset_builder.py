@@ -11,7 +11,7 @@ from etils import epath
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
 from menet_jax.datasets.pairs import Pair
-from menet_jax.messages import counted
+from menet_jax.runtime.text import counted
 
 LISTS = {"train": "trainimgset.mat", "validation": "valimgset.mat", "test": "testimgset.mat"}
 OFFICIAL = "official"

@@ -9,13 +9,14 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from menet_jax import images, likeness
 from menet_jax.datasets import pairs
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.pairs import CHECK_THREADS, File, IrregularFilesError, Pair
 from menet_jax.datasets.splits import split_by_rank
+from menet_jax.images import files as images
+from menet_jax.images import near_duplicates as likeness
 
 SIZES = {"test": 1000, "validation": 500, "train": 8500}
 

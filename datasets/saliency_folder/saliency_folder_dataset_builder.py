@@ -12,7 +12,7 @@ from etils import epath
 
 from menet_jax.datasets import pairs
 from menet_jax.datasets.pairs import Found, Irregularity, Pair
-from menet_jax.messages import counted
+from menet_jax.runtime.text import counted
 
 LAYOUTS = (("images", "masks"), ("image", "mask"), ("imgs", "gt"), ("im", "gt"))
 MIXED = "imgs"  # one folder with both: photographs as JPEG, masks of the same stem in another format

@@ -13,7 +13,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from menet_jax.datasets.synthetic.scenes import SEEDS, scene
-from menet_jax.parallel import CORES, ahead, workers
+from menet_jax.runtime.parallel import CORES, ahead, workers
 
 
 @dataclass(kw_only=True)  # not frozen, because its base is not

@@ -6,8 +6,8 @@ This takes no time to import. Each function imports what it measures when it is 
 from pathlib import Path
 from typing import Literal
 
-from menet_jax.arguments import check_folder
-from menet_jax.options import check_data
+from menet_jax.data.specs import check_data
+from menet_jax.runtime.arguments import check_folder
 
 Activity = Literal["training", "inference"]
 Device = Literal["cpu", "gpu", "tpu"]

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import path_aware_map
 
-from menet_jax import bounds, image_maps
 from menet_jax.benchmark.measuring import Seconds, in_turns, median, timer
 from menet_jax.benchmark.results import MEBIBYTE, Table
-from menet_jax.model import MENet
-from menet_jax.tables import Record, Score
+from menet_jax.model.menet import MENet
+from menet_jax.reporting.tables import Record, Score
+from menet_jax.robustness.jacobian import bounds
+from menet_jax.robustness.jacobian import image_function as image_maps
 
 SCORES = (
     Score("s", "wall seconds, median over the rounds, or as many as the products it is made of take", None, ".3g"),

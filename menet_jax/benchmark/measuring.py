@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from menet_jax.parallel import CORES
+from menet_jax.runtime.parallel import CORES
 
 TURN = 0.5
 """Seconds that a turn is to last at least, where what is timed takes less."""

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from menet_jax.benchmark.measuring import in_turns, median, timer
-from menet_jax.data import training_batches
-from menet_jax.sources import open_split
+from menet_jax.data.pipeline import training_batches
+from menet_jax.data.sources import open_split
 
 
 def pipeline(

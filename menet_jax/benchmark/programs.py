@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from menet_jax.authors import from_state_dict
 from menet_jax.benchmark.commands import Precision
-from menet_jax.config import Config, ModelConfig, OptimizerConfig
-from menet_jax.prediction import Predictor
-from menet_jax.training import Batch, TrainState, make_optimizer, map_over_devices
-from menet_jax.weight_files import read_tensors
+from menet_jax.evaluation.predictor import Predictor
+from menet_jax.model.pytorch.files import read_tensors
+from menet_jax.model.pytorch.names import from_state_dict
+from menet_jax.training.config import Config, ModelConfig, OptimizerConfig
+from menet_jax.training.step import Batch, TrainState, make_optimizer, map_over_devices
 
 SIZE = 224
 

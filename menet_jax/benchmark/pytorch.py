@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 
 import jax
 
-from menet_jax.authors import to_state_dict
 from menet_jax.benchmark import programs
 from menet_jax.benchmark.commands import Activity
 from menet_jax.benchmark.measuring import Seconds, check_counts, in_turns, machine, median
 from menet_jax.benchmark.processes import Peak, ProcessDiedError, in_process
-from menet_jax.config import Config
-from menet_jax.model import MENet
-from menet_jax.torch_writing import write_torch
-from menet_jax.training import create_state
+from menet_jax.model.menet import MENet
+from menet_jax.model.pytorch.names import to_state_dict
+from menet_jax.model.pytorch.writing import write_torch
+from menet_jax.training.config import Config
+from menet_jax.training.step import create_state
 
 LAYOUTS = ("channels first", "channels last")
 

@@ -13,7 +13,7 @@ import torch
 
 from menet_jax.benchmark.programs import configuration, random_batch
 from menet_jax.benchmark.pytorch_twin import Twin, maps, sgd, total_loss
-from menet_jax.parallel import CORES
+from menet_jax.runtime.parallel import CORES
 
 FORMATS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from menet_jax import tables
-from menet_jax.tables import Record, Score
+from menet_jax.reporting import tables
+from menet_jax.reporting.tables import Record, Score
 
 WALL = Score("wall s", "seconds that pass, median over the rounds", None, ".4g")
 CPU = Score("CPU s", "seconds that all threads of the process compute, together, median over the rounds", None, ".4g")

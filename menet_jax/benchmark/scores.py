@@ -8,12 +8,13 @@ import numpy as np
 from PIL import Image
 
 from menet_jax.benchmark.measuring import in_turns, median, timer
-from menet_jax.evaluation import ImageResult, score_maps
-from menet_jax.images import read_mask
-from menet_jax.map_folders import match, read_map
-from menet_jax.measures import pysodmetrics
-from menet_jax.metrics import DatasetScores, dataset_scores, score_image
-from menet_jax.parallel import workers
+from menet_jax.evaluation.map_folders import match
+from menet_jax.evaluation.scoring import ImageResult, score_maps
+from menet_jax.images.files import read_mask
+from menet_jax.images.maps import read_map
+from menet_jax.metrics.pysodmetrics import pysodmetrics
+from menet_jax.metrics.scores import DatasetScores, dataset_scores, score_image
+from menet_jax.runtime.parallel import workers
 
 
 def scores(maps: Path, masks: Path, processes: int, rounds: int) -> None:

@@ -8,16 +8,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from menet_jax import devices
 from menet_jax.benchmark.commands import Activity, Device, Precision
 from menet_jax.benchmark.convolutions import convolutions, slow_convolutions
 from menet_jax.benchmark.measuring import Seconds, calls_a_turn, check_counts, in_turns, machine, median, timed
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.programs import SIZE, configuration, random_batch
 from menet_jax.benchmark.results import CPU, MEBIBYTE, WALL, Table
-from menet_jax.config import Config
-from menet_jax.tables import Record, Score
-from menet_jax.training import DEVICES, Batch, check_batch, create_state, mapped_eval_step, mapped_train_step
+from menet_jax.reporting.tables import Record, Score
+from menet_jax.runtime import devices
+from menet_jax.training.config import Config
+from menet_jax.training.step import DEVICES, Batch, check_batch, create_state, mapped_eval_step, mapped_train_step
 
 Map = Callable[[Config, Sequence[jax.Device]], Any]
 

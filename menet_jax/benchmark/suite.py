@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 
 import jax
 
-from menet_jax import devices
 from menet_jax.benchmark import jacobian, steps, upsampling
 from menet_jax.benchmark.commands import Activity, Device, Precision
 from menet_jax.benchmark.measuring import check_counts, machine
 from menet_jax.benchmark.programs import SIZE, configuration
 from menet_jax.benchmark.results import RESULTS, Table, write
 from menet_jax.benchmark.steps import Case
-from menet_jax.parallel import workers
-from menet_jax.tables import Record
+from menet_jax.reporting.tables import Record
+from menet_jax.runtime import devices
+from menet_jax.runtime.parallel import workers
 
 Result = TypeVar("Result")
 

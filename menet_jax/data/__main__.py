@@ -1,0 +1,153 @@
+"""Look at what the network is fed, and check datasets:  python -m menet_jax.data show|check"""
+
+import sys
+from pathlib import Path
+
+import tyro
+
+from menet_jax.data.specs import check_data
+from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
+from menet_jax.runtime.arguments import refuse_doubles
+from menet_jax.runtime.commands import INTERRUPTED
+from menet_jax.runtime.text import counted
+
+
+def show(
+    specs: tyro.conf.Positional[tuple[str, ...]],
+    dest: Path,
+    split: str = "train",
+    count: int = 25,
+    seed: int = 0,
+    distort: float = 0.0,
+    skip_bad: bool = False,
+    graded_masks: bool = False,
+    cache: Path | None = None,
+    manual_dir: Path | None = None,
+) -> None:
+    """Write a picture of an augmented training batch, salient pixels in red.
+
+    Args:
+        specs: dataset names or folders.
+        dest: the PNG file to write.
+        split: which split to read.
+        count: how many images to show.
+        seed: of order and augmentation.
+        distort: share of the images that are distorted, as `--data.distort` of training does by default.
+        skip_bad: go on without files that cannot be used.
+        graded_masks: masks in folders are means over observers: cut them at half, though nothing may reach it.
+        cache: where prepared datasets are kept; by default where TFDS keeps them.
+        manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.
+    """
+    try:
+        if not specs:
+            raise ValueError("name at least one dataset or folder")
+        _check_dest(dest)
+        if not 0 <= distort <= 1:
+            raise ValueError(f"--distort {distort}: is a share of the images, from 0 to 1")
+        check_data(specs)
+
+        from menet_jax.data.pipeline import training_batches
+        from menet_jax.data.sources import open_split
+        from menet_jax.images import pictures  # only now, for it takes long to import
+
+        sources = [open_split(spec, split, cache, skip_bad, manual_dir, graded_masks) for spec in specs]
+        for source in sources:
+            print(source.summary())
+        both = (Noise(*SIGMA_RANGE), Jpeg(*QUALITY_RANGE))
+        batches = training_batches(sources, batch_size=count, seed=seed, distorted=distort, distortions=both)
+        batch = next(batches)
+        batches.close()
+        pictures.batch_grid(batch["image"], batch["mask"], dest)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{count} images: {dest}")
+
+
+def check(
+    specs: tyro.conf.Positional[tuple[str, ...]],
+    dest: Path = Path("check.png"),
+    graded_masks: bool = False,
+    cache: Path | None = None,
+    manual_dir: Path | None = None,
+) -> None:
+    """Check datasets as they were downloaded, and write a contact sheet.
+
+    Reports counts against the published ones, sizes, mask values, shares of salient pixels, files that cannot be used
+    or have no counterpart, and pictures that are there twice, within and between the datasets. Exit status: 0; 1 if
+    something is wrong; 2 if a dataset is not there, or cannot be read at all, the others being checked all the same.
+
+    Args:
+        specs: dataset names or folders.
+        dest: the picture to write.
+        graded_masks: masks in folders are means over observers: cut them at half, though nothing may reach it.
+        cache: where prepared datasets are kept; by default where TFDS keeps them.
+        manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.
+    """
+    try:
+        if not specs:
+            raise ValueError("name at least one dataset or folder")
+        _check_dest(dest)
+
+        from menet_jax.data import audit as surveys
+        from menet_jax.data import contact_sheet as sheets  # only now, for it takes long to import
+        from menet_jax.data.sources import NAMED, Places, find_builder
+
+        bases = [spec.partition("/")[0] if spec in NAMED else str(Path(spec).resolve()) for spec in specs]
+        refuse_doubles("datasets", bases, "they have the same images; check them one after the other")
+        # Nothing is prepared from what is passed over here: it is reported instead.
+        places = Places(cache, manual_dir, skip_bad=True, graded_masks=graded_masks)
+        found: list[surveys.Survey] = []
+        absent: list[str] = []
+        for spec in specs:
+            try:
+                found.append(surveys.survey(spec, find_builder(spec, places)))
+                print(*surveys.describe(found[-1]), sep="\n")
+            except (OSError, ValueError) as error:
+                absent.append(spec)
+                print(f"error: {error}", file=sys.stderr)
+        twins = surveys.twins(found)
+        if any(each.facts for each in found):
+            print(*(surveys.describe_twins(twins) if twins else ["no picture is there twice"]), sep="\n")
+            sheets.contact_sheet(found, twins, dest)
+            print(f"contact sheet: {dest}")
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    bad_twins = [each for each in twins if each.is_wrong]
+    wrong = sum(len(each.irregularities) for each in found) + len(bad_twins)
+    if wrong:
+        verb = "is" if wrong == 1 else "are"
+        where = {each.name for each in found if each.irregularities}
+        where |= {side.dataset for each in bad_twins for side in (each.first, each.second)}
+        names = ", ".join(each.name for each in found if each.name in where)
+        print(f"error: {counted(wrong, 'thing')} {verb} wrong in {names}", file=sys.stderr)
+    if absent:
+        print(f"error: nothing is known of {', '.join(absent)}", file=sys.stderr)
+        sys.exit(2)
+    if wrong:
+        sys.exit(1)
+
+
+def _check_dest(dest: Path) -> None:
+    """Raise ValueError if no picture can be written there."""
+    if dest.suffix.lower() != ".png" or dest.is_dir():
+        raise ValueError(f"--dest {dest}: name a file that ends in .png")
+    above = next(parent for parent in dest.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise ValueError(f"--dest {dest}: {above} is a file, and a folder is needed")
+
+
+def main() -> None:
+    """The command line."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            {"show": show, "check": check}, prog="python -m menet_jax.data", description="Look at datasets."
+        )
+    except KeyboardInterrupt:
+        print("stopped; no picture was written", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Pictures that a run has seen in training, kept with it, and found again in what it is scored on.
+
+Benchmarks share pictures under other names, sizes and compression (`likeness`), and a network's scores on what it was
+trained on say little. So a run directory holds thumbnails of the images that the run was trained on, and of those that
+it was validated on, by which its best checkpoint is chosen: 768 bytes an image.
+"""
+
+import os
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from menet_jax.data.sources import Source
+from menet_jax.datasets.pairs import CHECK_THREADS
+from menet_jax.images import files as images
+from menet_jax.images import near_duplicates as likeness
+
+PICTURES = "pictures.npz"
+"""In a run directory: what it has seen."""
+
+
+class Pictures(NamedTuple):
+    """Thumbnails of the images that a run was trained on, and of those that it was validated on."""
+
+    trained: likeness.Thumbnails
+    validated: likeness.Thumbnails
+
+
+class Overlap(NamedTuple):
+    """File names of the images, among those that a run is scored on, that show pictures it has seen.
+
+    Attributes:
+        trained: in training.
+        validated: in validation, and not in training.
+    """
+
+    trained: tuple[str, ...]
+    validated: tuple[str, ...]
+
+    def mark(self, among: Collection[str] | None = None) -> str:
+        """Their numbers, for the table: ` (74 trained on)`; empty if there are none.
+
+        Args:
+            among: file names, where only these were scored.
+        """
+        numbers = {
+            what: len(names if among is None else set(names) & set(among)) for what, names in self._asdict().items()
+        }
+        parts = [f"{number:,} {what} on" for what, number in numbers.items() if number]
+        return f" ({', '.join(parts)})" if parts else ""
+
+
+def thumbnails(source: Source) -> likeness.Thumbnails:
+    """Thumbnails of all images of a source, in its order; kept beside the prepared dataset.
+
+    There are none of a dataset that this program draws.
+    """
+    if source.thumbnails is None:
+        return _stack([])
+    if source.thumbnails.exists():
+        return np.load(source.thumbnails, allow_pickle=False)
+
+    def make(index: int) -> likeness.Thumbnail:
+        record = source.records[index]
+        return likeness.thumbnail(images.read_image(record["image"], record["file_name"].decode()))
+
+    with ThreadPoolExecutor(CHECK_THREADS) as pool:
+        made = pool.map(make, range(len(source)))
+        found = _stack(
+            list(tqdm(made, total=len(source), desc=f"Looking at {source.name}", unit=" images", leave=False))
+        )
+    unfinished = source.thumbnails.with_suffix(f".{os.getpid()}.npy")
+    with suppress(OSError):  # where they cannot be kept they are made anew
+        np.save(unfinished, found, allow_pickle=False)
+        unfinished.replace(source.thumbnails)
+    return found
+
+
+def keep(run: Path, training: Sequence[Source], validation: Sequence[Source]) -> None:
+    """Write what a run sees into its directory; what it was validated on before it was resumed stays there.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: what is there cannot be read.
+    """
+    seen = Pictures(*(np.concatenate([_stack([]), *map(thumbnails, each)]) for each in (training, validation)))
+    before = load(run)
+    if before is not None:
+        seen = seen._replace(validated=np.unique(np.concatenate([before.validated, seen.validated]), axis=0))
+    unfinished = run / f"unfinished-{PICTURES}"
+    np.savez_compressed(unfinished, **seen._asdict())
+    unfinished.replace(run / PICTURES)
+
+
+def load(run: Path) -> Pictures | None:
+    """What a run has seen; None if its directory does not tell.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = run / PICTURES
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return Pictures(arrays["trained"], arrays["validated"])
+    except Exception as error:  # a damaged archive raises nearly anything
+        raise ValueError(f"{path}: cannot be read ({error}); without it the run is taken for unchecked") from error
+
+
+def find(seen: Pictures, sources: Sequence[Source]) -> Overlap:
+    """Which of the sources' images show pictures that a run has seen."""
+    trained, validated = list[str](), list[str]()
+    for source in sources:
+        scored = thumbnails(source)
+        in_training, in_validation = (
+            {index for _, index in likeness.same_pictures(pictures, scored)} for pictures in seen
+        )
+        trained += [source.file_name(index) for index in sorted(in_training)]
+        validated += [source.file_name(index) for index in sorted(in_validation - in_training)]
+    return Overlap(tuple(trained), tuple(validated))
+
+
+def _stack(made: Sequence[likeness.Thumbnail]) -> likeness.Thumbnails:
+    return np.array(made, np.uint8).reshape(len(made), likeness.SIDE, likeness.SIDE, 3)

@@ -1,0 +1,292 @@
+"""From what a user types after `--data.train` to examples that can be read in any order."""
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, SupportsIndex, TypeVar
+
+import tensorflow_datasets as tfds
+
+from menet_jax.datasets import preparing
+from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
+from menet_jax.datasets.duts.duts_dataset_builder import Duts
+from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
+from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
+from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
+from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k
+from menet_jax.datasets.pairs import IrregularFilesError, PairsBuilder
+from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
+from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder, find_lists
+from menet_jax.datasets.sod.sod_dataset_builder import Sod
+from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
+from menet_jax.images import files as images
+
+T = TypeVar("T")
+
+ALL = "all"
+"""Instead of the name of a split: all splits, joined."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where datasets come from and go to, and how strict to be with them.
+
+    Attributes:
+        cache: where prepared datasets are kept; None: where TFDS keeps its own.
+        manual: where the user has put downloaded archives; None: `downloads/manual` in the cache.
+        skip_bad: go on without files that cannot be used and with wrong counts.
+        graded_masks: the masks of folders hold grades, as `images.read_mask_file` has it; benchmarks know of theirs.
+    """
+
+    cache: Path | None = None
+    manual: Path | None = None
+    skip_bad: bool = False
+    graded_masks: bool = False
+
+    def arguments(self) -> dict[str, Any]:
+        """For the builder of a benchmark."""
+        return {"data_dir": self.cache, "manual_dir": self.manual, "skip_bad": self.skip_bad}
+
+
+# Named datasets: what makes each one's builder.
+NAMED: dict[str, Callable[[Places], tfds.core.DatasetBuilder]] = {
+    "synthetic": lambda places: Synthetic(data_dir=places.cache),
+    "msra10k": lambda places: Msra10k.best(**places.arguments()),
+    "msra1k": lambda places: Msra1k(**places.arguments()),
+    "hku_is": lambda places: HkuIs(**places.arguments()),
+    "hku_is/official": lambda places: HkuIs(config="official", **places.arguments()),
+    "duts": lambda places: Duts(**places.arguments()),
+    "duts/official": lambda places: Duts(config="official", **places.arguments()),
+    "ecssd": lambda places: Ecssd(**places.arguments()),
+    "dut_omron": lambda places: DutOmron(**places.arguments()),
+    "pascal_s": lambda places: PascalS(**places.arguments()),
+    "sod": lambda places: Sod(**places.arguments()),
+}
+
+
+class Example(NamedTuple):
+    """An image (H, W, 3) uint8, its mask (H, W) bool with True = salient, and the image file's name."""
+
+    image: images.Rgb
+    mask: images.Mask
+    file_name: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A split of a dataset, or all of them: `len(source)` examples, read and decoded one by one with `source[i]`.
+
+    Reading is safe from several threads at once.
+
+    Attributes:
+        name: what the user called the dataset.
+        split: the split's name, or `ALL`.
+        counts: the number of examples of every split of the dataset.
+        notes: what the user should know about it: how it was split, what its masks are, how many files were skipped.
+        size_in_bytes: of all examples of the split.
+        records: the encoded examples.
+        thumbnails: where thumbnails of them are kept; None of a dataset that this program draws, of which nothing can
+            be in another one.
+    """
+
+    name: str
+    split: str
+    counts: dict[str, int]
+    notes: tuple[str, ...]
+    size_in_bytes: int
+    records: Any = field(repr=False)
+    thumbnails: Path | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: SupportsIndex) -> Example:
+        record = self.records[index]
+        name = record["file_name"].decode()
+        return Example(images.read_image(record["image"], name), images.read_mask(record["mask"], name), name)
+
+    def file_name(self, index: int) -> str:
+        """The name of an image's file, without decoding the image."""
+        return str(self.records[index]["file_name"].decode())
+
+    @property
+    def identity(self) -> str:
+        """Changes when the examples do, wherever the dataset lies: how many there are, and their bytes."""
+        return f"{self.split}: {len(self)} images, {self.size_in_bytes} bytes"
+
+    def summary(self) -> str:
+        """One line for the user: name, counts, notes."""
+        counts = ", ".join(f"{split} {count:,}" for split, count in self.counts.items())
+        return "; ".join([f"{self.name}: {counts} images", *self.notes])
+
+
+def open_split(
+    spec: str,
+    split: str,
+    cache_dir: Path | None = None,
+    skip_bad: bool = False,
+    manual_dir: Path | None = None,
+    graded_masks: bool = False,
+) -> Source:
+    """Open a split of a dataset, preparing the dataset on first use.
+
+    Args:
+        spec: the name of a dataset (a key of `NAMED`), or a folder that `SaliencyFolder` understands. Write
+            `./synthetic` for a folder with the name of a dataset.
+        split: train, validation or test; or `ALL`, for every image of a folder without list files.
+        cache_dir: where to keep prepared datasets; by default where TFDS keeps its own.
+        skip_bad: go on without files that cannot be used.
+        manual_dir: where the archives of benchmarks are; by default `downloads/manual` in the cache.
+        graded_masks: as for `Places`.
+
+    Raises:
+        ValueError: neither a dataset nor a folder; no such split, or nothing in it; irregular files.
+        FileNotFoundError: the folder has none of the layouts; a benchmark is not in the manual directory.
+    """
+    builder = find_builder(spec, Places(cache_dir, manual_dir, skip_bad, graded_masks))
+    notes = _prepare(builder)
+    infos = builder.info.splits
+    counts = {name: info.num_examples for name, info in infos.items()}
+    kept = Path(builder.data_path) / f"thumbnails-{split}.npy" if isinstance(builder, PairsBuilder) else None
+    if split == ALL:
+        joined = sum(infos[name].num_bytes for name in counts)
+        notes = ("used whole", *notes[1:])
+        return Source(spec, ALL, {ALL: sum(counts.values())}, notes, joined, encoded(builder, "+".join(counts)), kept)
+    if not counts.get(split):
+        there = ", ".join(f"{name} ({count:,} images)" for name, count in counts.items())
+        raise ValueError(
+            f"{spec} has no images in its {split} split; it has {there}"
+            + "".join(f"; {note}" for note in notes)
+            + f". Add images, list some in {split}.txt, or name another dataset."
+        )
+    return Source(spec, split, counts, notes, infos[split].num_bytes, encoded(builder, split), kept)
+
+
+def used_whole(train: Sequence[str], validation: Sequence[str]) -> tuple[str, ...]:
+    """Which of the datasets to train on and to validate on are not split: folders without list files, in one of both.
+
+    The hash of the stems is there to have something to validate with. Where that is named, it would only take images
+    away. What is for training and for validation both is split all the same.
+
+    Raises:
+        ValueError: a folder has two lists of one split.
+    """
+    if not validation:
+        return ()
+    both = {place(spec) for spec in train} & {place(spec) for spec in validation}
+    return tuple(spec for spec in (*train, *validation) if place(spec) not in both and _is_unlisted(spec))
+
+
+def place(spec: str) -> str:
+    """The name of a dataset, or a folder's full path: the same for all ways to write it."""
+    return spec if spec in NAMED else str(Path(spec).expanduser().resolve())
+
+
+def _is_unlisted(spec: str) -> bool:
+    return spec not in NAMED and Path(spec).expanduser().is_dir() and not find_lists(Path(spec).expanduser())
+
+
+def open_all(openers: Iterable[Callable[[], T]]) -> list[T]:
+    """Open everything, or fail with all that is wrong, so that nobody mends one dataset to be told of the next.
+
+    Raises:
+        ValueError, OSError: what the only one that failed raised; a ValueError with the texts of several.
+    """
+    opened, errors = list[T](), list[ValueError | OSError]()
+    for open_one in openers:
+        try:
+            opened.append(open_one())
+        except (ValueError, OSError) as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ValueError("\n".join(str(error) for error in errors))
+    return opened
+
+
+def encoded(builder: tfds.core.DatasetBuilder, split: str) -> Any:
+    """The examples of a split of a prepared dataset by number, images and masks as they were encoded."""
+    raw = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
+    records: Any = builder.as_data_source  # its signature, made by a decorator, admits no argument
+    return records(split, decoders=raw)
+
+
+def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
+    """The builder of a dataset, as yet unprepared.
+
+    Args:
+        spec: as for `open_split`.
+        places: where datasets come from and go to.
+
+    Raises:
+        ValueError: neither a dataset nor a folder.
+        FileNotFoundError: the folder has none of the layouts.
+    """
+    if spec in NAMED:
+        return NAMED[spec](places)
+    folder = Path(spec).expanduser()
+    if not folder.is_dir():
+        raise ValueError(_unknown(spec))
+    return SaliencyFolder(folder, data_dir=places.cache, skip_bad=places.skip_bad, graded_masks=places.graded_masks)
+
+
+def check_known(specs: Iterable[str]) -> None:
+    """Raise ValueError for those that are neither datasets nor folders; that is all that is looked at."""
+    unknown = [spec for spec in specs if spec not in NAMED and not Path(spec).expanduser().is_dir()]
+    if unknown:
+        raise ValueError("\n".join(map(_unknown, unknown)))
+
+
+def _prepare(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
+    """Build the dataset unless it is cached; what the user should know about it."""
+    if not isinstance(builder, PairsBuilder):
+        preparing.prepare(builder)
+        return ()
+    builder.prepare()
+    skipped = len(builder.irregularities)
+    passed_over = f"{skipped:,} irregularit{'y' if skipped == 1 else 'ies'} passed over"
+    return (builder.splitting, *builder.masks, *([passed_over] if skipped else []))
+
+
+def _unknown(spec: str) -> str:
+    parent = Path(spec).expanduser().parent
+    folders = [str(path) for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    close = difflib.get_close_matches(spec, [*NAMED, *folders], n=1)
+    suggestion = f" Did you mean {close[0]}?" if close else ""
+    return (
+        f"{spec} is neither a dataset nor a folder.{suggestion} The datasets are: {', '.join(NAMED)}; "
+        "a folder has images/ and masks/ in it."
+    )
+
+
+SPLITS = ("train", "validation", "test")
+
+
+def open_sources(
+    spec: str,
+    split: str,
+    cache: Path | None = None,
+    skip_bad: bool = False,
+    manual_dir: Path | None = None,
+    graded_masks: bool = False,
+) -> list[Source]:
+    """Open one split of a dataset, or with "all" every split that has images.
+
+    Raises:
+        ValueError, FileNotFoundError: as `open_split` does; of "all", if no split can be opened.
+    """
+    if split != "all":
+        return [open_split(spec, split, cache, skip_bad, manual_dir, graded_masks)]
+    opened, errors = [], []
+    for name in SPLITS:
+        try:
+            opened.append(open_split(spec, name, cache, skip_bad, manual_dir, graded_masks))
+        except IrregularFilesError:  # the same in every split: once is enough to check all files
+            raise
+        except ValueError as error:
+            errors.append(error)
+    if not opened:
+        raise errors[0]
+    return opened

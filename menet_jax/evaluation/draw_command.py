@@ -1,0 +1,195 @@
+"""The command `python -m menet_jax.draw`: the figures, and what it says of them."""
+
+import sys
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from menet_jax.data import selection
+from menet_jax.data.sources import Example, Source, open_sources
+from menet_jax.evaluation.draw_options import Common, Grid, Scales, Worst
+from menet_jax.evaluation.files import Kind
+from menet_jax.evaluation.map_folders import by_stem
+from menet_jax.evaluation.predictor import Predictor, look_inside
+from menet_jax.evaluation.scoring import ImageResult, score_run
+from menet_jax.images.distortions import add_noise, compress_jpeg
+from menet_jax.images.maps import quantise, read_map
+from menet_jax.reporting.plots import comparison, failures, save, scale_maps
+from menet_jax.runtime import devices
+from menet_jax.runtime.arguments import named
+from menet_jax.runtime.commands import BAD_INPUT, INTERRUPTED, uninterrupted
+from menet_jax.runtime.parallel import workers
+from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.text import warn
+from menet_jax.training.run import TrainedRun, load_run
+
+ROWS = 5
+"""Images of a comparison where none are named."""
+
+
+def grid(options: Grid) -> Figure:
+    """The comparison; everything is opened and checked before anything is computed.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    runs, folders = named("--run", options.run), named("--maps", options.maps)
+    found = {name: by_stem(folder)[0] for name, folder in folders}
+    trained = {name: _load(folder, options) for name, folder in runs}
+    sources = _open(options)
+    examples = selection.by_stem(sources, options.images) if options.images else selection.spread(sources, ROWS)
+    stems = [Path(example.file_name).stem for example in examples]
+    for name, folder in folders:
+        missing = [stem for stem in stems if stem not in found[name]]
+        if missing:
+            raise ValueError(f"--maps {name}={folder}: holds no map of {', '.join(missing)}")
+    given = {name: [read_map(files[stem]) for stem in stems] for name, files in found.items()}
+    heading, shown, notes = _distort(options, examples)
+
+    kind = _kind(options.probability)
+    predicted = {name: _predict(name, run, shown, kind, options) for name, run in trained.items()}
+    if heading and given:
+        print(f"note: {', '.join(given)}: drawn as they are; only you know that they are of these distorted images")
+    return comparison(
+        [example.image for example in examples],
+        [example.mask for example in examples],
+        {**predicted, **given},
+        (heading, shown) if heading else None,
+        notes,
+    )
+
+
+def scales(options: Scales) -> Figure:
+    """The inside of the network.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    [(name, folder)] = named("--run", [options.run])
+    run = _load(folder, options)
+    if not run.config.model.multi_scale:
+        raise ValueError(f"--run {options.run}: its network has no scale maps, for it was trained without multi_scale")
+    [example] = selection.by_stem(_open(options), [options.image])
+    print(f"run      {name}: {folder}, {run.history}")
+    outputs, maps = look_inside(run.config, run.variables, example.image)
+    inside = (outputs.features, outputs.scales, maps.probability, maps.metric)
+    return scale_maps(example.image, example.mask, *map(np.asarray, inside))
+
+
+def worst(options: Worst) -> Figure:
+    """The failures of a run, each with its scores.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    [(name, folder)] = named("--run", [options.run])
+    run, kind = _load(folder, options), _kind(options.probability)
+    sources = _open(options)
+    total = sum(map(len, sources))
+    print(f"run      {name}: {folder}, {run.history}{_untrained(run, kind)}")
+    predictor = Predictor(run.config, run.variables, jax.local_devices(), min(options.batch_size, total))
+    results = list[ImageResult]()
+    with workers(options.threads, processes=False) as pool, Bar(total=total, unit="image") as bar:
+        bar.compiling()
+        for source in sources:
+            for both in score_run(predictor, source, pool, threads=options.threads, measures=False):
+                results.append(both[kind])
+                bar.update()
+    places = selection.worst([result.scores for result in results], options.count)
+    if not places:
+        raise ValueError(f"--data {options.data}: no image has a salient pixel, so that none can be ranked")
+    everything = [(source, index) for source in sources for index in range(len(source))]
+    examples = [source[index] for source, index in (everything[place] for place in places)]
+    for place in places:
+        scores = results[place].scores
+        print(f"{results[place].name}: adaptive_f {scores.adaptive_f:.4f}, mae {scores.mae:.4f}")
+    return failures(
+        [Path(example.file_name).stem for example in examples],
+        [example.image for example in examples],
+        [example.mask for example in examples],
+        [quantise(getattr(predictor.maps(example.image), kind)) for example in examples],
+        [results[place].scores for place in places],
+        name,
+    )
+
+
+def run(options: Grid | Scales | Worst) -> int:
+    """Do what the command line asks for; the exit status: 0; 2 for bad input or a figure that cannot be written."""
+    try:
+        used = devices.start(options.device)
+        print(f"devices  {len(used)} × {used[0].device_kind} ({used[0].platform})")
+        match options:
+            case Grid():
+                figure = grid(options)
+            case Scales():
+                figure = scales(options)
+            case Worst():
+                figure = worst(options)
+        with uninterrupted():
+            written = save(figure, options.dest.with_suffix(""))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("stopped; the figure is whole, or not there", file=sys.stderr)
+        return INTERRUPTED
+    print(f"wrote {' and '.join(map(str, written))}")
+    return 0
+
+
+def _open(options: Common) -> list[Source]:
+    return open_sources(
+        options.data, options.split, options.cache, options.skip_bad, options.manual_dir, options.graded_masks
+    )
+
+
+def _load(folder: Path, options: Common) -> TrainedRun:
+    return load_run(folder, newest=options.newest, report=warn)
+
+
+def _kind(probability: bool) -> Kind:
+    return "probability" if probability else "metric"
+
+
+def _untrained(run: TrainedRun, kind: Kind) -> str:
+    weight = run.config.loss.metric if kind == "metric" else run.config.loss.cross_entropy
+    return "" if weight else f"; its loss did not train the {kind} map"
+
+
+def _distort(options: Grid, examples: Sequence[Example]) -> tuple[str, list[np.ndarray], list[str]]:
+    """Heading, images and notes of the distorted images; without distortion no heading, and the images themselves."""
+    count = len(options.noise or options.jpeg)
+    if not count:
+        return "", [example.image for example in examples], []
+    if count not in (1, len(examples)):
+        flag = "--noise" if options.noise else "--jpeg"
+        raise ValueError(f"{flag}: {count} strengths for {len(examples)} images; give one for all, or one for each")
+    if options.noise:
+        heading, strengths = "noisy", [f"σ {sigma:g}" for sigma in options.noise]
+        images = [
+            add_noise(example.image, sigma, name=Path(example.file_name).stem, seed=options.seed)
+            for example, sigma in zip(examples, cycle(options.noise), strict=False)
+        ]
+    else:
+        heading, strengths = "JPEG", [f"quality {quality}" for quality in options.jpeg]
+        images = [
+            compress_jpeg(example.image, quality)
+            for example, quality in zip(examples, cycle(options.jpeg), strict=False)
+        ]
+    return (f"{heading}, {strengths[0]}", images, []) if count == 1 else (heading, images, strengths)
+
+
+def _predict(name: str, run: TrainedRun, images: Sequence[np.ndarray], kind: Kind, options: Grid) -> list[np.ndarray]:
+    print(f"run      {name}: {run.history}{_untrained(run, kind)}")
+    predictor = Predictor(run.config, run.variables)
+    maps = list[np.ndarray]()
+    with Bar(total=len(images), desc=name, unit="image") as bar:
+        bar.compiling()
+        for image in images:
+            maps.append(quantise(getattr(predictor.maps(image), kind)))
+            bar.update()
+    return maps

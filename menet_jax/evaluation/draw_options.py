@@ -1,0 +1,120 @@
+"""What `python -m menet_jax.draw` is told: the flags of its figures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from menet_jax.data.specs import check_data
+from menet_jax.evaluation.options import check_runs
+from menet_jax.runtime.arguments import check_counts, check_folder, named, refuse_doubles
+from menet_jax.runtime.parallel import CORES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What all figures need."""
+
+    data: str
+    """Dataset: a name or a folder, as in training."""
+    dest: Path
+    """PNG file to write; a PDF is written beside it."""
+    split: Literal["train", "validation", "test", "all"] = "test"
+    """Which images of the dataset."""
+    newest: bool = False
+    """Use the newest checkpoint of a run, not the best."""
+    overwrite: bool = False
+    """Replace that file."""
+    skip_bad: bool = False
+    """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
+    graded_masks: bool = False
+    """Masks in folders are means over observers: cut them at half, though nothing may reach it. Benchmarks know."""
+    cache: Path | None = None
+    """Where prepared datasets are kept; none given: where TFDS keeps them."""
+    manual_dir: Path | None = None
+    """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
+    device: Literal["cpu", "gpu", "tpu"] | None = None
+    """Fail unless JAX computes there; none given: wherever JAX does by default."""
+
+    def check(self) -> None:
+        """Refuse at once what can be.
+
+        Raises:
+            ValueError, OSError: something cannot be used; the text says what, and what to do.
+        """
+        if self.dest.suffix != ".png":
+            raise ValueError(f"--dest {self.dest}: must end in .png; a .pdf is written beside it")
+        for path in (self.dest, self.dest.with_suffix(".pdf")):
+            if path.exists() and not self.overwrite:
+                raise ValueError(f"{path} is there already; replace it with --overwrite, or name another --dest")
+        check_data([self.data])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid(Common):
+    """Compare saliency maps: a row for each image, and a column for each run and each folder of maps.
+
+    Runs see the distorted images, where a distortion is given. Maps in folders are drawn as they are: they must have
+    been computed from the same images (`python -m menet_jax.robustness distortion --save-images` writes them).
+    """
+
+    run: tuple[str, ...] = ()
+    """Run directories, as training wrote them. NAME=DIRECTORY calls one otherwise than its directory."""
+    maps: tuple[str, ...] = ()
+    """Folders of saliency maps, of any size and bit depth; NAME=FOLDER calls one otherwise than its folder."""
+    images: tuple[str, ...] = ()
+    """Names of the images, without folder and extension; none given: five from all over the dataset."""
+    noise: tuple[float, ...] = ()
+    """Add white Gaussian noise of this standard deviation (0 ... 255): one for all images, or one for each."""
+    jpeg: tuple[int, ...] = ()
+    """Compress to this JPEG quality (1 ... 100): one for all images, or one for each."""
+    seed: int = 0
+    """Of the noise, beside the name of the image."""
+    probability: bool = False
+    """Draw the runs' probability maps (cross-entropy branch) instead of their metric maps."""
+
+    def check(self) -> None:
+        runs, folders = named("--run", self.run), named("--maps", self.maps)
+        if not runs and not folders:
+            raise ValueError("nothing to compare: give --run RUN, or --maps NAME=FOLDER, or several of them")
+        if self.noise and self.jpeg:
+            raise ValueError("--noise and --jpeg: one distortion at a time, in a figure of its own")
+        refuse_doubles("methods", [name for name, _ in (*runs, *folders)], "name them, NAME=FOLDER")
+        super().check()
+        for _, folder in folders:
+            check_folder(folder)
+        check_runs(self.run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scales(Common):
+    """Show what is inside the network: the 13 scale maps of an image, with the features and both saliency maps."""
+
+    run: str
+    """Run directory, as training wrote it."""
+    image: str
+    """Name of the image, without folder and extension."""
+
+    def check(self) -> None:
+        super().check()
+        check_runs([self.run])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worst(Common):
+    """Show the images on which a run has the lowest F-measure, at the adaptive threshold (Eq. 15 and 16)."""
+
+    run: str
+    """Run directory, as training wrote it."""
+    count: int = 5
+    """How many."""
+    probability: bool = False
+    """Judge and draw the probability map (cross-entropy branch) instead of the metric map."""
+    batch_size: int = 8
+    """Images computed at once; rounded up to a multiple of the devices."""
+    threads: int = CORES
+    """Threads that decode and score images; by default one for each core."""
+
+    def check(self) -> None:
+        check_counts(count=self.count, batch_size=self.batch_size, threads=self.threads)
+        super().check()
+        check_runs([self.run])

@@ -1,0 +1,203 @@
+"""The command `python -m menet_jax.evaluate`: what it says and does."""
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from menet_jax.evaluation import report as reports
+from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs, say_notes
+from menet_jax.evaluation.map_folders import Match, match
+from menet_jax.evaluation.options import Evaluate
+from menet_jax.evaluation.predictor import Predictor
+from menet_jax.evaluation.scoring import ImageResult, Result, score_maps, score_run
+from menet_jax.images.files import mask_notes
+from menet_jax.metrics.pysodmetrics import pysodmetrics
+from menet_jax.reporting import tables
+from menet_jax.runtime import devices
+from menet_jax.runtime.arguments import named
+from menet_jax.runtime.commands import run_command
+from menet_jax.runtime.parallel import workers
+from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.text import listed, warn
+from menet_jax.training.step import Maps
+
+MASK_FOLDERS = frozenset(("gt", "ground_truth_mask", "mask", "masks"))
+"""A folder of masks with one of these names is called by the name of the folder that it is in."""
+
+PROCESSES_FROM = 3000
+"""Maps from which on they are scored in processes: about what one core scores in the time that those take to start."""
+
+PROCESSES_FROM_WITH_MEASURES = 200
+"""The same with the measures of PySODMetrics, which take far longer."""
+
+
+class Work(NamedTuple):
+    """All there is to score, opened and checked: runs on datasets, and folders of maps."""
+
+    datasets: list[Dataset]
+    runs: list[NamedRun]
+    matches: list[tuple[str, str, Match]]  # name, source
+    masks_name: str
+    masks_truth: str
+
+    def published(self) -> dict[str, str]:
+        """Of every ground truth that the paper's numbers may be of: what the paper may call it."""
+        names = {dataset.truth: dataset.published for dataset in self.datasets if dataset.published}
+        return names | ({self.masks_truth: self.masks_name} if self.matches else {})
+
+
+def prepare(options: Evaluate) -> Work:
+    """Open and check everything, before anything is computed.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    if options.measures:
+        pysodmetrics()
+    runs, folders = named("--run", options.run), named("--maps", options.maps)
+    masks = options.masks.expanduser().resolve() if options.masks else Path()
+    dataset = masks.parent if masks.name.lower() in MASK_FOLDERS else masks
+    matches = [(name, str(folder), match(folder, masks)) for name, folder in folders]
+    trained = open_runs(options, runs, warn)
+    datasets = open_datasets(options)  # last, for a new one takes its time
+    trained = find_overlaps(trained, datasets, warn)
+    if options.dest:
+        options.dest.mkdir(parents=True, exist_ok=True)
+    return Work(datasets, trained, matches, dataset.name, str(dataset))
+
+
+def describe(options: Evaluate, work: Work, used: Sequence[jax.Device]) -> str:
+    """What the command says before it starts."""
+    lines = [f"devices  {len(used)} × {used[0].device_kind} ({used[0].platform})"] if used else []
+    lines += [f"data     {source.summary()}" for dataset in work.datasets for source in dataset.sources[:1]]
+    lines += [f"run      {run.summary()}" for run in work.runs]
+    lines += [
+        f"maps     {name}: {source}, {len(found.pairs):,} of {len(found):,}" for name, source, found in work.matches
+    ]
+    return "\n".join(lines)
+
+
+def evaluate(options: Evaluate, work: Work, used: Sequence[jax.Device]) -> list[Result]:
+    """Score everything, with a progress bar; folders of maps first."""
+    maps = sum(len(found.pairs) for _, _, found in work.matches)
+    per_run = sum(dataset.images for dataset in work.datasets)
+    processes = maps >= (PROCESSES_FROM_WITH_MEASURES if options.measures else PROCESSES_FROM)
+    with Bar(total=maps + len(work.runs) * per_run, unit="image") as bar:
+        with workers(options.threads, processes=processes) as pool:
+            results = [_score_folder(options, work, entry, pool, bar) for entry in work.matches]
+        with workers(options.threads, processes=False) as pool:
+            for run in work.runs:
+                predictor = Predictor(run.trained.config, run.trained.variables, used, min(options.batch_size, per_run))
+                bar.compiling()
+                for dataset in work.datasets:
+                    bar.set_description(f"{run.name} on {dataset.name}")
+                    results += _score_dataset(options, predictor, run, dataset, pool, bar)
+    return results
+
+
+def irregularities(result: Result) -> tuple[list[str], list[str]]:
+    """What left images of a result without score, and what else is to be known of its files, a line each."""
+    where = f"{result.method} ({result.source})"
+    errors = [f"{where}: no map of {listed(result.missing)}"] if result.missing else []
+    errors += [f"{where}: cannot be read: {listed(result.unreadable, '; ')}"] if result.unreadable else []
+    notes = [f"{where}: of no mask: {listed(result.extra)}"] if result.extra else []
+    notes += [f"{where}: resized to its mask: {listed(result.resized)}"] if result.resized else []
+    notes += [f"masks of {result.dataset}: not images: {listed(result.no_masks)}"] if result.no_masks else []
+    return errors, notes
+
+
+def masks_notes(results: Sequence[Result]) -> list[str]:
+    """What is to be known of the masks that maps out of files were scored against, a line for each folder of them."""
+    notes = []
+    for truth in dict.fromkeys(result.truth for result in results if result.kind == "given"):
+        group = [result for result in results if result.truth == truth and result.kind == "given"]
+        masks = {Path(image.name).stem: image for result in group for image in result.images}.values()
+        found = mask_notes(len(masks), sum(each.gray_mask for each in masks), sum(each.empty_mask for each in masks))
+        notes += [f"masks of {group[0].dataset}: {'; '.join(found)}"] if found else []
+    return notes
+
+
+def do(options: Evaluate, used: Sequence[jax.Device], work: Work) -> int:
+    """Score everything and report; the exit status."""
+    print(describe(options, work, used))
+    results = evaluate(options, work, used)
+    published = work.published() if options.published else {}
+    print(tables.as_text(reports.records(results, published), reports.columns(options.measures)))
+    of_masks = masks_notes(results)
+    notes = [*say_notes(work.datasets, work.runs, options.published, [work.masks_name] * bool(work.matches)), *of_masks]
+    found = [irregularities(result) for result in results]
+    for note in dict.fromkeys([*of_masks, *(note for _, of_files in found for note in of_files)]):
+        print(f"note: {note}")
+    for problem in (problem for problems, _ in found for problem in problems):
+        print(f"error: {problem}", file=sys.stderr)
+    if options.dest:
+        written = reports.write(results, options.measures, options.dest, published, notes)
+        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
+    return 0 if all(result.complete for result in results) else 1
+
+
+def run(options: Evaluate) -> int:
+    """Do what the command line asks for; the exit status, see `Evaluate`."""
+
+    def opened() -> tuple[Sequence[jax.Device], Work]:
+        return devices.start(options.device) if options.run else [], prepare(options)
+
+    return run_command(opened, lambda everything: do(options, *everything), lambda _: "nothing was written")
+
+
+def _score_folder(options: Evaluate, work: Work, entry: tuple[str, str, Match], pool: Executor, bar: Bar) -> Result:
+    name, source, found = entry
+    bar.set_description(name)
+    images, unreadable = list[ImageResult](), list[str]()
+    for outcome in score_maps(found, pool, measures=options.measures, graded=options.graded_masks):
+        if isinstance(outcome, ImageResult):
+            images.append(outcome)
+        else:
+            unreadable.append(outcome)
+        bar.update()
+    return Result(
+        work.masks_name,
+        work.masks_truth,
+        name,
+        "given",
+        source,
+        len(found),
+        tuple(images),
+        found.missing,
+        tuple(unreadable),
+        found.extra,
+        found.no_masks,
+    )
+
+
+def _score_dataset(
+    options: Evaluate,
+    predictor: Predictor,
+    run: NamedRun,
+    dataset: Dataset,
+    pool: Executor,
+    bar: Bar,
+) -> list[Result]:
+    images: dict[str, list[ImageResult]] = {kind: [] for kind in Maps._fields}
+    for split in dataset.sources:
+        for both in score_run(predictor, split, pool, threads=options.threads, measures=options.measures):
+            for kind, image in both.items():
+                images[kind].append(image)
+            bar.update()
+    return [
+        Result(
+            dataset.name,
+            dataset.truth,
+            run.name,
+            kind,
+            run.source,
+            len(scored),
+            tuple(scored),
+            seen=run.overlaps.get(dataset.truth),
+        )
+        for kind, scored in images.items()
+    ]

@@ -1,0 +1,187 @@
+"""From image files to files of saliency maps: what is written where, and the writing."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+from PIL import Image
+
+from menet_jax.evaluation.predictor import Predictor
+from menet_jax.images.files import IMAGE_SUFFIXES, Rgb, UnreadableImageError, read_image, resize_image
+from menet_jax.images.maps import full_size
+from menet_jax.images.pictures import TINT
+from menet_jax.runtime.arguments import check_there
+from menet_jax.runtime.parallel import ahead
+from menet_jax.runtime.text import listed
+
+Kind = Literal["metric", "probability"]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image file and what to write of it: the map, and where asked for, overlay and cut-out."""
+
+    source: Path
+    saliency: Path
+    overlay: Path | None
+    cutout: Path | None
+
+    @property
+    def outputs(self) -> list[Path]:
+        return [path for path in (self.saliency, self.overlay, self.cutout) if path is not None]
+
+
+def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list[Job], list[str]]:
+    """What to write of which image, decided before anything is computed.
+
+    Args:
+        source: an image file, or a folder of them; sub-folders and hidden files are left alone.
+        dest: the folder to write to.
+        overlay: whether to write `<stem>_overlay.png` beside `<stem>.png`.
+        cutout: whether to write `<stem>_cutout.png`.
+
+    Returns:
+        the jobs in order of name, and the names of what else is in the folder and passed over: sub-folders, hidden
+        files, and files not named like images.
+
+    Raises:
+        ValueError: no images; `dest` is a file; two images would write the same file, or one would overwrite
+            a file in the images' own folder.
+        FileNotFoundError: there is no such source.
+    """
+    check_there("--source", source)
+    if dest.exists() and not dest.is_dir():
+        raise ValueError(f"--dest {dest}: is a file, and a folder is needed")
+    entries = [source] if source.is_file() else sorted(source.iterdir())
+    named = [path for path in entries if path == source or (path.is_file() and _has_image_name(path))]
+    passed_over = [path.name + "/" * path.is_dir() for path in entries if path not in named]
+    if not named:
+        others = f", only {listed(passed_over)}" if passed_over else ""
+        raise ValueError(f"--source {source}: holds no images{others}")
+    jobs = [
+        Job(
+            path,
+            dest / f"{path.stem}.png",
+            dest / f"{path.stem}_overlay.png" if overlay else None,
+            dest / f"{path.stem}_cutout.png" if cutout else None,
+        )
+        for path in named
+    ]
+    _refuse_collisions(jobs)
+    _refuse_overwriting(jobs)
+    return jobs, passed_over
+
+
+def predict_files(
+    predictor: Predictor, jobs: Iterable[Job], kind: Kind, *, threads: int
+) -> Iterator[UnreadableImageError | None]:
+    """Do the jobs. Images are decoded and maps written in threads, while the network computes.
+
+    Args:
+        predictor: the network.
+        jobs: of `plan`; their folder exists.
+        kind: which map to write, as `<stem>.png` and in overlay and cut-out.
+        threads: threads that decode and write.
+
+    Yields:
+        after each job, in order: None, or what is wrong with its image, of which then nothing is written.
+
+    Raises:
+        OSError: a map cannot be written.
+    """
+    batch = predictor.batch_size
+    with ThreadPoolExecutor(threads) as pool:
+        readings = ahead(pool, partial(_read, size=predictor.size), jobs, 2 * batch)
+        yield from ahead(pool, _write, _computed(predictor, readings, kind), batch)
+
+
+def tinted(image: Rgb, saliency: UInt8[np.ndarray, "h w"]) -> Rgb:
+    """The image turned red where it is salient: half red at 255, unchanged at 0."""
+    share = saliency[..., None].astype(np.float32) / 510
+    return np.rint(image * (1 - share) + TINT * share).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """An image as the network sees it; `image` is kept only where it is needed to write."""
+
+    job: Job
+    shape: tuple[int, int]
+    square: Rgb
+    image: Shaped[np.ndarray, "H W 3"] | None
+
+
+@dataclass(frozen=True)
+class _Computed:
+    reading: _Reading
+    saliency: np.ndarray
+
+
+def _has_image_name(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def _refuse_collisions(jobs: list[Job]) -> None:
+    counts = Counter(output for job in jobs for output in job.outputs)
+    sources = [job.source.name for job in jobs if any(counts[output] > 1 for output in job.outputs)]
+    if sources:
+        doubled = sorted(output.name for output, count in counts.items() if count > 1)
+        raise ValueError(
+            f"{listed(sources)} would overwrite each other's {listed(doubled)}: "
+            "rename them, or predict them from separate folders"
+        )
+
+
+def _refuse_overwriting(jobs: list[Job]) -> None:
+    """Maps written earlier may be overwritten, but nothing that lies beside the images: it may be one of them."""
+    sources = {job.source.resolve() for job in jobs}
+    folders = {path.parent for path in sources}
+    for job in jobs:
+        for output in job.outputs:
+            if output.exists() and (output.resolve() in sources or output.parent.resolve() in folders):
+                raise ValueError(f"{output} lies beside the images and would be overwritten: name another --dest")
+
+
+def _read(job: Job, size: int) -> _Reading | UnreadableImageError:
+    try:
+        image = read_image(job.source)
+    except UnreadableImageError as error:
+        return error
+    shape = (image.shape[0], image.shape[1])
+    return _Reading(job, shape, resize_image(image, (size, size)), image if job.overlay or job.cutout else None)
+
+
+def _computed(
+    predictor: Predictor, readings: Iterator[_Reading | UnreadableImageError], kind: Kind
+) -> Iterator[_Computed | UnreadableImageError]:
+    while group := list(islice(readings, predictor.batch_size)):
+        squares = [reading.square for reading in group if isinstance(reading, _Reading)]
+        maps = iter(predictor.evaluate(squares) if squares else [])
+        for reading in group:
+            yield _Computed(reading, getattr(next(maps), kind)) if isinstance(reading, _Reading) else reading
+
+
+def _write(computed: _Computed | UnreadableImageError) -> UnreadableImageError | None:
+    if isinstance(computed, UnreadableImageError):
+        return computed
+    job, image = computed.reading.job, computed.reading.image
+    saliency = full_size(computed.saliency, computed.reading.shape)
+    _save(saliency, job.saliency)
+    if job.overlay and image is not None:
+        _save(tinted(image, saliency), job.overlay)
+    if job.cutout and image is not None:
+        _save(np.dstack([image, saliency]), job.cutout)
+    return None
+
+
+def _save(array: np.ndarray, path: Path) -> None:
+    Image.fromarray(array).save(path, "PNG", compress_level=3)  # half the time of the default, little larger

@@ -1,0 +1,178 @@
+"""What commands that score are given: runs, datasets and folders, opened and checked before anything is computed."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from menet_jax.data import overlaps
+from menet_jax.data.overlaps import Overlap, Pictures
+from menet_jax.data.sources import NAMED, Source, open_all, open_sources, place
+from menet_jax.evaluation.options import InputOptions
+from menet_jax.reporting import published
+from menet_jax.runtime.arguments import refuse_doubles
+from menet_jax.runtime.text import listed
+from menet_jax.training.run import TrainedRun, load_run
+
+PUBLISHED_SPLITS = ("test", "all")
+"""Splits beside whose scores published ones are of use."""
+
+
+class Dataset(NamedTuple):
+    """A dataset to score runs on.
+
+    Attributes:
+        name: what it is called, with the split.
+        truth: tells its ground truth from others'.
+        sources: the splits of it.
+        published: what the paper may call it; None if these are not the images that it scores.
+    """
+
+    name: str
+    truth: str
+    sources: list[Source]
+    published: str | None
+
+    @property
+    def note(self) -> str:
+        """What is to be known of them: counts, how they were split, what was passed over."""
+        return self.sources[0].summary()
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return sum(len(source) for source in self.sources)
+
+
+class NamedRun(NamedTuple):
+    """A run, what it is called, and where it came from: what is printed with every number of it.
+
+    Attributes:
+        seen: the pictures that it has seen; None if that is not known.
+        overlaps: of each dataset that it is scored on, by `Dataset.truth`, which images those are; of none if it is not
+            known what it has seen.
+    """
+
+    name: str
+    source: str
+    trained: TrainedRun
+    seen: Pictures | None = None
+    overlaps: Mapping[str, Overlap] = {}
+
+    def mark(self, dataset: Dataset, among: Collection[str] | None = None) -> str:
+        """What a table says beside the number of images: how many of them the run has seen."""
+        return self.overlaps[dataset.truth].mark(among) if dataset.truth in self.overlaps else ""
+
+    def summary(self) -> str:
+        """One line for the user."""
+        score, value = self.trained.score
+        loss = self.trained.config.loss
+        weights = {"metric": loss.metric, "probability": loss.cross_entropy}
+        untrained = "".join(f"; its loss did not train the {kind} map" for kind in weights if not weights[kind])
+        validated = "not validated" if value is None else f"validation {score} {value:.3f}"
+        unknown = "" if self.seen or self.trained.config.origin else "; which pictures it was trained on is not kept"
+        return f"{self.name}: {self.source}, {validated}{untrained}{unknown}"
+
+
+def open_runs(
+    options: InputOptions, folders: Sequence[tuple[str, Path]], report: Callable[[str], None]
+) -> list[NamedRun]:
+    """Load the runs in these folders, of these names.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_run` does.
+    """
+    runs = []
+    for name, folder in folders:
+        run = load_run(folder, newest=options.newest, report=report)
+        trained_on = ", trained with distortions" if run.config.data.distort else ""
+        runs.append(NamedRun(name, f"{folder}, {run.history}{trained_on}", run, overlaps.load(folder)))
+    return runs
+
+
+def find_overlaps(
+    runs: Sequence[NamedRun], datasets: Sequence[Dataset], report: Callable[[str], None]
+) -> list[NamedRun]:
+    """The runs, with the images of the datasets that they have seen, of which the user is told."""
+    found = []
+    for run in runs:
+        seen = run.seen
+        if seen is not None:
+            run = run._replace(overlaps={each.truth: overlaps.find(seen, each.sources) for each in datasets})
+        for note in _overlap_notes(run, datasets):
+            report(note)
+        found.append(run)
+    return found
+
+
+def _overlap_notes(run: NamedRun, datasets: Sequence[Dataset]) -> Iterator[str]:
+    """Which of the datasets' images a run has seen, a line for each dataset; or that this is not known."""
+    if run.seen is None and any(source.thumbnails for each in datasets for source in each.sources):
+        yield f"{run.name}: not checked for images that it was trained on, which are not known"
+    means = {"trained": "its scores there are flattered", "validated": "its best checkpoint was chosen by them"}
+    for dataset in datasets:
+        seen = run.overlaps[dataset.truth]._asdict() if dataset.truth in run.overlaps else {}
+        for what, names in seen.items():
+            if names:
+                yield (
+                    f"{run.name} was {what} on {len(names):,} of the {dataset.images:,} images of {dataset.name}, or "
+                    f"nearly the same, and {means[what]}: {listed(names)}"
+                )
+
+
+def open_datasets(options: InputOptions) -> list[Dataset]:
+    """Open the datasets, preparing new ones, which takes its time.
+
+    Raises:
+        ValueError, FileNotFoundError: as `open_sources` does; or two have the same name.
+    """
+    refuse_doubles("datasets", [_dataset_name(spec) for spec in options.data], "score them one after the other")
+    return open_all(partial(_open, options, spec) for spec in options.data)
+
+
+def say_notes(
+    datasets: Sequence[Dataset], runs: Sequence[NamedRun], with_published: bool, others: Sequence[str] = ()
+) -> list[str]:
+    """Print what is to be known of the published rows; that, and what is to be known of all others, for the tables.
+
+    Args:
+        datasets: whose scores the tables hold.
+        runs: whose scores they are, of `find_overlaps`.
+        with_published: whether there are published rows.
+        others: names of what else is scored.
+    """
+    notes = [note for run in runs for note in _overlap_notes(run, datasets)]
+    notes += [dataset.note for dataset in datasets]
+    if with_published:
+        of_published = _published_notes([*(dataset.published or dataset.name for dataset in datasets), *others])
+        print(*(f"note: {note}" for note in of_published), sep="\n")
+        notes += of_published
+    return notes
+
+
+def _published_notes(names: Collection[str]) -> list[str]:
+    """What is to be known of the published rows beside results on datasets of these names; a line each."""
+    unknown = [name for name in names if published.dataset_name(name) is None]
+    notes = [
+        "published: the paper's own numbers, adaptive_f and mae, of MEnet's metric map; the images, distortions and "
+        "programs behind them need not be those of the other rows"
+    ]
+    if unknown:
+        notes.append(
+            f"published: the paper has no numbers of {', '.join(unknown)}; it has of "
+            f"{', '.join(published.dataset_names())}, recognised by these names"
+        )
+    return notes[len(unknown) == len(names) :]  # no row, no note of rows
+
+
+def _dataset_name(spec: str) -> str:
+    return spec if spec in NAMED else Path(place(spec)).name
+
+
+def _open(options: InputOptions, spec: str) -> Dataset:
+    sources = open_sources(
+        spec, options.split, options.cache, options.skip_bad, options.manual_dir, options.graded_masks
+    )
+    name, truth = _dataset_name(spec), place(spec)
+    part = "" if options.split == "all" else f" ({options.split})"
+    return Dataset(name + part, truth + part, sources, name if options.split in PUBLISHED_SPLITS else None)

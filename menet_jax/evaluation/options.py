@@ -1,0 +1,154 @@
+"""What commands are told: their flags, and what of it can be refused at once.
+
+This takes no time to import, so that help and refusals need not wait for JAX.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from menet_jax.data.specs import check_data
+from menet_jax.reporting.tables import RESULTS
+from menet_jax.runtime.arguments import check_counts, check_folder, check_there, named, refuse_doubles
+from menet_jax.runtime.parallel import CORES
+from menet_jax.training.run_folder import check_trained
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """The flags that all commands have that take runs and datasets."""
+
+    run: tuple[str, ...] = ()
+    """Run directories, as training wrote them. NAME=DIRECTORY calls one otherwise than its directory."""
+    data: tuple[str, ...] = ()
+    """Datasets to take images from: names or folders, as in training."""
+    split: Literal["train", "validation", "test", "all"] = "test"
+    """Which images of the datasets."""
+    dest: Path | None = None
+    """Folder for tables, figures and the numbers of every image; none given: tables are only printed."""
+    overwrite: bool = False
+    """Replace the results in that folder."""
+    newest: bool = False
+    """Use the newest checkpoint of a run, not the best."""
+    skip_bad: bool = False
+    """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
+    graded_masks: bool = False
+    """Masks in folders are means over observers: cut them at half, though nothing may reach it. Benchmarks know."""
+    cache: Path | None = None
+    """Where prepared datasets are kept; none given: where TFDS keeps them."""
+    manual_dir: Path | None = None
+    """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
+    device: Literal["cpu", "gpu", "tpu"] | None = None
+    """Fail unless JAX computes there; none given: wherever JAX does by default."""
+
+    def check(self) -> None:
+        """Refuse at once what can be.
+
+        Raises:
+            ValueError, OSError: something cannot be used; the text says what, and what to do.
+        """
+        refuse_doubles("runs", [name for name, _ in named("--run", self.run)], "name them, NAME=FOLDER")
+        self._check_dest()
+        check_runs(self.run)
+        check_data(self.data)
+
+    def _check_dest(self) -> None:
+        if self.dest and self.dest.exists() and not self.dest.is_dir():
+            raise ValueError(f"--dest {self.dest}: is a file, and a folder is needed")
+        if self.dest and (self.dest / RESULTS).exists() and not self.overwrite:
+            raise ValueError(
+                f"--dest {self.dest}: holds results already; replace them with --overwrite, or name another folder"
+            )
+
+
+@dataclass(frozen=True)
+class ScoringOptions(InputOptions):
+    """Those, and the flags that all commands have that score maps."""
+
+    published: bool = False
+    """The paper's own numbers on these datasets too, in rows that say so. Datasets are recognised by name."""
+    batch_size: int = 8
+    """Images computed at once; rounded up to a multiple of the devices."""
+    threads: int = CORES
+    """Threads, or where there is much to do processes, that decode and score images; by default one for each core."""
+
+    def check(self) -> None:
+        check_counts(batch_size=self.batch_size, threads=self.threads)
+        super().check()
+
+
+@dataclass(frozen=True)
+class Evaluate(ScoringOptions):
+    """Score trained runs on datasets, and any method's saliency maps against masks, in one table.
+
+    Maps are scored in 8 bits at the size of the ground truth, each stretched to 0 ... 255 first, as is usual. Exit
+    status: 0; 1 if an image could not be scored, the rest being done; 2 for bad input, nothing being done.
+    """
+
+    maps: tuple[str, ...] = ()
+    """Folders of saliency maps, of any size and bit depth; NAME=FOLDER calls one otherwise than its folder."""
+    masks: Path | None = None
+    """Folder of masks to score the maps against, matched by stem."""
+    measures: bool = False
+    """S-measure, E-measure and weighted F too, by PySODMetrics."""
+
+    def check(self) -> None:
+        if not self.run and not self.maps:
+            raise ValueError("nothing to score: give --run RUN --data DATASET, or --maps NAME=FOLDER --masks FOLDER")
+        if bool(self.run) != bool(self.data):
+            raise ValueError("--run and --data belong together: runs are scored on datasets")
+        if bool(self.maps) != (self.masks is not None):
+            raise ValueError("--maps and --masks belong together: maps are scored against a folder of masks")
+        folders = named("--maps", self.maps)
+        methods = [name for name, _ in (*named("--run", self.run), *folders)]
+        refuse_doubles("methods", methods, "name them, NAME=FOLDER")
+        for folder in (*(folder for _, folder in folders), *([self.masks.expanduser()] if self.masks else [])):
+            check_folder(folder)
+        super().check()
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Predict saliency maps of images with a trained network.
+
+    Writes DEST/<stem>.png of every image: 8-bit gray, at the image's own size. Exit status: 0; 1 if an image could
+    not be read or a map not be written, the rest being done; 2 for bad input, nothing being done.
+    """
+
+    checkpoint: Path
+    """Run directory, as training wrote it."""
+    source: Path
+    """Image file, or folder of images."""
+    dest: Path
+    """Folder to write to; made if there is none."""
+    probability: bool = False
+    """Write the probability map (cross-entropy branch) instead of the metric map."""
+    overlay: bool = False
+    """Write <stem>_overlay.png too: the map in red over the image."""
+    cutout: bool = False
+    """Write <stem>_cutout.png too: the image with the map as its transparency."""
+    newest: bool = False
+    """Use the newest checkpoint of the run, not the best."""
+    batch_size: int = 8
+    """Images computed at once; rounded up to a multiple of the devices."""
+    threads: int = 2
+    """Threads that decode images and write maps."""
+    device: Literal["cpu", "gpu", "tpu"] | None = None
+    """Fail unless JAX computes there; none given: wherever JAX does by default."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+
+    def check(self) -> None:
+        """Refuse at once what can be; as of `InputOptions`."""
+        check_there("--source", self.source)
+        check_trained(self.checkpoint)
+
+
+def check_runs(specs: Sequence[str]) -> None:
+    """Raise ValueError or FileNotFoundError for what is no run, or one without a checkpoint."""
+    for _, folder in named("--run", specs):
+        check_trained(folder)

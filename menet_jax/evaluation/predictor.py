@@ -1,0 +1,132 @@
+"""Saliency maps of single images with a trained network.
+
+>>> import menet_jax  # doctest: +SKIP
+>>> predictor = menet_jax.load_predictor("runs/horses")  # doctest: +SKIP
+>>> saliency = predictor("photo.jpg")  # doctest: +SKIP
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float32
+from PIL import Image, ImageOps
+
+from menet_jax.images.files import Rgb, read_image, resize_image
+from menet_jax.images.maps import resize_map
+from menet_jax.model.menet import Outputs
+from menet_jax.runtime.text import warn
+from menet_jax.training.config import Config
+from menet_jax.training.run import load_run
+from menet_jax.training.step import DEVICES, Maps, background_region, map_over_devices, network, outputs_and_maps
+
+
+class Predictor:
+    """A trained network: image → saliency map. `load_predictor` makes one of a run.
+
+    Attributes:
+        size: side of the square images that the network sees.
+        batch_size: images of one call of `evaluate`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        variables: Mapping[str, Any],
+        devices: Sequence[jax.Device] | None = None,
+        batch_size: int = 1,
+    ) -> None:
+        """Put a network on devices.
+
+        Args:
+            config: the configuration that it was trained with.
+            variables: `params` and `batch_stats`.
+            devices: of this process; by default the first one, all that one image at a time can use.
+            batch_size: images computed at once; rounded up to a multiple of the devices.
+        """
+        used = list(devices) if devices else jax.local_devices()[:1]
+        mapped = map_over_devices(config, used)
+        self.size = config.data.size
+        self.batch_size = -(-batch_size // len(used)) * len(used)
+        self._evaluate = mapped.evaluate
+        # Once and for all: arrays of the host would travel to the devices with every batch.
+        sharding = NamedSharding(Mesh(np.array(used), (DEVICES,)), PartitionSpec(DEVICES))
+        self._variables = jax.device_put(mapped.replicate(variables), sharding)
+
+    def __call__(self, image: str | Path | Image.Image | np.ndarray) -> Float32[np.ndarray, "h w"]:
+        """The metric map of one image (Eq. 5), in [0, 1], at the image's own size; 1 is most salient.
+
+        Args:
+            image: a path, an open Pillow image, or an RGB array (H, W, 3) uint8. Files and Pillow images of every
+                mode are read as training reads them, upright as their EXIF orientation says.
+
+        Raises:
+            UnreadableImageError: the file is not an image, or a damaged one.
+            ValueError: the array is not an RGB image.
+        """
+        return np.asarray(self.maps(image).metric)
+
+    def maps(self, image: str | Path | Image.Image | np.ndarray) -> Maps:
+        """Both maps of one image, `metric` and `probability`, as `__call__` gives the first."""
+        rgb = _to_rgb(image)
+        [small] = self.evaluate([resize_image(rgb, (self.size, self.size))])
+        return Maps(*(resize_map(np.asarray(saliency), rgb.shape[:2]) for saliency in small))
+
+    def evaluate(self, squares: Sequence[Rgb]) -> list[Maps]:
+        """Both maps of at most `batch_size` images of the network's size, at that size.
+
+        Fewer are filled up with black images, so that the network is compiled for one batch size only.
+        """
+        batch = np.zeros((self.batch_size, self.size, self.size, 3), np.uint8)
+        batch[: len(squares)] = np.stack(squares)
+        metric, probability = self._evaluate(self._variables, batch)
+        return [Maps(metric[row], probability[row]) for row in range(len(squares))]
+
+
+def look_inside(config: Config, variables: Mapping[str, Any], image: Rgb) -> tuple[Outputs, Maps]:
+    """All that a network says of one image, and both maps, without batch axis, at the network's size.
+
+    Args:
+        config: the configuration that it was trained with.
+        variables: `params` and `batch_stats`.
+        image: at any size.
+    """
+    size = config.data.size
+    compute = jax.jit(partial(outputs_and_maps, network(config), region=background_region(config.loss)))
+    one: tuple[Outputs, Maps] = compute(variables, resize_image(image, (size, size))[None])
+    return jax.tree.map(lambda x: np.asarray(x[0]), one)
+
+
+def load_predictor(run: str | Path, *, newest: bool = False, report: Callable[[str], None] = warn) -> Predictor:
+    """A predictor with the best checkpoint of a run.
+
+    Args:
+        run: the run directory.
+        newest: take the newest checkpoint instead of the best.
+        report: told of damaged checkpoints, which are passed over; by default they are printed to stderr.
+
+    Raises:
+        FileNotFoundError: there is no run there, or it has no checkpoint yet.
+        ValueError: the configuration cannot be read, or all checkpoints are damaged.
+    """
+    trained = load_run(Path(run).expanduser(), newest=newest, report=report)
+    return Predictor(trained.config, trained.variables)
+
+
+def _to_rgb(image: str | Path | Image.Image | np.ndarray) -> Rgb:
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ValueError(f"an image is (height, width, 3) uint8; this array is {image.shape} {image.dtype}")
+        return image
+    if isinstance(image, Image.Image):
+        # Through a lossless file, for `read_image` to be all that turns modes into RGB.
+        upright = ImageOps.exif_transpose(image)
+        file = io.BytesIO()
+        (upright.convert("RGBA") if upright.has_transparency_data else upright).save(file, "TIFF")
+        return read_image(file.getvalue(), "Pillow image")
+    return read_image(Path(image).expanduser())

@@ -1,0 +1,326 @@
+"""Images and masks of every common kind, read and resized with Pillow.
+
+Files come in many modes, and reading them carelessly gives no error but wrong values: palettes as indices,
+16-bit values modulo 256, 1-bit masks as 0/1. Everything here therefore ends in one of three forms: an RGB
+image `(H, W, 3)` uint8, a mask `(H, W)` bool with True = salient, or a map `(H, W)` float32 in [0, 1].
+"""
+
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Integer, UInt8
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+Source = str | Path | bytes
+
+Rgb = UInt8[np.ndarray, "h w 3"]
+Mask = Bool[np.ndarray, "h w"]
+ResizedRgb = UInt8[np.ndarray, "h2 w2 3"]
+ResizedMask = Bool[np.ndarray, "h2 w2"]
+
+ASPECT_TOLERANCE = 0.02  # how far the aspect ratio of a mask may be from that of its image
+BILINEAR = Image.Resampling.BILINEAR  # Pillow widens the filter when it shrinks: antialiased
+LABELS = 20 / 255  # of white: a mask with nothing above holds class numbers; one observer of twelve would be 21 / 255
+COLOURED = 32  # a palette entry whose channels differ by more is a colour, not a gray
+
+
+class UnreadableImageError(ValueError):
+    """A file that is not an image or mask we can use; says which file and why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class MaskFile(NamedTuple):
+    """What a mask file holds.
+
+    Attributes:
+        mask: True = salient.
+        gray: whether it had values between black and white, which were cut at half; not told of JPEG.
+    """
+
+    mask: Mask
+    gray: bool
+
+
+def read_image(source: Source, name: str | None = None) -> Rgb:
+    """Read an image as RGB, shape (H, W, 3), uint8.
+
+    1-bit, grayscale, palette, CMYK and other colour spaces are converted; 16-bit values are scaled by 1/257;
+    32-bit integers and floats by the range they use (see `_to_8_bit`). Transparency of any kind is composited
+    onto white, and the EXIF orientation is applied. Of several frames the first is taken.
+
+    Args:
+        source: a path, or the bytes of a file.
+        name: what to call it in an error; by default the path.
+
+    Raises:
+        UnreadableImageError: truncated, empty, too large (a decompression bomb), or not an image.
+    """
+    return np.asarray(_to_rgb(_open(source, name)))
+
+
+def read_mask(source: Source, name: str | None = None, *, graded: bool = False) -> Mask:
+    """Read a mask, shape (H, W), bool, True = salient: that of `read_mask_file`."""
+    return read_mask_file(source, name, graded=graded).mask
+
+
+def read_mask_file(source: Source, name: str | None = None, *, graded: bool = False) -> MaskFile:
+    """Read a mask, and whether it was cut.
+
+    What the values mean, by the kind of file:
+
+    - **1-bit**: white is salient.
+    - **JPEG**: more than half is salient; there may be nothing that is.
+    - **Grayscale, colour (by its luminance), 16-bit, float**: more than half of the range is salient. A mask that
+      holds only 0 and 1 is a label image: 1 is salient. A 16-bit file whose values all fit 8 bits is taken as
+      8-bit, and a float one up to 1 as 0…1.
+    - **Palette**: by the luminance of its colours, more than half being salient. Label images are often
+      palette files whose palette means nothing or is dark (VOC's class 1 is a dark red), so one with two
+      colours, or with one besides the palette's first, takes the brighter as salient, and if they are equally
+      bright the one of the higher index; of graded masks this is so where a colour is not gray.
+    - **Transparency**: transparent pixels are background (composited onto black); if the colour is the same
+      everywhere, the alpha channel is the mask.
+
+    Args:
+        source: a path, or the bytes of a file.
+        name: what to call it in an error; by default the path.
+        graded: whether values are known to be grades, as in a mean over observers. Nothing of such a mask need reach
+            half: it is then empty. Otherwise that is taken for labels.
+
+    Raises:
+        UnreadableImageError: as for `read_image`; or the mask holds labels whose meaning is unknown: nothing
+            reaches half although it is not empty (of graded masks: nothing exceeds 20 of 255), or a palette of three
+            or more colours that are not grays.
+    """
+    name = _name(source, name)
+    image = _open(source, name)
+    if image.mode == "1" and not image.has_transparency_data:
+        # Not asarray of the image itself: that gives bools whose bytes are 255 instead of 1.
+        return MaskFile(np.asarray(image.convert("L")) > 127, gray=False)
+    if image.mode == "P" and not image.has_transparency_data:
+        return _palette_mask(image, name, graded)
+    if _is_jpeg(source):  # never holds labels: what is not above half is the codec's noise
+        return MaskFile(np.asarray(image.convert("L")) > 127, gray=False)
+    return _value_mask(_mask_values(image), name, graded)
+
+
+def mask_notes(masks: int, gray: int, empty: int) -> list[str]:
+    """What is to be known of masks, a phrase each: how many have gray values, and how many are empty, if any do."""
+    notes = []
+    if gray:
+        notes.append(f"{gray:,} of {masks:,} masks have gray values, cut at half")
+    if empty:
+        notes.append(f"nothing is salient in {empty:,} of {masks:,} masks, where every F-measure is 0")
+    return notes
+
+
+def _is_jpeg(source: Source) -> bool:
+    if isinstance(source, bytes):
+        return source.startswith(b"\xff\xd8")
+    with Path(source).open("rb") as file:
+        return file.read(2) == b"\xff\xd8"
+
+
+def is_plain(source: bytes) -> bool:
+    """Whether a file shows the same RGB image in every reader: JPEG or PNG, RGB, opaque, not rotated by EXIF.
+
+    Only the header is read: this does not say that the file is whole.
+    """
+    with Image.open(io.BytesIO(source)) as image:
+        opaque_rgb = image.mode == "RGB" and not image.has_transparency_data
+        return image.format in {"JPEG", "PNG"} and opaque_rgb and _upright(image)
+
+
+def is_image(source: bytes) -> bool:
+    """Whether the bytes begin like an image; says nothing about the rest of them."""
+    try:
+        Image.open(io.BytesIO(source)).close()
+    except UnidentifiedImageError:
+        return False
+    except Exception:  # a damaged header raises nearly anything, and is the header of an image all the same
+        return True
+    return True
+
+
+def png(array: Rgb | UInt8[np.ndarray, "h w"] | Mask) -> bytes:
+    """Encode an RGB image, a grayscale one, or a mask (as 8-bit 0/255) as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(_gray(array, 255) if array.dtype == bool else array).save(file, "PNG", compress_level=3)
+    return file.getvalue()
+
+
+def fit_mask(mask: Mask, size: tuple[int, int]) -> ResizedMask:
+    """Bring a mask to its image's size (height, width), as `resize_mask` does.
+
+    Raises:
+        ValueError: the aspect ratios differ by more than 2 %: the mask is of another image, or of a cropped
+            or rotated one.
+    """
+    if mask.shape == size:
+        return mask
+    (mask_height, mask_width), (height, width) = mask.shape, size
+    if abs((mask_width * height) / (mask_height * width) - 1) > ASPECT_TOLERANCE:
+        raise ValueError(
+            f"the mask is {mask_width} by {mask_height} and the image {width} by {height}; "
+            f"their aspect ratios differ by more than {ASPECT_TOLERANCE:.0%}"
+        )
+    return resize_mask(mask, size)
+
+
+def resize_image(rgb: Rgb, size: tuple[int, int]) -> ResizedRgb:
+    """Resize to size = (height, width), bilinear and antialiased, as Pillow does."""
+    if rgb.shape[:2] == size:
+        return rgb
+    # Pillow takes twice as long to read a window of an array than a copy of it.
+    return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).resize(size[::-1], BILINEAR))
+
+
+def resize_mask(mask: Mask, size: tuple[int, int]) -> ResizedMask:
+    """Resize to size = (height, width): bilinear and antialiased, then more than half is salient."""
+    if mask.shape == size:
+        return mask
+    # With 254 for salient, half is a whole number: with 255 Pillow would round it up, and half would be more.
+    return np.asarray(Image.fromarray(_gray(mask, 254)).resize(size[::-1], BILINEAR)) > 127
+
+
+def _gray(mask: Mask, white: int) -> UInt8[np.ndarray, "h w"]:
+    """0 and `white`. A bool array from elsewhere may have other bytes than 0 and 1, hence the comparison."""
+    return (mask.view(np.uint8) != 0).view(np.uint8) * np.uint8(white)
+
+
+def _name(source: Source, name: str | None) -> str:
+    return name or ("<bytes>" if isinstance(source, bytes) else str(source))
+
+
+def _open(source: Source, name: str | None) -> Image.Image:
+    """The first frame of an image file, decoded and upright."""
+    name = _name(source, name)
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        if not data:
+            raise UnreadableImageError(name, "the file is empty")
+        image = Image.open(io.BytesIO(data))
+        # Above this size Pillow only warns, and warnings cannot be caught safely in threads.
+        if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            raise UnreadableImageError(name, f"{image.width} by {image.height} pixels could be a decompression bomb")
+        image.load()
+        return image if _upright(image) else ImageOps.exif_transpose(image)
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(name, "not an image of a known format") from error
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, and many more
+        raise UnreadableImageError(name, str(error) or type(error).__name__) from error
+
+
+def _upright(image: Image.Image) -> bool:
+    return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if _is_deep(image):
+        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image.convert("RGBA"))
+    return white.convert("RGB")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the values are more than 8 bits: Pillow's own conversion of these clips or wraps."""
+    return image.mode in {"I", "F"} or image.mode.startswith("I;16")
+
+
+def _to_8_bit(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
+    """Deep grayscale to 0…255.
+
+    16-bit files are divided by 257. 32-bit integers and floats do not state their range: the smallest of 1
+    (floats only), 255 and 65535 that holds all values is taken for white, else the largest value. Negative
+    values are black.
+    """
+    white = 65535.0 if values.dtype == np.uint16 else _white(values)
+    return np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8)
+
+
+def _white(values: np.ndarray) -> float:
+    if values.dtype == np.uint8:
+        return 255.0
+    largest = float(values.max())
+    if not np.isfinite(values).all():
+        raise ValueError("contains values that are not finite")
+    candidates = (255.0, 65535.0) if values.dtype.kind in "iu" else (1.0, 255.0, 65535.0)
+    return next((white for white in candidates if largest <= white), largest)
+
+
+def _mask_values(image: Image.Image) -> np.ndarray:
+    """One value a pixel, in the range of the file, with transparency resolved."""
+    if _is_deep(image):
+        return np.asarray(image)
+    if not image.has_transparency_data:
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
+    colour, alpha = (np.asarray(channel) for channel in image.convert("LA").split())
+    if alpha.min() < 255 and colour.min() == colour.max():
+        return alpha
+    return np.where(alpha > 127, colour, 0)
+
+
+def _value_mask(values: np.ndarray, name: str, graded: bool) -> MaskFile:
+    try:
+        white = _white(values)
+    except ValueError as error:
+        raise UnreadableImageError(name, str(error)) from error
+    largest = values.max()
+    if largest <= 0:
+        return MaskFile(np.zeros(values.shape, bool), gray=False)
+    if largest == 1 and np.isin(values, (0, 1)).all():
+        return MaskFile(values == 1, gray=False)
+    mask = values > (white / 2 if values.dtype.kind == "f" else int(white) // 2)  # whole numbers compare faster
+    labels = largest <= LABELS * white
+    if not mask.any() and (labels or not graded):
+        found = np.unique(values)
+        listed = ", ".join(f"{value:g}" for value in found[:8]) + (", …" if len(found) > 8 else "")
+        hint = "" if labels else "; if all masks are means over observers, give --graded-masks (--data.graded-masks)"
+        raise UnreadableImageError(
+            name, f"a mask of 0 and {white:g}, or of 0 and 1, is expected; this one has the values {listed}{hint}"
+        )
+    return MaskFile(mask, gray=bool(((values > 0) & (values < white)).any()))
+
+
+def _palette_mask(image: Image.Image, name: str, graded: bool) -> MaskFile:
+    indices = np.asarray(image)
+    palette = np.zeros((256, 3), np.int32)  # colours that the file leaves out are black
+    colours = np.array(image.getpalette("RGB") or [], np.int32).reshape(-1, 3)
+    palette[: len(colours)] = colours
+    luminance = palette @ np.array([299, 587, 114]) // 1000
+
+    used = np.unique(indices)
+    if used.tolist() == [0]:
+        return MaskFile(np.full(indices.shape, bool(luminance[0] > 127)), gray=False)
+    spread = palette[used].max(axis=1) - palette[used].min(axis=1)
+    pair = used if len(used) == 2 else np.union1d(used, [0])
+    if len(pair) == 2 and not (graded and (spread <= COLOURED).all()):
+        return MaskFile(indices == _brighter(luminance, pair), gray=False)
+    if (spread > COLOURED).any():
+        raise UnreadableImageError(
+            name, f"a palette of {len(used)} colours, not all gray: which labels are salient is not known"
+        )
+    return _value_mask(luminance[indices], name, graded)
+
+
+def _brighter(luminance: Integer[np.ndarray, "256"], pair: Integer[np.ndarray, "2"]) -> int:
+    """The brighter of two palette indices; the higher one if they are equally bright."""
+    low, high = (int(index) for index in pair)
+    return low if luminance[low] > luminance[high] else high
+
+
+IMAGE_SUFFIXES = frozenset((
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+))  # fmt: skip
+"""A folder's files with these are taken for images, also where Pillow cannot read them: those are reported."""

@@ -1,0 +1,1 @@
+"""Scores of saliency maps against masks (Section IV-A), and rank correlations."""

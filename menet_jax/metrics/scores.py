@@ -1,0 +1,226 @@
+"""Scores of saliency maps: F-measures, mean absolute error and precision-recall curves.
+
+One image is scored exactly from two histograms of its 8-bit map, one over the salient and one over the
+background pixels of its mask. Sums and thresholds are integers, so that no result depends on the order of
+summation: only the last divisions round. "F-measure" names several different scores in the literature, which
+differ by several hundredths on the same maps: each has its own name here, defined in `DatasetScores`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+BETA_SQUARED = 0.3
+"""Weight of precision against recall in Eq. 16; all published numbers use 0.3."""
+
+LEVELS = 256
+"""Levels of an 8-bit map, and thresholds of a curve."""
+
+Curve = Float64[np.ndarray, "thresholds=256"]
+
+
+def f_measure(precision: np.ndarray | float, recall: np.ndarray | float) -> np.ndarray:
+    """F-measure (Eq. 16), element by element.
+
+        F = (1 + β²) · P · R / (β² · P + R),   β² = 0.3,   and 0 where P = R = 0.
+
+    Args:
+        precision: P in [0, 1].
+        recall: R in [0, 1], of the same shape.
+
+    Returns:
+        F in [0, 1], of that shape.
+
+    >>> float(f_measure(0.5, 0.5))
+    0.5
+    """
+    precision, recall = np.asarray(precision), np.asarray(recall)
+    denominator = BETA_SQUARED * precision + recall
+    return np.asarray((1 + BETA_SQUARED) * precision * recall / np.where(denominator == 0, 1, denominator))
+
+
+@dataclass(frozen=True, eq=False)
+class ImageScores:
+    """Scores of one map S, with values in [0, 1], against one mask G. All are in [0, 1].
+
+    At a threshold the pixels with S >= threshold count as found. Precision is the salient share of the pixels
+    found, and 0 where none is found; recall is the share of the salient pixels found, and 0 where the mask is
+    empty. Every F-measure of an empty mask is therefore 0, the convention of PySODMetrics.
+
+    Attributes:
+        mae: mean over pixels of |S - G| (Eq. 17); 0 is best.
+        adaptive_precision: precision at the adaptive threshold min(2 · mean(S), 1) (Eq. 15). Of a constant
+            map no pixel reaches it, unless the map is all 0 or all 1: then every pixel does.
+        adaptive_recall: recall at the adaptive threshold.
+        precision: precision at threshold t / 255, for t = 0 ... 255.
+        recall: recall at those thresholds.
+    """
+
+    mae: float
+    adaptive_precision: float
+    adaptive_recall: float
+    precision: Curve
+    recall: Curve
+
+    @property
+    def adaptive_f(self) -> float:
+        """F-measure (Eq. 16) at the adaptive threshold (Eq. 15)."""
+        return float(f_measure(self.adaptive_precision, self.adaptive_recall))
+
+    @property
+    def f(self) -> Curve:
+        """F-measure (Eq. 16) at threshold t / 255, for t = 0 ... 255."""
+        return f_measure(self.precision, self.recall)
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetScores:
+    """Scores of a data set. Each image has the same weight; all are in [0, 1], and 1 is best but for `mae`.
+
+    P, R and F(P, R) are an image's precision, recall and F-measure (Eq. 16), as in `ImageScores`; "mean" is
+    over images, "maximum" over the thresholds t / 255.
+
+    Attributes:
+        images: how many images were scored.
+        adaptive_f: mean of F(P, R) at each image's adaptive threshold (Eq. 15). The paper's Tables I and II.
+        adaptive_f_of_mean_pr: F(mean P, mean R) at each image's adaptive threshold.
+        max_mean_f: maximum of the mean of F(P, R).
+        max_f_of_mean_pr: maximum of F(mean P, mean R), the highest F along the PR curve.
+        mae: mean of the images' mean absolute errors (Eq. 17); 0 is best.
+        precision: mean of P at threshold t / 255, for t = 0 ... 255; with `recall`, the PR curve.
+        recall: mean of R at those thresholds.
+        mean_f: mean of F(P, R) at those thresholds.
+    """
+
+    images: int
+    adaptive_f: float
+    adaptive_f_of_mean_pr: float
+    max_mean_f: float
+    max_f_of_mean_pr: float
+    mae: float
+    precision: Curve
+    recall: Curve
+    mean_f: Curve
+
+    def scalars(self) -> dict[str, float]:
+        """The scores that are single numbers, by name, in the order to report them."""
+        return {
+            "adaptive_f": self.adaptive_f,
+            "adaptive_f_of_mean_pr": self.adaptive_f_of_mean_pr,
+            "max_mean_f": self.max_mean_f,
+            "max_f_of_mean_pr": self.max_f_of_mean_pr,
+            "mae": self.mae,
+        }
+
+
+def min_max_stretch(lowest: int, highest: int) -> Float64[np.ndarray, "levels=256"]:
+    """The values of the 8-bit levels once a map from `lowest` to `highest` is stretched to 0 ... 1.
+
+        value = (level - lowest) / (highest - lowest),   clipped to [0, 1]
+
+    Most published numbers come from toolboxes that stretch every map so before scoring it. From 0 to 255 it
+    is level / 255, no stretch. The operations are those of PySODMetrics one by one, because curves cut these
+    values at multiples of 1 / 255, where the last bit decides.
+    """
+    if not 0 <= lowest < highest <= 255:
+        raise ValueError(f"want 0 <= lowest < highest <= 255 to stretch, got {lowest} and {highest}")
+    values = np.arange(LEVELS) / 255
+    stretched = (values - values[lowest]) / (values[highest] - values[lowest])
+    return stretched.clip(0, 1)
+
+
+def score_image(saliency: np.ndarray, mask: np.ndarray, *, stretch: bool = True) -> ImageScores:
+    """Score one saliency map against its mask.
+
+    Args:
+        saliency: (H, W) uint8, as a saved map holds it; a float map goes through `quantise`, a map of another
+            size through `resize_gray_map` first.
+        mask: (H, W) bool, True where salient.
+        stretch: `min_max_stretch` the map over its own range first, as PySODMetrics and most published
+            numbers do. A constant map stays as it is. False scores level / 255, as Eq. 15 and 17 are written.
+
+    Raises:
+        TypeError: the map is not uint8 or the mask not bool.
+        ValueError: the two differ in shape, are not (H, W), or have no pixels.
+    """
+    _check(saliency, mask)
+    background, salient = _histograms(saliency, mask)
+    lowest, highest = _occupied_range(background + salient) if stretch else (0, 255)
+    span = highest - lowest
+    pixels, salient_pixels = mask.size, int(salient.sum())
+    # Values are integers in units of 1 / span, and the threshold (Eq. 15) in units of 1 / (span · pixels).
+    values = np.arange(LEVELS) - lowest
+    background_sum, salient_sum = int(values @ background), int(values @ salient)
+    threshold = min(2 * (background_sum + salient_sum), span * pixels)
+    adaptive_level = lowest - (-threshold // pixels)  # the lowest level that reaches it: division rounded up
+
+    curve_levels = np.searchsorted(np.floor(255 * min_max_stretch(lowest, highest)), np.arange(LEVELS))
+    levels = np.append(curve_levels, adaptive_level)
+    true_positives = _at_or_above(salient)[levels]
+    positives = true_positives + _at_or_above(background)[levels]
+    precision = true_positives / np.maximum(positives, 1)
+    recall = true_positives / max(salient_pixels, 1)
+    return ImageScores(
+        mae=(background_sum + span * salient_pixels - salient_sum) / (span * pixels),
+        adaptive_precision=float(precision[-1]),
+        adaptive_recall=float(recall[-1]),
+        precision=precision[:-1],
+        recall=recall[:-1],
+    )
+
+
+def dataset_scores(images: Sequence[ImageScores]) -> DatasetScores:
+    """The scores of a data set from those of its images, in any order.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    if not images:
+        raise ValueError("there are no images to score")
+    precision = np.mean([image.precision for image in images], axis=0)
+    recall = np.mean([image.recall for image in images], axis=0)
+    mean_f = np.mean([image.f for image in images], axis=0)
+    adaptive_precision = float(np.mean([image.adaptive_precision for image in images]))
+    adaptive_recall = float(np.mean([image.adaptive_recall for image in images]))
+    return DatasetScores(
+        images=len(images),
+        adaptive_f=float(np.mean([image.adaptive_f for image in images])),
+        adaptive_f_of_mean_pr=float(f_measure(adaptive_precision, adaptive_recall)),
+        max_mean_f=float(mean_f.max()),
+        max_f_of_mean_pr=float(f_measure(precision, recall).max()),
+        mae=float(np.mean([image.mae for image in images])),
+        precision=precision,
+        recall=recall,
+        mean_f=mean_f,
+    )
+
+
+def _check(saliency: np.ndarray, mask: np.ndarray) -> None:
+    if saliency.dtype != np.uint8:
+        raise TypeError(f"score_image takes a uint8 map, this one is {saliency.dtype}: quantise floats first")
+    if mask.dtype != bool:
+        raise TypeError(f"score_image takes a bool mask, this one is {mask.dtype}")
+    if saliency.shape != mask.shape:
+        raise ValueError(f"the map has shape {saliency.shape}, the mask {mask.shape}: resize the map first")
+    if saliency.ndim != 2 or saliency.size == 0:
+        raise ValueError(f"want a map of (height, width) with at least one pixel, got shape {saliency.shape}")
+
+
+def _histograms(saliency: np.ndarray, mask: np.ndarray) -> Int64[np.ndarray, "2 levels=256"]:
+    """Pixels at each level: of the background first, of the salient region second."""
+    joint = np.bincount((saliency + np.uint16(LEVELS) * mask).ravel(), minlength=2 * LEVELS)
+    return joint.reshape(2, LEVELS)
+
+
+def _occupied_range(histogram: Int64[np.ndarray, "levels=256"]) -> tuple[int, int]:
+    """Lowest and highest level that occur; the full range where only one does, which cannot be stretched."""
+    occupied = np.flatnonzero(histogram)
+    lowest, highest = int(occupied[0]), int(occupied[-1])
+    return (lowest, highest) if lowest < highest else (0, 255)
+
+
+def _at_or_above(histogram: Int64[np.ndarray, "levels=256"]) -> Int64[np.ndarray, "levels=256"]:
+    """Pixels at or above each level."""
+    return histogram[::-1].cumsum()[::-1]

@@ -1,0 +1,1 @@
+"""The network of the paper, its losses and its saliency maps (Section III)."""

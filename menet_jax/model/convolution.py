@@ -1,0 +1,166 @@
+"""The network's convolutions, as JAX primitives whose way of computing is chosen where a program is lowered.
+
+A convolution is the trilinear form `T(x, k, y) = Σ y · conv(x, k)` read as a map of two of its three arguments:
+
+    forward          (x, k) → y      the convolution itself
+    input_gradient   (y, k) → x      its transpose in x; with a flipped kernel, a transposed convolution
+    kernel_gradient  (x, y) → k      its transpose in k
+
+Each map is bilinear and its derivatives are the other two, so forward mode, reverse mode and all their compositions
+are exact and stay among the three. Every platform but the CPU lowers them to XLA's own convolution; the CPU, where XLA
+is far slower with few channels and at some gradients, to what `convolution_cpu` builds of it.
+
+Arrays are channels-last, kernels (kh, kw, in, out) as in `flax.linen.Conv`; stride and padding are the same along both
+axes and on both sides.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, Float
+
+from menet_jax.model import convolution_cpu
+
+Sides = tuple[int, int]
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def convolve(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i o"], stride: int = 1, padding: int = 0
+) -> Float[Array, "b h2 w2 o"]:
+    """`y[p, q] = Σ_{a, c} x[stride·p + a − padding, stride·q + c − padding] · kernel[a, c]`, zero outside of x."""
+    return _forward.bind(x, kernel, stride=stride, padding=padding)
+
+
+def convolve_transposed(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i o"], stride: int = 1, padding: int = 0
+) -> Float[Array, "b h2 w2 o"]:
+    """The transpose of a convolution of this stride and padding, as in PyTorch and Caffe; equals
+    `jax.lax.conv_transpose` on the same (unflipped) kernel. The output is `(n − 1)·stride + size − 2·padding` large.
+    """
+    if x.shape[1:3] == (1, 1) and padding == 0:
+        return _of_one_pixel(x, kernel)
+    sides = tuple((n - 1) * stride + k - 2 * padding for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True))
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    return _input_gradient.bind(x, flipped, stride=stride, padding=padding, sides=sides)
+
+
+def _of_one_pixel(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A transposed convolution of a 1×1 map: a matrix product for every tap, laid out from the last tap to the first.
+
+    The barrier keeps XLA from making one product of them all, for which it would transpose the kernel, the largest of
+    the network, in memory.
+    """
+    b, (kh, kw, i, o) = x.shape[0], kernel.shape
+    pixels = lax.optimization_barrier(jnp.broadcast_to(x[:, 0, 0], (kh * kw, b, i)))
+    taps = jnp.einsum("tbi,tio->tbo", pixels, kernel.reshape(-1, i, o))
+    return taps[::-1].swapaxes(0, 1).reshape(b, kh, kw, o)
+
+
+def conv_general_dilated(
+    x: Float[Array, "b h w i"],
+    kernel: Float[Array, "kh kw i o"],
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    **_: Any,
+) -> Float[Array, "b h2 w2 o"]:
+    """`convolve` in the signature of `jax.lax.conv_general_dilated`, for `flax.linen.Conv`'s argument of that name.
+
+    Raises:
+        ValueError: strides or paddings differ from axis to axis or from side to side.
+    """
+    sides = {side for axis in padding for side in axis}
+    if len(set(strides)) != 1 or len(sides) != 1:
+        raise ValueError(f"strides {strides} and padding {padding}: want the same along both axes and on both sides")
+    return convolve(x, kernel, strides[0], sides.pop())
+
+
+# --- what XLA makes of them by itself
+
+
+def _forward_xla(x: jax.Array, k: jax.Array, *, stride: int, padding: int) -> jax.Array:
+    return lax.conv_general_dilated(x, k, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_DIMENSIONS)
+
+
+def _input_gradient_xla(y: jax.Array, k: jax.Array, *, stride: int, padding: int, sides: Sides) -> jax.Array:
+    x = jax.ShapeDtypeStruct((y.shape[0], *sides, k.shape[2]), y.dtype)
+    return jax.linear_transpose(lambda x: _forward_xla(x, k, stride=stride, padding=padding), x)(y)[0]
+
+
+def _kernel_gradient_xla(x: jax.Array, y: jax.Array, *, stride: int, padding: int, sides: Sides) -> jax.Array:
+    k = jax.ShapeDtypeStruct((*sides, x.shape[3], y.shape[3]), x.dtype)
+    return jax.linear_transpose(lambda k: _forward_xla(x, k, stride=stride, padding=padding), k)(y)[0]
+
+
+# --- the primitives
+
+
+def _primitive(name: str, xla: Callable[..., jax.Array], cpu: Callable[..., jax.Array]) -> Primitive:
+    """A primitive that XLA's own convolution computes, and on the CPU, `cpu`."""
+    primitive = Primitive(name)
+
+    @cache
+    def compiled(**params: Any) -> Callable[..., jax.Array]:
+        return jax.jit(partial(primitive.bind, **params))
+
+    def abstract(*operands: Any, **params: Any) -> Any:
+        shapes = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in operands]
+        out = jax.eval_shape(partial(xla, **params), *shapes)
+        return operands[0].update(shape=out.shape, dtype=out.dtype, weak_type=False)
+
+    primitive.def_impl(lambda *operands, **params: compiled(**params)(*operands))
+    primitive.def_abstract_eval(abstract)
+    mlir.register_lowering(primitive, mlir.lower_fun(xla, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    batching.primitive_batchers[primitive] = partial(_batch, primitive, xla)
+    return primitive
+
+
+def _batch(
+    primitive: Primitive, xla: Callable[..., jax.Array], operands: Any, axes: Any, **params: Any
+) -> tuple[jax.Array, int]:
+    """`vmap`: an axis of the first operand alone joins its batch; for anything else there is XLA's convolution."""
+    first, second = operands
+    if axes[1] is None and primitive is not _kernel_gradient:
+        x = jnp.moveaxis(first, axes[0], 0)
+        out = primitive.bind(x.reshape(-1, *x.shape[2:]), second, **params)
+        return out.reshape(*x.shape[:2], *out.shape[1:]), 0
+    return jax.vmap(partial(xla, **params), axes)(first, second), 0
+
+
+_forward = _primitive("conv2d", _forward_xla, convolution_cpu.forward)
+_input_gradient = _primitive("conv2d_input_gradient", _input_gradient_xla, convolution_cpu.input_gradient)
+_kernel_gradient = _primitive("conv2d_kernel_gradient", _kernel_gradient_xla, convolution_cpu.kernel_gradient)
+
+
+def _sides(shaped: Any) -> Sides:
+    return shaped.shape[1], shaped.shape[2]
+
+
+def _kernel_sides(kernel: Any) -> Sides:
+    return kernel.shape[0], kernel.shape[1]
+
+
+# Each rule: the cotangent of the result and the operand that is known → the cotangent of the other.
+ad.defbilinear(
+    _forward,
+    lambda y, x, k, **p: _input_gradient.bind(y, k, sides=_sides(x.aval), **p),
+    lambda y, x, k, **p: _kernel_gradient.bind(x, y, sides=_kernel_sides(k.aval), **p),
+)
+ad.defbilinear(
+    _input_gradient,
+    lambda x, y, k, *, sides, **p: _forward.bind(x, k, **p),
+    lambda x, y, k, *, sides, **p: _kernel_gradient.bind(x, y, sides=_kernel_sides(k.aval), **p),
+)
+ad.defbilinear(
+    _kernel_gradient,
+    lambda k, x, y, *, sides, **p: _input_gradient.bind(y, k, sides=_sides(x.aval), **p),
+    lambda k, x, y, *, sides, **p: _forward.bind(x, k, **p),
+)

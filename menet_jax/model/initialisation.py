@@ -1,0 +1,66 @@
+"""The variables that a network starts to train from, drawn on the host."""
+
+import hashlib
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import path_aware_map
+from jaxtyping import Float32
+
+from menet_jax.model.menet import SMALLEST_SIDE, ConvTranspose, MENet
+
+CONSTANTS = {"bias": 0.0, "mean": 0.0, "scale": 1.0, "var": 1.0}
+"""What is not drawn, by its name."""
+
+
+def initial_variables(net: MENet, seed: int) -> dict[str, Any]:
+    """`params` and `batch_stats`, distributed as by `net.init`: kernels uniform on ±√(3 / fan-in), all else constant.
+
+    The same to the last bit for the same seed and network, on every platform and with every version of JAX, Flax and
+    NumPy: each kernel has a random stream of its own, named by the seed and the kernel's path and nothing else.
+    Nothing is compiled: the compiler would take ten times as long for `net.init` as drawing takes here.
+
+    Args:
+        net: the network.
+        seed: 0 ≤ seed < 2⁶⁴.
+
+    Returns:
+        nested dictionaries of float32 arrays on the host.
+    """
+    transposed = set[tuple[str, ...]]()
+
+    def note(method: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        if isinstance(context.module, ConvTranspose):
+            transposed.add(context.module.path)
+        return method(*args, **kwargs)
+
+    def init() -> Any:  # made anew in each call, because JAX would not run again what it knows the shapes of
+        image = jax.ShapeDtypeStruct((1, SMALLEST_SIDE, SMALLEST_SIDE, 3), jnp.float32)
+        return net.lazy_init(jax.random.key(0), image)
+
+    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        if path[-1] in CONSTANTS:
+            return np.full(leaf.shape, CONSTANTS[path[-1]], np.float32)
+        height, width, inputs, outputs = leaf.shape
+        # Caffe takes a transposed kernel's fan-in over its outputs; see `model`.
+        fan_in = height * width * (outputs if path[1:-1] in transposed else inputs)
+        return _uniform(leaf.shape, math.sqrt(3 / fan_in), seed, "/".join(path))
+
+    with nn.intercept_methods(note):
+        shapes = jax.eval_shape(init)
+    return dict(path_aware_map(draw, shapes))
+
+
+def _uniform(shape: tuple[int, ...], bound: float, seed: int, path: str) -> Float32[np.ndarray, "..."]:
+    """Uniform on [−bound, bound): multiples of bound · 2⁻²³, by the top 24 bits of each half of Philox's raw words.
+
+    NumPy keeps raw words fixed for ever, and promises no such thing of `Generator`'s methods (NEP 19).
+    """
+    stream = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8])
+    bits, size = np.random.Philox(key=np.array([stream, seed], np.uint64)), math.prod(shape)
+    halves = bits.random_raw(-(-size // 2)).astype("<u8", copy=False).view("<i4")[:size]
+    return ((halves >> 8).astype(np.float32) * np.float32(bound * 2.0**-23)).reshape(shape)

@@ -1,0 +1,1 @@
+"""The authors' PyTorch weights, read and written without PyTorch."""

@@ -1,0 +1,81 @@
+"""Saliency maps from the network's outputs (Section III-C, Eq. 5). Every map is in [0, 1]."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from menet_jax.model.losses import masked_mean, unit_features
+
+BORDER = 20  # pixels: the width of the band in which the authors' code looks for background
+
+Region = Callable[[Float[Array, "h w"]], Bool[Array, "h w"]]
+
+
+def probability_map(logits: Float[Array, "*shape 2"]) -> Float[Array, "*shape"]:
+    """Cross-entropy map: `softmax(logits)[salient]`, the probability that a pixel is salient. Of two classes that is
+    the logistic function of the difference of their logits.
+    """
+    return jax.nn.sigmoid(logits[..., 1] - logits[..., 0])
+
+
+def border_band(height: int, width: int) -> Bool[Array, "h w"]:
+    """The pixels less than `BORDER` from an edge of the image."""
+    rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None]
+    nearest = jnp.minimum(jnp.minimum(rows, height - 1 - rows), jnp.minimum(columns, width - 1 - columns))
+    return nearest < BORDER
+
+
+def border_background(probability: Float[Array, "h w"]) -> Bool[Array, "h w"]:
+    """Background region as in the authors' code: the band's pixels that cross entropy calls background
+    (probability < ½); all such pixels of the image if the band has none; the band itself if the image has none.
+    """
+    band = border_band(*probability.shape)
+    background = probability < 0.5
+    within_band = band & background
+    anywhere = jnp.where(jnp.any(background), background, band)
+    return jnp.where(jnp.any(within_band), within_band, anywhere)
+
+
+def all_background(probability: Float[Array, "h w"]) -> Bool[Array, "h w"]:
+    """Background region as in the paper: all pixels that cross entropy calls background (probability < ½); the
+    border band if there are none.
+    """
+    background = probability < 0.5
+    return jnp.where(jnp.any(background), background, border_band(*probability.shape))
+
+
+def border(probability: Float[Array, "h w"]) -> Bool[Array, "h w"]:
+    """Background region without cross entropy: the whole border band, whatever the probability.
+
+    Eq. 5 takes the background region from the cross-entropy branch. In a network trained with the metric loss alone
+    that branch is as it was drawn at random, and so would be the region; what the authors' code assumes besides, that
+    background is at the border, is all there is to go by. The paper has no such network in its tables.
+    """
+    return border_band(*probability.shape)
+
+
+def stretch(x: Float[Array, "h w"]) -> Float[Array, "h w"]:
+    """Min–max normalisation to [0, 1]; a constant map becomes 0, NaN stays NaN."""
+    low, high = jnp.min(x), jnp.max(x)
+    constant = high == low
+    return jnp.where(constant, 0.0, (x - low) / jnp.where(constant, 1.0, high - low))
+
+
+def metric_map(
+    features: Float[Array, "h w c"], logits: Float[Array, "h w 2"], region: Region = border_background
+) -> Float[Array, "h w"]:
+    """Metric map (Eq. 5) of one image: `S_i = ‖f̂_i − E[f̂ | background]‖²`, min–max normalised.
+
+    Args:
+        features: network features, not normalised.
+        logits: network logits, whose probabilities say where background is.
+        region: probability map → background region; `border_background` (the authors' code, made deterministic:
+            all pixels rather than 100 random ones), `all_background` (the paper), or `border` (for logits that were
+            not trained).
+    """
+    unit = unit_features(features)
+    expected = masked_mean(unit, region(probability_map(logits)))
+    difference = unit - expected[None, None]
+    return stretch(jnp.sum(difference * difference, axis=-1))

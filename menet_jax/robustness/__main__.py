@@ -1,0 +1,46 @@
+"""How robust runs are:  python -m menet_jax.robustness distortion|jacobian|bound --run RUN --data DATASET"""
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from menet_jax.robustness.options import Bound, Distortion, Jacobian
+from menet_jax.runtime.arguments import refuse_repeats
+from menet_jax.runtime.commands import run_command
+
+
+def parse(arguments: Sequence[str]) -> Distortion | Jacobian | Bound:
+    """What a command line asks for; ValueError or OSError for what can be refused at once."""
+    refuse_repeats(arguments, Distortion, Jacobian, Bound)
+    options: Distortion | Jacobian | Bound = tyro.extras.subcommand_cli_from_dict(
+        {"distortion": Distortion, "jacobian": Jacobian, "bound": Bound},
+        args=arguments,
+        prog="python -m menet_jax.robustness",
+        description="Measure how robust trained runs are.",
+    )
+    options.check()
+    return options
+
+
+def work(options: Distortion | Jacobian | Bound) -> int:
+    """Do it; the exit status."""
+    from menet_jax.robustness.analysis import bound_command, jacobian_command
+    from menet_jax.robustness.distortion import command as distortion_command  # only now, for they import JAX
+
+    match options:
+        case Distortion():
+            return distortion_command.run(options)
+        case Jacobian():
+            return jacobian_command.run(options)
+        case Bound():
+            return bound_command.run(options)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; its exit status, as its options say."""
+    return run_command(lambda: parse(arguments), work)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

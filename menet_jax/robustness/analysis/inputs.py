@@ -1,0 +1,120 @@
+"""What the commands `robustness jacobian` and `bound` have in common: what they open, keep and say."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, NoReturn, Protocol, TypeVar, runtime_checkable
+
+import jax
+from tqdm import tqdm
+
+from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs
+from menet_jax.evaluation.options import InputOptions
+from menet_jax.robustness.analysis.results_cache import Ledger
+from menet_jax.robustness.analysis.subject import RULE, Place, Subject, choose, subject
+from menet_jax.robustness.options import ReadingName
+from menet_jax.runtime import devices
+from menet_jax.runtime.arguments import named
+from menet_jax.runtime.commands import run_command
+from menet_jax.runtime.text import complain, warn
+
+LEDGER = "images.jsonl"
+"""In --dest: what was measured of each image, as it came."""
+
+
+class Subjects(NamedTuple):
+    """What is to be measured, opened and checked."""
+
+    runs: list[tuple[NamedRun, Subject]]
+    datasets: list[tuple[Dataset, list[Place]]]
+    ledger: Ledger
+
+
+def open_subjects(options: InputOptions, reading: ReadingName, limit: int | None) -> Subjects:
+    """Open the runs, the first `limit` images of each dataset, and the ledger in `--dest`, which is made.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    trained = open_runs(options, named("--run", options.run), warn)
+    subjects = [(run, subject(run.trained, reading)) for run in trained]
+    datasets = [(dataset, choose(dataset.sources, limit)) for dataset in open_datasets(options)]
+    marked = find_overlaps([run for run, _ in subjects], [dataset for dataset, _ in datasets], warn)
+    runs = [(run, of_run) for run, (_, of_run) in zip(marked, subjects, strict=True)]
+    if options.dest:
+        options.dest.mkdir(parents=True, exist_ok=True)
+    return Subjects(runs, datasets, Ledger(options.dest / LEDGER if options.dest else None))
+
+
+def opened_lines(
+    runs: Sequence[tuple[NamedRun, Subject]],
+    datasets: Sequence[tuple[Dataset, list[Place]]],
+    used: Sequence[jax.Device],
+) -> list[str]:
+    """What is said of it before anything is measured."""
+    lines = [f"device   {used[0].device_kind} ({used[0].platform})"]
+    lines += [
+        f"data     {dataset.sources[0].summary()}: {len(places)} of {dataset.images} images of {dataset.name}"
+        for dataset, places in datasets
+    ]
+    lines += [f"chosen   {RULE}"] * any(len(places) < dataset.images for dataset, places in datasets)
+    return [*lines, *(_run_line(run) for run, _ in runs)]
+
+
+def say_failures(failures: Sequence[str], of: str = "images") -> int:
+    """Print what failed; the exit status."""
+    if failures:
+        complain(f"{len(failures):,} {of} could not be measured:", failures)
+    return 1 if failures else 0
+
+
+@runtime_checkable
+class HasLedger(Protocol):
+    """Work whose results are kept as they come."""
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+
+Options = TypeVar("Options", bound=InputOptions)
+Work = TypeVar("Work", bound=HasLedger)
+
+
+def run_analysis(
+    options: Options,
+    prepare: Callable[[Options], Work],
+    do: Callable[[Options, Sequence[jax.Device], Work], int],
+) -> int:
+    """`run_command`, on the devices asked for; what an interrupted analysis leaves is its ledger."""
+
+    def left(opened: tuple[Sequence[jax.Device], Work]) -> str:
+        path = opened[1].ledger.path
+        if path is None:
+            return "nothing was kept, for there is no --dest"
+        return f"what was measured is in {path}: go on with the same flags"
+
+    return run_command(
+        lambda: (devices.start(options.device), prepare(options)), lambda opened: do(options, *opened), left
+    )
+
+
+def say_reused(ledger: Ledger, before: int, reused: int, of: int) -> None:
+    """Print what an earlier start has left: how many results there were before, and how many of them are of use."""
+    if ledger.damaged:
+        warn(f"{ledger.path}: {ledger.damaged} incomplete lines are passed over, and measured anew")
+    if before:
+        others = before - reused
+        rest = f"; {others} others in it are of other networks, images or settings" if others else ""
+        print(f"reusing  {reused} of {of} results from {ledger.path}{rest}")
+
+
+@contextmanager
+def progress(total: int) -> "Iterator[tqdm[NoReturn]]":
+    """A bar with the time left."""
+    with tqdm(total=total, unit="image", dynamic_ncols=True, smoothing=0.1) as bar:
+        yield bar
+
+
+def _run_line(run: NamedRun) -> str:
+    """What is said of a run, and that it is analysed in another precision than it was trained in."""
+    other = ", analysed in float32" if run.trained.config.model.precision != "float32" else ""
+    return f"run      {run.summary()}; {run.trained.config.data.size}²{other}"

@@ -1,0 +1,254 @@
+"""What is measured of a trained network's Jacobian at one image (Section III-D), and of which images.
+
+Norms (Eq. 11), the reaction to distortions of a fixed strength (Eq. 12) and the loss of score that goes with it, and
+the statistics of Table III. Files are distorted as `robustness distortion` does it: at their own full size, in 8 bits,
+before they are resized for the network; an error direction is what then has changed in what the network sees.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pydantic
+from jaxtyping import Float
+
+from menet_jax.data.sources import Example
+from menet_jax.evaluation.inputs import Dataset, NamedRun
+from menet_jax.images.distortions import Distortion
+from menet_jax.images.files import Mask, ResizedRgb, Rgb, resize_image
+from menet_jax.images.maps import full_size
+from menet_jax.metrics.scores import score_image
+from menet_jax.robustness.analysis.results_cache import Determinants
+from menet_jax.robustness.analysis.subject import Subject, digest, image_determinants, random_key
+from menet_jax.robustness.jacobian import image_function as image_maps
+from menet_jax.robustness.jacobian.directions import directional_ratios
+from menet_jax.robustness.jacobian.norms import frobenius_norm
+from menet_jax.robustness.jacobian.sensitivity import (
+    TABLE_III_SIDE,
+    GradientStatistics,
+    constant_gradient_statistics,
+    input_sensitivity,
+    output_sensitivity,
+    salient_gradient_statistics,
+)
+from menet_jax.robustness.jacobian.spectral import lanczos
+from menet_jax.robustness.options import ReadingName, Settings
+
+MEANING = 2
+"""To be raised when what is recorded under the same settings changes: older records are then measured anew."""
+
+Stage = Callable[[str], object]
+"""Told what is being computed."""
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """How a map reacts to a distortion of an image (Eq. 12).
+
+    Attributes:
+        loss_of_f: adaptive F of the map of the clean image, less the mean of the distorted ones'.
+        distance: mean ‖Δ‖ over draws, in gray levels; None, as all that follows, where no draw changed the image.
+        finite: mean of ‖F(x+Δ) − F(x)‖ / ‖Δ‖.
+        infinitesimal: mean of ‖J·Δ/‖Δ‖‖.
+        finite_error, infinitesimal_error: their standard errors over draws; None of a single one.
+    """
+
+    loss_of_f: float
+    distance: float | None = None
+    finite: float | None = None
+    finite_error: float | None = None
+    infinitesimal: float | None = None
+    infinitesimal_error: float | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All that is measured of one image.
+
+    Attributes:
+        image: its file name.
+        spectral: ‖J‖₂; with its `spectral_*`: residual, upper bound of probability 0.999 (None: too few iterations
+            to tell), iterations, and whether the residual is as small as asked for.
+        frobenius: ‖J‖_F, estimated; with its standard error, samples, and whether that is as small as asked for.
+        constant_gradient: Table III as the authors' script computes it, rounding noise.
+        salient_gradient: the same of the salient channel.
+        adaptive_f: F-measure of the map of the clean image.
+        reactions: to each distortion, by name.
+    """
+
+    image: str
+    spectral: float
+    spectral_residual: float
+    spectral_upper: float | None
+    spectral_iterations: int
+    spectral_converged: bool
+    frobenius: float
+    frobenius_error: float
+    frobenius_samples: int
+    frobenius_converged: bool
+    constant_gradient: GradientStatistics
+    salient_gradient: GradientStatistics
+    adaptive_f: float
+    reactions: dict[str, Reaction]
+
+    @property
+    def converged(self) -> bool:
+        """Whether both norms are."""
+        return self.spectral_converged and self.frobenius_converged
+
+
+class Analysis(NamedTuple):
+    """Measurements of one run on one dataset.
+
+    Attributes:
+        chosen: how many images were to be measured, of those that the dataset has.
+        images: those that were, in the order in which they were chosen.
+    """
+
+    run: NamedRun
+    dataset: Dataset
+    chosen: int
+    images: tuple[Measurement, ...]
+
+
+def determinants(of: Subject, example: Example, settings: Settings) -> Determinants:
+    """All that the measurement of an image depends on."""
+    return {
+        "measurement": MEANING,
+        **image_determinants(of, example),
+        "mask": digest(example.mask),
+        "settings": asdict(settings),
+    }
+
+
+def measure(of: Subject, example: Example, settings: Settings, stage: Stage) -> Measurement:
+    """Measure one image.
+
+    Raises:
+        ValueError: the Jacobian is not finite there, or the image cannot be distorted.
+    """
+    square = resize_image(example.image, (of.size, of.size))
+    x, random = square.astype(np.float32), random_key(settings.seed, example.file_name)
+    stage("spectral norm")
+    spectral = lanczos(of.f, x, random, tolerance=settings.tolerance, max_iterations=settings.max_iterations)
+    stage("Frobenius norm")
+    frobenius = frobenius_norm(
+        of.f, x, random, relative_error=settings.relative_error, max_samples=settings.max_samples
+    )
+    stage("Table III")
+    large = resize_image(example.image, (TABLE_III_SIDE, TABLE_III_SIDE)).astype(np.float32)
+    statistics = [
+        of_channels(of.f.network, of.f.variables, large)
+        for of_channels in (constant_gradient_statistics, salient_gradient_statistics)
+    ]
+    clean = _adaptive_f(of, settings.reading, square, example.mask)
+    reactions = {}
+    for name, (distortion, draws) in settings.distortions.items():
+        stage(name)
+        reactions[name] = _reaction(of, example, settings, square, clean, partial(_distorted, distortion), draws)
+    return Measurement(
+        image=example.file_name,
+        spectral=spectral.value,
+        spectral_residual=spectral.residual,
+        spectral_upper=spectral.upper if np.isfinite(spectral.upper) else None,
+        spectral_iterations=spectral.iterations,
+        spectral_converged=spectral.converged,
+        frobenius=frobenius.value,
+        frobenius_error=frobenius.standard_error,
+        frobenius_samples=frobenius.samples,
+        frobenius_converged=frobenius.converged,
+        constant_gradient=statistics[0],
+        salient_gradient=statistics[1],
+        adaptive_f=clean,
+        reactions=reactions,
+    )
+
+
+class Pictures(NamedTuple):
+    """Sensitivity maps of one image, at the network's size.
+
+    Attributes:
+        saliency: the map itself, as it is scored, in [0, 1].
+        input: how strongly the map reacts to each pixel, per gray level.
+        output: how strongly each value of the map depends on the image, per gray level.
+    """
+
+    saliency: Float[np.ndarray, "h w"]
+    input: Float[np.ndarray, "h w"]
+    output: Float[np.ndarray, "h w"]
+
+
+def picture(of: Subject, example: Example, settings: Settings, samples: int) -> Pictures:
+    """Sensitivity maps of one image, estimated from `samples` random products each."""
+    square = resize_image(example.image, (of.size, of.size))
+    x, random = square.astype(np.float32), random_key(settings.seed, example.file_name)
+    return Pictures(
+        _saliency(of, settings.reading, square),
+        input_sensitivity(of.f, x, random, samples=samples).values,
+        output_sensitivity(of.f, x, random, samples=samples).values,
+    )
+
+
+_MEASUREMENT = pydantic.TypeAdapter(Measurement)
+
+
+def to_json(measurement: Measurement) -> dict[str, Any]:
+    """As JSON knows it."""
+    found: dict[str, Any] = _MEASUREMENT.dump_python(measurement, mode="json")
+    return found
+
+
+def from_json(value: Any) -> Measurement:
+    """The inverse of `to_json`.
+
+    Raises:
+        ValueError: it is no measurement.
+    """
+    return _MEASUREMENT.validate_python(value)
+
+
+def _reaction(
+    of: Subject,
+    example: Example,
+    settings: Settings,
+    square: Rgb,
+    clean_f: float,
+    distorted: Callable[[Example, int, int], Rgb],
+    draws: int,
+) -> Reaction:
+    squares = [distorted(example, seed, of.size) for seed in settings.draw_seeds(draws)]
+    scores = [_adaptive_f(of, settings.reading, one, example.mask) for one in squares]
+    loss = clean_f - float(np.mean(scores))
+    if all(np.array_equal(one, square) for one in squares):
+        return Reaction(loss)
+    ratios = directional_ratios(of.f, square, lambda _, draw: squares[draw], draws=draws)
+    return Reaction(
+        loss,
+        float(ratios.distances.mean()),
+        ratios.finite.mean,
+        ratios.finite.standard_error,
+        ratios.infinitesimal.mean,
+        ratios.infinitesimal.standard_error,
+    )
+
+
+def _distorted(distortion: Distortion, example: Example, seed: int, size: int) -> Rgb:
+    """What the network sees of a distorted file."""
+    return resize_image(distortion(example.image, Path(example.file_name).stem, seed), (size, size))
+
+
+def _saliency(of: Subject, reading: ReadingName, square: Rgb) -> Float[np.ndarray, "h w"]:
+    """The map that is scored: the reading itself; of the logit margin the probability, its logistic function."""
+    found = image_maps.evaluate(of.f, jnp.asarray(square.astype(np.float32)))
+    return np.asarray(jax.nn.sigmoid(found) if reading == "logit_margin" else found)
+
+
+def _adaptive_f(of: Subject, reading: ReadingName, square: ResizedRgb, mask: Mask) -> float:
+    """Scored as everywhere: in 8 bits, at the size of the ground truth."""
+    saliency = full_size(_saliency(of, reading, square), (mask.shape[0], mask.shape[1]))
+    return score_image(saliency, mask).adaptive_f

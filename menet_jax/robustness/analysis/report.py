@@ -1,0 +1,335 @@
+"""What an analysis of Jacobians leaves behind: Eq. 11, Eq. 12 and Table III, and the numbers of every image."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from menet_jax.evaluation import report as reports
+from menet_jax.metrics.correlation import RankCorrelation, rank_correlation
+from menet_jax.reporting import published, tables
+from menet_jax.reporting.plots import Box, Scatter, norm_boxes, norms_against_losses, save
+from menet_jax.reporting.tables import Record, Score
+from menet_jax.robustness.analysis.measurement import Analysis, Measurement, Settings
+from menet_jax.robustness.analysis.subject import RULE
+from menet_jax.robustness.jacobian.norms import QUANTILES, summarise
+from menet_jax.robustness.jacobian.sensitivity import GradientStatistics, mean_statistics
+
+UNITS = {
+    "probability": "probability per gray level",
+    "logit_margin": "logit margin per gray level",
+    "metric": "metric map's units (0 … 1) per gray level",
+}
+
+NOISE = "both, as in the paper: rounding noise"
+
+Number = Callable[[Measurement], float]
+
+NORMS: dict[str, Number] = {"spectral": lambda image: image.spectral, "Frobenius": lambda image: image.frobenius}
+
+QUANTILE_NAMES = {0.0: "min", 0.5: "median", 1.0: "max"} | {
+    q: f"{q:.0%}" for q in QUANTILES if q not in (0.0, 0.5, 1.0)
+}
+
+
+class Table:
+    """A table and what it is called: the stem of its files and its heading."""
+
+    def __init__(self, stem: str, title: str, records: list[Record], scores: Sequence[Score]) -> None:
+        self.stem, self.title, self.records, self.scores = stem, title, records, tuple(scores)
+
+    def text(self) -> str:
+        """For the terminal."""
+        return f"{self.title}\n\n{tables.as_text(self.records, self.scores)}"
+
+    def files(self) -> dict[str, str]:
+        """Name of each of its files → what it holds."""
+        return tables.files(self.stem, self.records, self.scores)
+
+
+def all_tables(analyses: Sequence[Analysis], settings: Settings, with_published: bool) -> list[Table]:
+    """Everything that is printed and written, in the order of the paper."""
+    return [
+        norms(analyses, settings),
+        directions(analyses, settings),
+        correlations(analyses),
+        table_iii(analyses, with_published),
+    ]
+
+
+def norms(analyses: Sequence[Analysis], settings: Settings) -> Table:
+    """Eq. 11: a row for each norm of each run on each dataset."""
+    unit = UNITS[settings.reading]
+    scores = [
+        Score("mean", f"mean over images, the robustness of Eq. 11; {unit}", lower_is_better=True, form=".4g"),
+        Score("s.e.", "standard error of the mean over images; none of a single image", None, ".2g"),
+        *(Score(QUANTILE_NAMES[q], _about(q), None, ".3g") for q in QUANTILES),
+    ]
+    records = []
+    for analysis, norm in product(analyses, NORMS):
+        converged = [
+            image.spectral_converged if norm == "spectral" else image.frobenius_converged for image in analysis.images
+        ]
+        labels = {"reading": settings.reading, "norm": norm, "converged": f"{sum(converged)}/{len(converged)}"}
+        numbers = dict[str, float]()
+        if analysis.images:
+            found = summarise([NORMS[norm](image) for image in analysis.images])
+            numbers = {"mean": found.mean} | {QUANTILE_NAMES[q]: value for q, value in found.quantiles.items()}
+            numbers |= {} if found.standard_error is None else {"s.e.": found.standard_error}
+        # A spectral norm that has not converged is a lower bound: it must not win against one that has.
+        records.append(_record(analysis, f"{norm}", labels, numbers, trusted=all(converged)))
+    title = f"Robustness (Eq. 11): norms of the Jacobian of the {settings.reading}"
+    return Table("norms", title, _grouped(records), scores)
+
+
+def directions(analyses: Sequence[Analysis], settings: Settings) -> Table:
+    """Eq. 12: a row for each distortion of each run on each dataset."""
+    numbers: dict[str, tuple[str, Callable[[Measurement, str], float | None]]] = {
+        "distance": ("mean ‖Δ‖ in gray levels", lambda image, name: image.reactions[name].distance),
+        "finite": ("mean of ‖F(x+Δ) − F(x)‖ / ‖Δ‖ (Eq. 12)", lambda image, name: image.reactions[name].finite),
+        "infinitesimal": (
+            "mean of ‖J·Δ/‖Δ‖‖, its limit for small errors in the same directions",
+            lambda image, name: image.reactions[name].infinitesimal,
+        ),
+    }
+    scores = [
+        score
+        for name, (about, _) in numbers.items()
+        for score in (
+            Score(name, about, lower_is_better=None if name == "distance" else True, form=".4g"),
+            Score(f"{name} s.e.", f"standard error of {name} over images", None, ".2g"),
+        )
+        if score.name != "distance s.e."
+    ]
+    scores += [
+        Score("F clean", "mean adaptive F of the clean images' maps"),
+        Score("F lost", "mean of each image's adaptive F less that of its distorted versions", lower_is_better=True),
+    ]
+    records = []
+    for analysis, name in product(analyses, settings.distortions):
+        row = dict[str, float]()
+        for heading, (_, number) in numbers.items():
+            values = [value for image in analysis.images if (value := number(image, name)) is not None]
+            if values:
+                found = summarise(values)
+                row[heading] = found.mean
+                row |= {} if found.standard_error is None else {f"{heading} s.e.": found.standard_error}
+        if analysis.images:
+            row["F clean"] = summarise([image.adaptive_f for image in analysis.images]).mean
+            row["F lost"] = summarise([image.reactions[name].loss_of_f for image in analysis.images]).mean
+        distortion, draws = settings.distortions[name]
+        still = sum(image.reactions[name].distance is None for image in analysis.images)
+        labels = {"reading": settings.reading, "distortion": distortion.label, "draws": f"{draws}"}
+        labels["unchanged"] = f"{still}"
+        records.append(_record(analysis, name, labels, row))
+    title = "Reaction to distortions (Eq. 12), finite and infinitesimal, over the same directions"
+    return Table("directions", title, _grouped(records), scores)
+
+
+def correlations(analyses: Sequence[Analysis]) -> Table:
+    """Whether images with larger norms lose more: a row for each norm and distortion."""
+    scores = [
+        Score("rho", "Spearman's rank correlation, over images, of the norm and of the F lost", None, ".3f"),
+        Score(
+            "low",
+            "lower end of its 95 % confidence interval (Bonett and Wright); none of a rho of 1 or -1",
+            None,
+            ".3f",
+        ),
+        Score("high", "upper end", None, ".3f"),
+        Score("p", "two-sided p-value of a permutation test", None, ".2g"),
+    ]
+    records = []
+    for analysis in analyses:
+        names = list(analysis.images[0].reactions) if analysis.images else []
+        for name, norm in product(names, NORMS):
+            found = correlation(analysis, norm, name)
+            numbers = {} if found is None else {"rho": found.rho, "p": found.p}
+            if found is not None and found.low is not None and found.high is not None:
+                numbers |= {"low": found.low, "high": found.high}
+            labels = {"norm": norm, "F lost to": name}
+            if found is None:
+                labels["norm"] += " (too few images, or all alike)"
+            records.append(_record(analysis, name, labels, numbers))
+    return Table("correlations", "Are images with larger norms more fragile?", _grouped(records), scores)
+
+
+def correlation(analysis: Analysis, norm: str, distortion: str) -> RankCorrelation | None:
+    """Of a norm and the F lost to a distortion; None where there are too few images."""
+    return rank_correlation(
+        [NORMS[norm](image) for image in analysis.images],
+        [image.reactions[distortion].loss_of_f for image in analysis.images],
+    )
+
+
+def table_iii(analyses: Sequence[Analysis], with_published: bool) -> Table:
+    """Table III, as the authors' script computes it and of the salient channel; then the paper's own, where it has any.
+
+    The paper's are named as what they are, too: rounding noise.
+    """
+    kinds: dict[str, Callable[[Measurement], GradientStatistics]] = {
+        NOISE: lambda image: image.constant_gradient,
+        "salient": lambda image: image.salient_gradient,
+    }
+    scores = [Score(name, f"{name} of |g| over pixels, mean over images", None, ".2e") for name in _STATISTICS]
+    records = []
+    for analysis, (kind, statistics) in product(analyses, kinds.items()):
+        found = mean_statistics([statistics(image) for image in analysis.images])._asdict() if analysis.images else {}
+        records.append(_record(analysis, "", {"channels summed": kind}, found))
+    for dataset in {analysis.dataset.truth: analysis.dataset for analysis in analyses if with_published}.values():
+        for row in published.rows(dataset.published or "", ["table_3"]):
+            labels = {
+                "dataset": dataset.name,
+                "run": row.method,
+                "channels summed": NOISE,
+                "images": tables.ABSENT,
+                "of": tables.ABSENT,
+                "source": f"published, {row.source}",
+            }
+            records.append(Record(f"{dataset.truth} ", labels, row.values, competes=False))
+    title = (
+        "Table III: gradient g of the summed probabilities by the image, at 352². The two channels sum to 1, so the\n"
+        "sum over both is a constant and its gradient 0: what is computed of it, and was published, is the size of\n"
+        "float32 rounding. The salient channel alone says something"
+    )
+    return Table("table_iii", title, _grouped(records), scores)
+
+
+def write(
+    analyses: Sequence[Analysis],
+    failures: Sequence[str],
+    settings: Settings,
+    with_published: bool,
+    dest: Path,
+) -> list[Path]:
+    """Write everything into a folder that exists.
+
+    Each table as `<stem>.csv`, `.md` and `.tex`, all of them with their settings and what failed in `results.json`, the
+    numbers of every image in `images.csv`; `norms.png` and `.pdf` draw the norms by dataset, and
+    `fragility_<run>_<dataset>.png` and `.pdf` each image's norm against the F that it loses.
+
+    Returns:
+        the files written.
+    """
+    written = all_tables(analyses, settings, with_published)
+    texts = {name: text for table in written for name, text in table.files().items()}
+    texts["images.csv"] = images_csv(analyses, settings)
+    texts[tables.RESULTS] = results_json(written, asdict(settings), failures)
+    for name, text in texts.items():
+        (dest / name).write_text(text)
+    return [*(dest / name for name in texts), *_figures(analyses, settings, dest)]
+
+
+def results_json(written: Sequence[Table], settings: dict[str, Any], failures: Sequence[str]) -> str:
+    """All tables, what their columns are, the settings, and what could not be measured."""
+    content = {
+        "settings": settings,
+        "images_chosen": RULE,
+        "failures": list(failures),
+        "tables": {
+            table.stem: {
+                "title": table.title,
+                "rows": [{**record.labels, "scores": dict(record.scores)} for record in table.records],
+                "legend": {score.name: score.about for score in table.scores},
+            }
+            for table in written
+        },
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def images_csv(analyses: Sequence[Analysis], settings: Settings) -> str:
+    """A line for each image; what there is not is empty."""
+    rows = []
+    pairs = [(analysis, image) for analysis in analyses for image in analysis.images]
+    for analysis, image in pairs:
+        row: dict[str, Any] = {
+            "dataset": analysis.dataset.name,
+            "run": analysis.run.name,
+            "source": analysis.run.source,
+            "reading": settings.reading,
+            **{name: value for name, value in asdict(image).items() if not isinstance(value, dict | tuple)},
+        }
+        for name, reaction in image.reactions.items():
+            row |= {f"{name}_{field}": value for field, value in asdict(reaction).items()}
+        for kind in ("constant_gradient", "salient_gradient"):
+            row |= {f"{kind}_{field}": value for field, value in getattr(image, kind)._asdict().items()}
+        rows.append(row)
+    return csv_text(rows)
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same columns as CSV, numbers in full, None empty."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def _figures(analyses: Sequence[Analysis], settings: Settings, dest: Path) -> list[Path]:
+    measured = [analysis for analysis in analyses if analysis.images]
+    if not measured:
+        return []
+    several = len({analysis.run.name for analysis in measured}) > 1
+    boxes = {
+        norm: [
+            Box(
+                f"{analysis.dataset.name}\n{analysis.run.name}" if several else analysis.dataset.name,
+                tuple(NORMS[norm](image) for image in analysis.images),
+            )
+            for analysis in measured
+        ]
+        for norm in NORMS
+    }
+    files = save(norm_boxes(boxes, UNITS[settings.reading]), dest / "norms")
+    taken = set[str]()
+    for analysis in measured:
+        stem = dest / reports.file_name(f"fragility_{analysis.run.name}_{analysis.dataset.name}", taken)
+        scatters = {
+            (norm, settings.distortions[name][0].label): Scatter(
+                tuple(NORMS[norm](image) for image in analysis.images),
+                tuple(image.reactions[name].loss_of_f for image in analysis.images),
+                correlation(analysis, norm, name),
+            )
+            for norm, name in product(NORMS, settings.distortions)
+        }
+        title = f"{analysis.run.name} on {analysis.dataset.name}, {settings.reading}, {len(analysis.images)} images"
+        files += save(norms_against_losses(scatters, UNITS[settings.reading], title), stem)
+    return files
+
+
+_STATISTICS = GradientStatistics._fields
+
+
+def _record(
+    analysis: Analysis, group: str, labels: dict[str, str], numbers: dict[str, float], *, trusted: bool = True
+) -> Record:
+    """A row; it competes for the best where all images were measured and its numbers can be trusted."""
+    measured = len(analysis.images)
+    mark = analysis.run.mark(analysis.dataset, {image.image for image in analysis.images})
+    everything = {
+        "dataset": analysis.dataset.name,
+        "run": analysis.run.name,
+        **labels,
+        "images": (f"{measured}" if measured == analysis.chosen else f"{measured}/{analysis.chosen}") + mark,
+        "of": f"{analysis.dataset.images}",
+        "source": analysis.run.source,
+    }
+    whole = measured == analysis.chosen and measured > 0
+    return Record(f"{analysis.dataset.truth} {group}", everything, numbers, competes=whole and trusted)
+
+
+def _grouped(records: Sequence[Record]) -> list[Record]:
+    """Records of one group one after the other, in order of first appearance."""
+    order = list(dict.fromkeys(record.group for record in records))
+    return sorted(records, key=lambda record: order.index(record.group))
+
+
+def _about(quantile: float) -> str:
+    names = {0.0: "lowest", 0.5: "median", 1.0: "highest"}
+    return f"{names.get(quantile, f'{quantile:.0%} quantile')} of the images"

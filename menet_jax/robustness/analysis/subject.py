@@ -1,0 +1,112 @@
+"""What is analysed, and at which images: a reading of a trained network, and some images of a dataset by a rule."""
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from menet_jax.data.sources import Example, Source
+from menet_jax.model.menet import Outputs
+from menet_jax.model.saliency import border_background, metric_map
+from menet_jax.robustness.analysis.results_cache import Determinants
+from menet_jax.robustness.jacobian import image_function as image_maps
+from menet_jax.robustness.jacobian.image_function import NetworkMap, Reading, network_map
+from menet_jax.robustness.options import ReadingName
+from menet_jax.training.config import LossConfig
+from menet_jax.training.run import TrainedRun
+from menet_jax.training.step import background_region, network
+
+RULE = "in the order of the SHA-256 of their file names, so that more images are always the same ones and others"
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A trained network to be measured: a reading of it, and what tells it from others.
+
+    Attributes:
+        f: image → map, in float32 whatever precision it was trained in.
+        size: side of its images.
+        identity: digest of its variables, and its kind.
+    """
+
+    f: NetworkMap
+    size: int
+    identity: Determinants
+
+
+class Place(NamedTuple):
+    """Where an image is."""
+
+    source: Source
+    number: int
+    file_name: str
+
+
+def choose(sources: Sequence[Source], limit: int | None) -> list[Place]:
+    """The first `limit` images by `RULE`; None: all. It depends on nothing but the names."""
+    places = [Place(source, index, source.file_name(index)) for source in sources for index in range(len(source))]
+    return sorted(places, key=lambda place: hashlib.sha256(place.file_name.encode()).digest())[:limit]
+
+
+def subject(run: TrainedRun, reading: ReadingName) -> Subject:
+    """A run's network, ready to be measured.
+
+    Raises:
+        ValueError: it has values that are not finite.
+    """
+    variables = jax.device_put(run.variables)
+    full = network(run.config).clone(dtype=jnp.float32)  # a Jacobian in bfloat16 would be mostly rounding
+    f = network_map(full, variables, _reading(reading, run.config.loss))
+    hashed = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(run.variables):
+        array = np.ascontiguousarray(leaf)
+        hashed.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape} ".encode())
+        hashed.update(array.tobytes())
+    identity = {
+        "variables": hashed.hexdigest(),
+        "width": full.width,
+        "multi_scale": full.multi_scale,
+        "trained_by_cross_entropy": run.config.loss.cross_entropy > 0,  # tells where the metric map looks
+        "size": run.config.data.size,
+    }
+    return Subject(f, run.config.data.size, identity)
+
+
+def image_determinants(of: Subject, example: Example) -> Determinants:
+    """What everything measured of a network at an image depends on; noise and random starts on the file's name."""
+    return {
+        "network": dict(of.identity),
+        "image": digest(example.image),
+        "file_name": example.file_name,
+        "platform": jax.default_backend(),
+    }
+
+
+def random_key(seed: int, file_name: str) -> jax.Array:
+    """Of random starts and samples at an image: another for each, or errors of estimates would not average out."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(file_name.encode()))
+
+
+def _reading(name: ReadingName, loss: LossConfig) -> Reading:
+    if name == "metric" and background_region(loss) is not border_background:
+        region = background_region(loss)
+
+        def metric(outputs: Outputs) -> jax.Array:
+            return metric_map(outputs.features, outputs.logits, region)
+
+        return metric
+    readings: dict[str, Reading] = {
+        "probability": image_maps.probability,
+        "logit_margin": image_maps.logit_margin,
+        "metric": image_maps.metric,
+    }
+    return readings[name]
+
+
+def digest(array: np.ndarray) -> str:
+    return hashlib.sha256(f"{array.shape} ".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()

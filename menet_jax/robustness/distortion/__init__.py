@@ -1,0 +1,1 @@
+"""Scores on distorted images: Table II and Figure 9."""

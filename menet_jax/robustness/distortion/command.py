@@ -1,0 +1,128 @@
+"""The command `python -m menet_jax.robustness distortion`: what it says and does."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs, say_notes
+from menet_jax.evaluation.predictor import Predictor
+from menet_jax.reporting import tables
+from menet_jax.robustness.distortion import report as distortion_reports
+from menet_jax.robustness.distortion.conditions import Condition, Conditions
+from menet_jax.robustness.distortion.study import Outcome, folders, study
+from menet_jax.robustness.options import Distortion
+from menet_jax.runtime import devices
+from menet_jax.runtime.arguments import named
+from menet_jax.runtime.commands import run_command
+from menet_jax.runtime.parallel import workers
+from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.text import complain, counted, warn
+
+
+class Work(NamedTuple):
+    """All there is to do, opened and checked."""
+
+    wanted: Conditions
+    datasets: list[Dataset]
+    runs: list[NamedRun]
+    saved: dict[tuple[str, Condition], Path]
+
+    @property
+    def maps(self) -> int:
+        """How many are to be scored; where there are no runs, how many images are to be saved."""
+        images = sum(dataset.images for dataset in self.datasets)
+        return images * len(self.wanted.all()) * max(len(self.runs), 1)
+
+
+def prepare(options: Distortion) -> Work:
+    """Open and check everything, before anything is computed.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    wanted = options.conditions()
+    runs = open_runs(options, named("--run", options.run), warn)
+    datasets = open_datasets(options)  # last, for a new one takes its time
+    saved = folders(options.save_images.expanduser(), datasets, wanted) if options.save_images else {}
+    for folder in saved.values():
+        if folder.exists():
+            raise ValueError(f"--save-images {options.save_images}: holds {folder.name} already; name another folder")
+    runs = find_overlaps(runs, datasets, warn)
+    for folder in saved.values():
+        for kind in ("images", "masks"):
+            (folder / kind).mkdir(parents=True)
+    if options.dest:
+        options.dest.mkdir(parents=True, exist_ok=True)
+    return Work(wanted, datasets, runs, saved)
+
+
+def describe(options: Distortion, work: Work, used: Sequence[jax.Device]) -> str:
+    """What the command says before it starts."""
+    lines = [f"devices      {len(used)} × {used[0].device_kind} ({used[0].platform})"] if used else []
+    lines += [f"data         {dataset.sources[0].summary()}" for dataset in work.datasets]
+    lines += [f"run          {run.summary()}" for run in work.runs]
+    lines += [f"distortions  {', '.join(condition.label for condition in work.wanted.all())}; seed {options.seed}"]
+    lines += [f"saving       {len(work.saved)} folders in {options.save_images}"] if work.saved else []
+    return "\n".join(lines)
+
+
+def run(options: Distortion) -> int:
+    """Do what the command line asks for; the exit status, see `Distortion`."""
+    whole = f"; the images in {options.save_images} are whole, but not all" if options.save_images else ""
+    return run_command(
+        lambda: (devices.start(options.device) if options.run else [], prepare(options)),
+        lambda opened: do(options, *opened),
+        lambda _: f"no results were written{whole}",
+    )
+
+
+def do(options: Distortion, used: Sequence[jax.Device], work: Work) -> int:
+    """Score, save and report; the exit status."""
+    print(describe(options, work, used))
+    outcomes, problems = _study(options, work, used)
+    if outcomes:
+        _report(options, work, outcomes)
+    if work.saved:
+        print(f"saved {len(work.saved)} folders of images and masks in {options.save_images}")
+    if problems:
+        complain(f"{counted(len(problems), 'image')} could not be read or distorted:", problems)
+    return 1 if problems else 0
+
+
+def _study(options: Distortion, work: Work, used: Sequence[jax.Device]) -> tuple[list[Outcome], list[str]]:
+    problems = list[str]()
+    with ExitStack() as stack:
+        bar = stack.enter_context(Bar(total=work.maps, unit="image"))
+        pool = stack.enter_context(workers(options.threads, processes=False))
+        batch = min(options.batch_size, work.maps)
+        predictors = [Predictor(run.trained.config, run.trained.variables, used, batch) for run in work.runs]
+        if predictors:
+            bar.compiling()
+        outcomes = study(
+            work.datasets,
+            work.runs,
+            predictors,
+            work.wanted,
+            seed=options.seed,
+            saved=work.saved,
+            pool=pool,
+            done=bar.update,
+            problem=problems.append,
+        )
+    return outcomes, problems
+
+
+def _report(options: Distortion, work: Work, outcomes: Sequence[Outcome]) -> None:
+    table = distortion_reports.table_2(outcomes, work.wanted, options.published)
+    print(tables.as_text(table, distortion_reports.table_2_columns(work.wanted)))
+    if work.wanted.fixed:
+        print("\n" + tables.as_text(distortion_reports.strengths(outcomes), distortion_reports.SCORES))
+    notes = say_notes(work.datasets, work.runs, options.published)
+    if options.dest:
+        written = distortion_reports.write(
+            outcomes, work.wanted, seed=options.seed, with_published=options.published, notes=notes, dest=options.dest
+        )
+        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")

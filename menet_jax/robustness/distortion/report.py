@@ -1,0 +1,217 @@
+"""What a study of distortions leaves behind: Table II, all strengths, scores of every image, Figure 9."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from menet_jax.evaluation import report as reports
+from menet_jax.images.distortions import Jpeg, Noise
+from menet_jax.reporting import published, tables
+from menet_jax.reporting.plots import StrengthCurve, save, strength_curves
+from menet_jax.reporting.tables import Record, Score
+from menet_jax.robustness.distortion.study import Condition, Conditions, Outcome
+
+SCORES = tuple(score for score in reports.SCORES if score.name in ("adaptive_f", "mae"))
+
+PUBLISHED_TABLES = "Tables I and II"
+
+
+def table_2_columns(wanted: Conditions) -> tuple[Score, ...]:
+    """Each score without distortion, with noise and with compression."""
+    return tuple(
+        Score(f"{score.name} {name}", f"{score.about}; {about}", score.lower_is_better)
+        for score in SCORES
+        for name, about in (
+            ("clean", "no distortion"),
+            ("AWGN", f"{wanted.noise.label}, drawn for each image"),
+            ("JPEG", f"{wanted.jpeg.label}, drawn for each image"),
+        )
+    )
+
+
+def table_2(outcomes: Sequence[Outcome], wanted: Conditions, with_published: bool) -> list[Record]:
+    """Table II: a row for each map of each run, on each dataset; then the paper's own, where it has the dataset."""
+    short = {wanted.clean: "clean", wanted.noise: "AWGN", wanted.jpeg: "JPEG"}
+    rows: dict[tuple[str, str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.condition in short:
+            rows.setdefault((outcome.dataset.truth, outcome.run.name, outcome.kind), []).append(outcome)
+    table, names = list[Record](), dict[str, Outcome]()
+    for (truth, _, _), row in rows.items():
+        names.setdefault(truth, row[0])
+    for truth, first in names.items():
+        for key, row in rows.items():
+            if key[0] == truth:
+                scores = {
+                    f"{name} {short[outcome.condition]}": value
+                    for outcome in row
+                    for name, value in outcome.numbers().items()
+                }
+                table.append(_record(truth, row, scores))
+        if with_published:
+            table += _published(truth, first.dataset.name, first.dataset.published or "")
+    return table
+
+
+def strengths(outcomes: Sequence[Outcome]) -> list[Record]:
+    """A row for each map of each run, on each dataset, under each condition: in the order of `study`."""
+    return [
+        _record(
+            f"{outcome.dataset.truth}, {outcome.condition.label}",
+            [outcome],
+            outcome.numbers(),
+            {"distortion": outcome.condition.label},
+        )
+        for outcome in outcomes
+    ]
+
+
+def write(
+    outcomes: Sequence[Outcome],
+    wanted: Conditions,
+    *,
+    seed: int,
+    with_published: bool,
+    notes: Sequence[str],
+    dest: Path,
+) -> list[Path]:
+    """Write everything into a folder that exists.
+
+    `results.csv`, `.md` and `.tex` are Table II, `strengths.csv`, `.md` and `.tex` all conditions, `results.json` both
+    and what they are; `images.csv` has the scores of every image and how strongly it was distorted, and
+    `strengths_<dataset>_<map>.png` and `.pdf` are Figure 9, where there are fixed strengths. Notes, of what is to be
+    known of the datasets, go with the tables.
+
+    Returns:
+        the files written.
+    """
+    texts = tables.files("results", table_2(outcomes, wanted, with_published), table_2_columns(wanted), notes)
+    texts |= tables.files("strengths", strengths(outcomes), SCORES, notes)
+    texts[tables.RESULTS] = _json(outcomes, seed, with_published, notes)
+    texts["images.csv"] = _images_csv(outcomes)
+    for name, text in texts.items():
+        (dest / name).write_text(text)
+    return [*(dest / name for name in texts), *_figures(outcomes, wanted, dest)]
+
+
+def _record(
+    group: str, row: Sequence[Outcome], scores: Mapping[str, float], more: Mapping[str, str] | None = None
+) -> Record:
+    first, fewest = row[0], min(len(outcome.images) for outcome in row)
+    of = first.dataset.images
+    labels = {
+        "dataset": first.dataset.name,
+        **(more or {}),
+        "method": first.run.name,
+        "map": first.kind,
+        "images": (f"{of}" if fewest == of else f"{fewest}/{of}") + first.run.mark(first.dataset),
+        "source": first.run.source,
+    }
+    return Record(group, labels, scores, competes=fewest == of)
+
+
+def _published(group: str, dataset: str, name: str) -> list[Record]:
+    distorted = {row.method: row for row in published.rows(name, ["table_2"])}
+    return [
+        published.record(
+            group,
+            dataset,
+            row,
+            {
+                "adaptive_f clean": row.values["adaptive_f"],
+                "mae clean": row.values["mae"],
+                "adaptive_f AWGN": distorted[row.method].values[published.AWGN],
+                "adaptive_f JPEG": distorted[row.method].values[published.JPEG],
+            },
+            PUBLISHED_TABLES,
+        )
+        for row in published.rows(name, ["table_1"])
+    ]
+
+
+def _json(outcomes: Sequence[Outcome], seed: int, with_published: bool, notes: Sequence[str]) -> str:
+    rows = [
+        {
+            "dataset": outcome.dataset.name,
+            "ground_truth": outcome.dataset.truth,
+            "distortion": _described(outcome.condition),
+            "method": outcome.run.name,
+            "map": outcome.kind,
+            "source": outcome.run.source,
+            "images": len(outcome.images),
+            "of": outcome.dataset.images,
+            "scores": outcome.numbers(),
+        }
+        for outcome in outcomes
+    ]
+    names = {outcome.dataset.truth: outcome.dataset.published or "" for outcome in outcomes if with_published}
+    paper = [
+        {"ground_truth": truth, **asdict(row)}
+        for truth, name in names.items()
+        for table in ("table_1", "table_2")
+        for row in published.rows(name, [table])
+    ]
+    legend = {score.name: score.about for score in SCORES}
+    content = {"seed": seed, "results": rows, "published": paper, "legend": legend, "notes": list(notes)}
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _described(condition: Condition) -> dict[str, object]:
+    """`low` and `high` bound σ or the quality; the same: a fixed one."""
+    kind = type(condition.distortion).__name__.lower()
+    numbers = {name: getattr(condition.distortion, name, None) for name in ("low", "high")}
+    return {"label": condition.label, "kind": kind, **numbers, "severity": condition.severity}
+
+
+def _images_csv(outcomes: Sequence[Outcome]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(
+        ["dataset", "distortion", "method", "map", "source", "image", "strength", *(score.name for score in SCORES)]
+    )
+    for outcome in outcomes:
+        labels = (outcome.dataset.name, outcome.condition.label, outcome.run.name, outcome.kind, outcome.run.source)
+        for image in outcome.images:
+            strength = "" if image.strength is None else image.strength
+            writer.writerow([*labels, image.name, strength, image.adaptive_f, image.mae])
+    return file.getvalue()
+
+
+def _figures(outcomes: Sequence[Outcome], wanted: Conditions, dest: Path) -> list[Path]:
+    scored = [outcome for outcome in outcomes if outcome.images]
+    taken, files = set[str](), list[Path]()
+    if not wanted.fixed:
+        return files
+    for truth, kind in dict.fromkeys((outcome.dataset.truth, outcome.kind) for outcome in scored):
+        group = [outcome for outcome in scored if (outcome.dataset.truth, outcome.kind) == (truth, kind)]
+        dataset = group[0].dataset
+        curves = [
+            _curve([outcome for outcome in group if outcome.run.name == name], wanted)
+            for name in dict.fromkeys(outcome.run.name for outcome in group)
+        ]
+        stem = dest / reports.file_name(f"strengths_{dataset.name}_{kind}", taken)
+        files += save(strength_curves(curves, f"{dataset.name}, {dataset.images} images, {kind} map"), stem)
+    return files
+
+
+def _curve(outcomes: Sequence[Outcome], wanted: Conditions) -> StrengthCurve:
+    """The fixed strengths of one run; severities are points like any other."""
+    scores = {outcome.condition: (outcome.numbers()["adaptive_f"], outcome.numbers()["mae"]) for outcome in outcomes}
+    noise, jpeg = dict[float, tuple[float, float]](), dict[int, tuple[float, float]]()
+    for condition in wanted.fixed:
+        match condition.distortion:
+            case Noise(low=sigma):
+                noise[sigma] = scores[condition]
+            case Jpeg(low=quality):
+                jpeg[quality] = scores[condition]
+    run = outcomes[0].run
+    part = "" if all(outcome.complete for outcome in outcomes) else ", not all images"
+    return StrengthCurve(
+        f"{run.name} ({run.source}{part})",
+        scores[wanted.clean],
+        dict(sorted(noise.items())),
+        dict(sorted(jpeg.items(), reverse=True)),
+    )

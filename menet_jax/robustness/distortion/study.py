@@ -1,0 +1,213 @@
+"""How much of its score a run keeps on distorted images (Section IV-F, Table II and Figure 9).
+
+Images are distorted in 8 bits at their own full size, before they are resized for the network, so that what is scored
+here is what any program reads from a saved PNG. Each clean image is decoded once for all distortions and runs.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from menet_jax.data.sources import Example, Source
+from menet_jax.evaluation.inputs import Dataset, NamedRun
+from menet_jax.evaluation.predictor import Predictor
+from menet_jax.evaluation.report import file_name
+from menet_jax.evaluation.scoring import score_both
+from menet_jax.images.files import Mask, ResizedRgb, UnreadableImageError, png, resize_image
+from menet_jax.robustness.distortion.conditions import Condition, Conditions
+from menet_jax.runtime.parallel import ahead
+from menet_jax.training.step import Maps
+
+
+class ImageScore(NamedTuple):
+    """Scores of one map of one image under one condition.
+
+    Attributes:
+        name: the image's file name.
+        strength: σ or quality that it was distorted with; None for none.
+        adaptive_f: F-measure at the adaptive threshold (Eq. 15 and 16).
+        mae: mean absolute error (Eq. 17).
+    """
+
+    name: str
+    strength: float | None
+    adaptive_f: float
+    mae: float
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Scores of one kind of map, metric or probability, of one run on one dataset under one condition."""
+
+    dataset: Dataset
+    condition: Condition
+    run: NamedRun
+    kind: str
+    images: tuple[ImageScore, ...]
+    """Those that were scored."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image of the dataset was scored."""
+        return len(self.images) == self.dataset.images
+
+    def numbers(self) -> dict[str, float]:
+        """Means over images of `adaptive_f` and `mae`; empty if there are no images."""
+        names = ("adaptive_f", "mae") if self.images else ()
+        return {name: float(np.mean([getattr(image, name) for image in self.images])) for name in names}
+
+
+def folders(dest: Path, datasets: Sequence[Dataset], wanted: Conditions) -> dict[tuple[str, Condition], Path]:
+    """Where the images of each dataset under each condition are saved: a dataset in itself, `images/` and `masks/`."""
+    taken, found = set[str](), dict[tuple[str, Condition], Path]()
+    for dataset in datasets:
+        name = file_name(dataset.name, taken)
+        found |= {(dataset.truth, each): dest / f"{name}_{each.slug}" for each in wanted.all()}
+    return found
+
+
+def study(
+    datasets: Sequence[Dataset],
+    runs: Sequence[NamedRun],
+    predictors: Sequence[Predictor],
+    wanted: Conditions,
+    *,
+    seed: int,
+    saved: Mapping[tuple[str, Condition], Path],
+    pool: Executor,
+    done: Callable[[int], object],
+    problem: Callable[[str], object],
+) -> list[Outcome]:
+    """Score every run on every dataset under every condition.
+
+    Args:
+        datasets: what to score on.
+        runs: what to score; none: images are only saved.
+        predictors: of the runs, in their order, all of one batch size.
+        wanted: the conditions.
+        seed: of noise and random strengths.
+        saved: where to save distorted images, as `folders` says; empty: nowhere. The folders exist.
+        pool: threads that decode, distort, save and score.
+        done: told, now and then, how many maps have been scored, or images saved where there are no runs.
+        problem: told of every image that cannot be read or distorted; the others are scored all the same.
+
+    Returns:
+        dataset by dataset, and within each condition by condition, run by run, map by map.
+
+    Raises:
+        OSError: an image cannot be saved.
+    """
+    outcomes = []
+    sizes = frozenset(predictor.size for predictor in predictors)
+    batch = max((predictor.batch_size for predictor in predictors), default=1)
+    for dataset in datasets:
+        scores = defaultdict[tuple[Condition, int, str], list[ImageScore]](list)
+
+        def collect(futures: Sequence[Future[_Scored]], scores: dict[Any, list[ImageScore]] = scores) -> None:
+            for future in futures:
+                condition, run, of_kinds = future.result()
+                for kind, score in of_kinds.items():
+                    scores[condition, run, kind].append(score)
+
+        folder = {condition: saved[dataset.truth, condition] for condition in wanted.all() if saved}
+        prepare = partial(_prepare, seed=seed, folders=folder, sizes=sizes)
+        tasks = _tasks(dataset, wanted.all(), pool, 2 * batch)
+        outcomes_of_tasks = ahead(pool, prepare, tasks, 2 * batch)
+        computed = deque[list[Future[_Scored]]]()
+        while group := list(islice(outcomes_of_tasks, batch)):
+            ready = [each for each in group if isinstance(each, _Prepared)]
+            for failure in group:
+                if isinstance(failure, str):
+                    problem(failure)
+            futures = []
+            for run, predictor in enumerate(predictors):
+                maps = predictor.evaluate([each.squares[predictor.size] for each in ready]) if ready else []
+                futures += [pool.submit(_score, *pair, run) for pair in zip(ready, maps, strict=True)]
+            computed.append(futures)
+            if len(computed) > 1:  # while one group is scored, the next is computed
+                collect(computed.popleft())
+            done(len(group) * max(len(runs), 1))
+        for rest in computed:
+            collect(rest)
+        outcomes += [
+            Outcome(dataset, condition, runs[run], kind, tuple(scores[condition, run, kind]))
+            for condition in wanted.all()
+            for run in range(len(runs))
+            for kind in Maps._fields
+        ]
+    return outcomes
+
+
+class _Task(NamedTuple):
+    """An image, or what is wrong with it, to be distorted."""
+
+    example: Example | str
+    condition: Condition
+
+
+class _Prepared(NamedTuple):
+    """A distorted image, at each size that a network wants it."""
+
+    name: str
+    condition: Condition
+    strength: float | None
+    squares: dict[int, ResizedRgb]
+    mask: Mask
+
+
+class _Scored(NamedTuple):
+    """What one run made of one distorted image, by kind of map."""
+
+    condition: Condition
+    run: int
+    scores: dict[str, ImageScore]
+
+
+def _tasks(dataset: Dataset, wanted: Sequence[Condition], pool: Executor, count: int) -> Iterator[_Task]:
+    """Every image under every condition; each is decoded once, at most `count` before they are wanted."""
+    places = [(source, index) for source in dataset.sources for index in range(len(source))]
+    for example in ahead(pool, _read, places, count):
+        yield from (_Task(example, condition) for condition in wanted)
+
+
+def _read(place: tuple[Source, int]) -> Example | str:
+    source, index = place
+    try:
+        return source[index]
+    except UnreadableImageError as error:
+        return str(error)
+
+
+def _prepare(task: _Task, seed: int, folders: Mapping[Condition, Path], sizes: Collection[int]) -> _Prepared | str:
+    if isinstance(task.example, str):
+        return f"{task.example} ({task.condition.label})"
+    image, mask, file_name = task.example
+    name, distortion = Path(file_name).stem, task.condition.distortion
+    try:
+        distorted = distortion(image, name, seed)
+    except (OSError, ValueError) as error:  # an image too large for JPEG, for one
+        return f"{file_name}: {error} ({task.condition.label})"
+    if folders:
+        for kind, array in (("images", distorted), ("masks", mask)):
+            (folders[task.condition] / kind / f"{name}.png").write_bytes(png(array))
+    squares = {size: resize_image(distorted, (size, size)) for size in sizes}
+    return _Prepared(file_name, task.condition, distortion.strength(name, seed), squares, mask)
+
+
+def _score(prepared: _Prepared, maps: Maps, run: int) -> _Scored:
+    results = score_both(prepared.name, maps, prepared.mask, measures=False)
+    return _Scored(
+        prepared.condition,
+        run,
+        {
+            kind: ImageScore(result.name, prepared.strength, result.scores.adaptive_f, result.scores.mae)
+            for kind, result in results.items()
+        },
+    )

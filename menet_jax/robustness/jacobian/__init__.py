@@ -1,0 +1,1 @@
+"""Norms, bounds and sensitivity of the Jacobian of any image → map function (Section IV-G)."""

@@ -1,0 +1,216 @@
+"""What is differentiated: functions from one image to a map, of a network or anything else (F of Section III-D).
+
+Everything in `jacobian`, `spectral`, `directions` and `sensitivity` takes any function of a float image (H, W, 3),
+range 0…255, that returns one float array. `network_map` makes one of a network and a reading of its outputs; the
+network's variables then travel as arguments of the compiled programs, not as constants in them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from menet_jax.model import saliency
+from menet_jax.model.menet import Outputs
+
+ImageMap = Callable[[jax.Array], jax.Array]
+"""Image (H, W, 3), float → map, float of any shape."""
+
+Reading = Callable[[Outputs], jax.Array]
+"""A network's outputs of one image, without batch dimension → map."""
+
+
+def probability(outputs: Outputs) -> Float[Array, "h w"]:
+    """`softmax(logits)[salient]`, in [0, 1]: the probability map of Section III-C."""
+    return saliency.probability_map(outputs.logits)
+
+
+def logit_margin(outputs: Outputs) -> Float[Array, "h w"]:
+    """`logits[salient] − logits[background]`, unbounded: what the probability is the logistic function of."""
+    return outputs.logits[..., 1] - outputs.logits[..., 0]
+
+
+def features(outputs: Outputs) -> Float[Array, "h w 16"]:
+    """The points in the metric space, each coordinate in [−1, 1]."""
+    return outputs.features
+
+
+def metric(outputs: Outputs) -> Float[Array, "h w"]:
+    """The metric map (Eq. 5), in [0, 1]. Its Jacobian is that of almost every image: where a pixel changes sides
+    between background and salient, or another one becomes the lowest or highest, the map is not differentiable.
+    """
+    return saliency.metric_map(outputs.features, outputs.logits)
+
+
+class NetworkMap(struct.PyTreeNode):
+    """A reading of a network's outputs, as a function of one image. `network_map` makes one."""
+
+    variables: Mapping[str, Any]
+    network: nn.Module = struct.field(pytree_node=False)
+    reading: Reading = struct.field(pytree_node=False)
+
+    def __call__(self, image: Float[Array, "h w 3"]) -> jax.Array:
+        # Without it GPUs round products to 10 bits, and a Jacobian and its transpose no longer fit each other.
+        with jax.default_matmul_precision("highest"):
+            outputs = self.network.apply(self.variables, image[None])
+        return self.reading(jax.tree.map(lambda output: output[0], outputs))
+
+
+class Pooled(struct.PyTreeNode):
+    """A map's means over a grid of cells, as a function of one image. `pooled` makes one."""
+
+    f: ImageMap
+    cells: int = struct.field(pytree_node=False)
+
+    def __call__(self, image: Float[Array, "h w 3"]) -> Float[Array, "g g *rest"]:
+        full = self.f(image)
+        if full.ndim < 2 or full.shape[0] % self.cells or full.shape[1] % self.cells:
+            raise ValueError(
+                f"cannot pool a map of shape {full.shape} onto {self.cells}×{self.cells} cells: "
+                "want (height, width, ...) with both sides divisible by it"
+            )
+        rows, columns = full.shape[0] // self.cells, full.shape[1] // self.cells
+        return full.reshape(self.cells, rows, self.cells, columns, *full.shape[2:]).mean((1, 3))
+
+
+def network_map(network: nn.Module, variables: Mapping[str, Any], reading: Reading = probability) -> NetworkMap:
+    """One output of a network with fixed statistics, as a function of one image.
+
+    Args:
+        network: MENet, or another module that returns `Outputs`; applied in evaluation mode.
+        variables: its `params` and `batch_stats`.
+        reading: which output; `probability`, `logit_margin`, `features`, `metric` or one's own.
+
+    Raises:
+        ValueError: a variable has values that are not finite; the text names them.
+    """
+    paths = jax.tree_util.tree_leaves_with_path(variables)
+    finite = jax.device_get(_finite([leaf for _, leaf in paths]))
+    bad = [jax.tree_util.keystr(path) for (path, _), good in zip(paths, finite, strict=True) if not good]
+    if bad:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise ValueError(f"the network has values that are not finite, in {', '.join(bad[:3])}{more}")
+    return NetworkMap(jax.tree.map(jnp.asarray, variables), network, reading)
+
+
+def pooled(f: ImageMap, cells: int) -> Pooled:
+    """The means of `f`'s map over a grid of `cells` × `cells`, as a function of one image.
+
+    Raises:
+        ValueError: there is less than one cell; later, when it is called, a side of the map is not divisible.
+    """
+    if cells < 1:
+        raise ValueError(f"want at least one cell a side, got {cells}")
+    return Pooled(as_tree(f), cells)
+
+
+def as_tree(f: ImageMap) -> ImageMap:
+    """`f` itself where it is a pytree; else wrapped into one, for `jax.jit` to take it as an argument."""
+    return jax.tree_util.Partial(f) if jax.tree_util.all_leaves([f]) else f
+
+
+def checked(f: ImageMap, image: jax.Array | np.ndarray) -> tuple[ImageMap, Float[Array, "h w 3"]]:
+    """`f` as a pytree and the image on the device, both found fit to differentiate; nothing is computed.
+
+    Raises:
+        TypeError: the image is not of a float type, or `f` does not return one array of a float type.
+        ValueError: the image is not (H, W, 3) or has values that are not finite, or `f`'s map is empty.
+    """
+    check_image(image)
+    f, x = as_tree(f), jnp.asarray(image)
+    output = evaluate.eval_shape(f, x)
+    if not isinstance(output, jax.ShapeDtypeStruct):
+        raise TypeError(f"want a function that returns one array, this one returns {output!r}")
+    if not jnp.issubdtype(output.dtype, jnp.floating):
+        raise TypeError(f"only maps of a float type can be differentiated, this one is {output.dtype}")
+    if not output.size:
+        raise ValueError(f"the function's map is empty: its shape is {output.shape}")
+    return f, x
+
+
+def check_image(image: jax.Array | np.ndarray) -> None:
+    """Raise TypeError unless the image is of a float type, ValueError unless it is (H, W, 3) and finite."""
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise TypeError(f"want a float image, range 0 ... 255, to differentiate at; this one is {image.dtype}")
+    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"want an image of (height, width, 3), got shape {image.shape}")
+    bad = int(np.count_nonzero(~np.isfinite(np.asarray(image))))
+    if bad:
+        raise ValueError(f"the image has {bad} values that are not finite")
+
+
+@jax.jit
+def evaluate(f: ImageMap, image: Float[Array, "h w 3"]) -> Any:
+    """`f(image)`, compiled once for each kind of f and shape of image."""
+    return f(image)
+
+
+class Linearised(NamedTuple):
+    """A function's value at an image, and its Jacobian J there as products.
+
+    Attributes:
+        value: f(x).
+        push: v ↦ Jv, as `jax.linearize` gives it.
+        image: x.
+    """
+
+    value: jax.Array
+    push: ImageMap
+    image: Float[Array, "h w 3"]
+
+    def jvp(self, direction: jax.Array | np.ndarray) -> jax.Array:
+        """Jv, of the map's shape, for v (H, W, 3)."""
+        return push_forward(self.push, jnp.asarray(direction, self.image.dtype))
+
+    def vjps(self, cotangents: jax.Array | np.ndarray) -> Float[Array, "k h w 3"]:
+        """Jᵀu for each of the u (k, map shape); they are computed at once."""
+        return pull_back(self.push, self.image, jnp.asarray(cotangents, self.value.dtype))
+
+    def vjp(self, cotangent: jax.Array | np.ndarray) -> Float[Array, "h w 3"]:
+        """Jᵀu for u of the map's shape."""
+        return self.vjps(jnp.asarray(cotangent)[None])[0]
+
+
+def linearise(f: ImageMap, image: jax.Array | np.ndarray) -> Linearised:
+    """The value and the Jacobian of `f` at an image, ready to multiply with.
+
+    Like `jax.jvp` and `jax.vjp`, but f itself is computed once however many products follow, and the three programs
+    (this one and those of the two products) are compiled once for each kind of f and shape of image and serve
+    everything that is asked of J.
+
+    Raises:
+        TypeError, ValueError: as `checked`.
+    """
+    f, x = checked(f, image)
+    value, push = linearise_program(f, x)
+    return Linearised(value, push, x)
+
+
+@jax.jit
+def linearise_program(f: ImageMap, image: Float[Array, "h w 3"]) -> tuple[jax.Array, ImageMap]:
+    """f(x), and v ↦ Jv with all that it keeps of x."""
+    return jax.linearize(f, image)
+
+
+@jax.jit
+def push_forward(push: ImageMap, direction: Float[Array, "h w 3"]) -> jax.Array:
+    """Jv."""
+    return push(direction)
+
+
+@jax.jit
+def pull_back(push: ImageMap, like: Float[Array, "h w 3"], cotangents: jax.Array) -> Float[Array, "k h w 3"]:
+    """Jᵀu for each u."""
+    pull = jax.linear_transpose(push, like)
+    # A batch of one stays a batch in the network, but needs no batching of its operations.
+    return pull(cotangents[0])[0][None] if len(cotangents) == 1 else jax.vmap(pull)(cotangents)[0]
+
+
+@jax.jit
+def _finite(leaves: list[jax.Array]) -> list[jax.Array]:
+    return [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]

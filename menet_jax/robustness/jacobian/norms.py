@@ -1,0 +1,226 @@
+"""The Jacobian J of an image-to-map function and its Frobenius norm (Section III-D, Eq. 6 to 11).
+
+J is (m, n): m values of the map, n = H·W·3 values of the image, in map units per gray level (range 0…255). No
+function here but `exact_jacobian` holds it: memory grows with m + n, not with m · n. Each program is compiled once
+for each kind of function and shape of image. For the spectral norm see `spectral`, for bounds `bounds`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from menet_jax.robustness.jacobian.image_function import ImageMap, checked, evaluate, linearise
+
+MEMORY_LIMIT = 2**30
+"""Bytes that `exact_jacobian` takes at most, unless told otherwise."""
+
+MIN_SAMPLES = 64
+"""Samples before an estimate may stop: fewer do not tell their own standard error."""
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+def exact_jacobian(
+    f: ImageMap, image: jax.Array | np.ndarray, *, memory_limit: int = MEMORY_LIMIT
+) -> Float[Array, "*map h w 3"]:
+    """J itself, by `jax.jacrev`, for small or pooled maps.
+
+    Args:
+        f: image → map.
+        image: (H, W, 3) float.
+        memory_limit: bytes that J (4·m·n in float32) and the program that computes it may take. Reverse mode goes back
+            through the network for all m values at once, which takes m times the memory of one.
+
+    Raises:
+        MemoryError: J alone, or J with what it takes to compute, is over the limit; the text has the number.
+        TypeError, ValueError: as `checked`; or J is not finite.
+    """
+    f, x = checked(f, image)
+    output = evaluate.eval_shape(f, x)
+    own = output.size * x.size * output.dtype.itemsize
+    advice = "Pool the map, raise memory_limit, or take the norms, which do not need J."
+    shape = f"The Jacobian of {output.size} values by {x.size}"
+    if own > memory_limit:
+        raise MemoryError(f"{shape} takes {_size(own)}, over the limit of {_size(memory_limit)}. {advice}")
+    program = _jacrev.lower(f, x).compile()
+    usage = program.memory_analysis()
+    if usage is not None:
+        whole = usage.temp_size_in_bytes + usage.output_size_in_bytes
+        if whole > memory_limit:
+            raise MemoryError(
+                f"{shape} takes {_size(own)}, and {_size(whole)} to compute, over the limit of {_size(memory_limit)}. "
+                + advice
+            )
+    jacobian = program(f, x)
+    _check_finite(float(jnp.sum(jnp.abs(jacobian))))
+    return jacobian
+
+
+class ExactNorms(NamedTuple):
+    """What a pass over all rows of J gives.
+
+    Attributes:
+        frobenius: ‖J‖_F, summed in float64.
+        rows: norm of each row, (map shape): how strongly each value of the map depends on the image.
+        columns: norm over the map and the three colours, (H, W): how strongly the map reacts to each pixel.
+    """
+
+    frobenius: float
+    rows: Float[np.ndarray, "*map"]
+    columns: Float[np.ndarray, "h w"]
+
+
+def exact_norms(f: ImageMap, image: jax.Array | np.ndarray, *, chunk: int = 1) -> ExactNorms:
+    """‖J‖_F and the norms of rows and columns, exactly: one vector–Jacobian product for each value of the map.
+
+    Args:
+        f: image → map.
+        image: (H, W, 3) float.
+        chunk: products computed at once. Memory grows with it, the result does not depend on it.
+
+    Raises:
+        TypeError, ValueError: as `checked`; or J is not finite, or the chunk is below 1.
+    """
+    positive("chunk", chunk)
+    jacobian = linearise(f, image)
+    size, shape = jacobian.value.size, jacobian.value.shape
+    rows, columns = np.zeros(size), np.zeros(jacobian.image.shape)
+    for start in range(0, size, chunk):
+        # Past the end no place has the index, and the row is 0: all chunks are of one size, and one program.
+        one_hot = np.arange(size) == np.arange(start, start + min(chunk, size))[:, None]
+        squares = np.asarray(jacobian.vjps(one_hot.reshape(-1, *shape)), np.float64) ** 2
+        rows[start : start + chunk] = squares.sum((1, 2, 3))[: size - start]
+        columns += squares.sum(0)
+    frobenius = float(np.sqrt(rows.sum()))
+    _check_finite(frobenius)
+    return ExactNorms(frobenius, np.sqrt(rows).reshape(shape), np.sqrt(columns.sum(-1)))
+
+
+class Estimate(NamedTuple):
+    """An estimate from random samples.
+
+    Attributes:
+        value: the estimate.
+        standard_error: of `value`; 0 where all samples agree.
+        samples: how many it took.
+        converged: whether the standard error is as small as asked for.
+    """
+
+    value: float
+    standard_error: float
+    samples: int
+    converged: bool
+
+
+def frobenius_norm(
+    f: ImageMap,
+    image: jax.Array | np.ndarray,
+    key: jax.Array,
+    *,
+    relative_error: float = 0.02,
+    max_samples: int = 1024,
+    chunk: int = 1,
+) -> Estimate:
+    """‖J‖_F estimated from random vector–Jacobian products.
+
+        ‖J‖_F² = E ‖Jᵀu‖²,   u ∈ {−1, 1}^m, independent signs
+
+    The standard error of the mean of ‖Jᵀu‖² becomes that of its root by the delta method, `se(‖J‖_F) = se(‖J‖_F²) /
+    (2 ‖J‖_F)`. The estimate stops at the first sample, from the 64th on, where it is as small as asked for.
+
+    Args:
+        f: image → map.
+        image: (H, W, 3) float.
+        key: of the random signs.
+        relative_error: standard error of ‖J‖_F to reach, over ‖J‖_F.
+        max_samples: where to stop at the latest, but not before the 64th.
+        chunk: products computed at once.
+
+    Source: Hutchinson, "A stochastic estimator of the trace of the influence matrix", 1990.
+
+    Raises:
+        TypeError, ValueError: as `checked`; or J is not finite, or a setting is not positive.
+    """
+    if not relative_error > 0:
+        raise ValueError(f"want a positive relative_error, got {relative_error}")
+    positive("max_samples", max_samples)
+    positive("chunk", chunk)
+    jacobian, squares = linearise(f, image), np.zeros(0)
+    while True:
+        rows = jacobian.vjps(random_signs(jax.random.fold_in(key, squares.size), (chunk, *jacobian.value.shape)))
+        squares = np.append(squares, np.sum(np.asarray(rows, np.float64) ** 2, (1, 2, 3)))
+        if squares.size < MIN_SAMPLES:
+            continue
+        value = float(np.sqrt(squares.mean()))
+        _check_finite(value)
+        error = float(squares.std(ddof=1)) / math.sqrt(squares.size) / (2 * value) if value else 0.0
+        converged = error <= relative_error * value
+        if converged or squares.size >= max_samples:
+            return Estimate(value, error, squares.size, converged)
+
+
+class Summary(NamedTuple):
+    """Values of several images, or directions, and what they say together.
+
+    Attributes:
+        values: one each, in the order given.
+        mean: of them.
+        standard_error: of the mean; None of a single value, which does not tell.
+        quantiles: at `QUANTILES`, the lowest and the highest value included.
+    """
+
+    values: Float[np.ndarray, " count"]
+    mean: float
+    standard_error: float | None
+    quantiles: dict[float, float]
+
+
+def summarise(values: Sequence[float] | np.ndarray) -> Summary:
+    """Robustness over a data set (Eq. 11), `R = mean over x in D of ‖J(x)‖`, from the norms of its images.
+
+    Args:
+        values: one norm (or other number) for each image.
+
+    Raises:
+        ValueError: there are none, or one is not finite.
+    """
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"want one value for each image and at least one, got an array of shape {array.shape}")
+    bad = np.flatnonzero(~np.isfinite(array))
+    if bad.size:
+        raise ValueError(f"{bad.size} of {array.size} values are not finite, the first is number {bad[0]}")
+    error = float(array.std(ddof=1) / np.sqrt(array.size)) if array.size > 1 else None
+    quantiles = dict(zip(QUANTILES, map(float, np.quantile(array, QUANTILES)), strict=True))
+    return Summary(array, float(array.mean()), error, quantiles)
+
+
+def random_signs(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
+    """Independent signs, each −1 or 1 with probability ½."""
+    return np.asarray(jax.random.rademacher(key, shape, jnp.int8))
+
+
+@jax.jit
+def _jacrev(f: ImageMap, image: Float[Array, "h w 3"]) -> jax.Array:
+    return jax.jacrev(f)(image)
+
+
+def positive(name: str, value: int) -> int:
+    """`value`, or ValueError where it is below 1."""
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return value
+
+
+def _check_finite(norm: float) -> None:
+    if not np.isfinite(norm):
+        raise ValueError("the Jacobian at this image is not finite")
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**30:.3g} GiB" if number >= 2**30 else f"{number / 2**20:.3g} MiB"

@@ -1,0 +1,178 @@
+"""Where a map reacts and to what: sensitivity maps, and the gradient statistics of Table III."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from menet_jax.model.menet import Outputs
+from menet_jax.robustness.jacobian.image_function import ImageMap, linearise, network_map
+from menet_jax.robustness.jacobian.norms import random_signs
+
+TABLE_III_SIDE = 352
+"""Side of the images in the authors' script; their maps are of half that size."""
+
+
+class SensitivityMap(NamedTuple):
+    """Norms of the columns or rows of J, pixel by pixel, estimated.
+
+    Attributes:
+        values: the norms.
+        standard_error: of each, by the delta method; what the samples say, so rough itself.
+        samples: how many random products they are from.
+    """
+
+    values: Float[np.ndarray, "*map"]
+    standard_error: Float[np.ndarray, "*map"]
+    samples: int
+
+
+def input_sensitivity(
+    f: ImageMap, image: jax.Array | np.ndarray, key: jax.Array, *, samples: int = 64, chunk: int = 1
+) -> SensitivityMap:
+    """How strongly the whole map reacts to each pixel: column norms of J, estimated.
+
+        s_p² = Σ_c ‖∂F/∂x_pc‖² = E Σ_c (Jᵀu)_pc²,   u ∈ {−1, 1}^m, independent signs
+
+    For small or pooled maps `jacobian.exact_norms` has them exactly.
+
+    Args:
+        f: image → map.
+        image: (H, W, 3) float.
+        key: of the random signs.
+        samples: how many, at least 2; rounded up to a multiple of the chunk.
+        chunk: products computed at once.
+
+    Returns:
+        (H, W), in map units (norm over the map) per gray level.
+
+    Raises:
+        TypeError, ValueError: as `checked`; or J is not finite, or a number is not positive.
+    """
+    _check(samples, chunk)
+    jacobian = linearise(f, image)
+
+    def draw(key: jax.Array) -> np.ndarray:
+        rows = jacobian.vjps(random_signs(key, (chunk, *jacobian.value.shape)))
+        return np.sum(np.asarray(rows, np.float64) ** 2, axis=-1)
+
+    return _estimate(draw, key, samples)
+
+
+def output_sensitivity(
+    f: ImageMap, image: jax.Array | np.ndarray, key: jax.Array, *, samples: int = 64
+) -> SensitivityMap:
+    """How strongly each value of the map depends on the image: row norms of J, estimated.
+
+        s_i² = ‖∂F_i/∂x‖² = E (Jz)_i²,   z ∈ {−1, 1}^n, independent signs
+
+    For small or pooled maps `jacobian.exact_norms` has them exactly.
+
+    Args:
+        f, image, key, samples: as `input_sensitivity`.
+
+    Returns:
+        Of the map's shape, in map units per gray level (norm over the image).
+
+    Raises:
+        TypeError, ValueError: as `input_sensitivity`.
+    """
+    _check(samples, 1)
+    jacobian = linearise(f, image)
+
+    def draw(key: jax.Array) -> np.ndarray:
+        column = jacobian.jvp(random_signs(key, jacobian.image.shape))
+        return np.asarray(column, np.float64)[None] ** 2
+
+    return _estimate(draw, key, samples)
+
+
+class GradientStatistics(NamedTuple):
+    """Statistics of |g| over pixels and colours, the five lines of Table III. The variance is that of all values."""
+
+    max: float
+    min: float
+    median: float
+    mean: float
+    variance: float
+
+
+def constant_gradient_statistics(
+    network: nn.Module, variables: Mapping[str, Any], image: jax.Array | np.ndarray
+) -> GradientStatistics:
+    """Table III as the authors' script computes it: rounding noise.
+
+        g = ∂/∂x Σ_pixels (p_background + p_salient),   p = softmax of the logits, at every second row and column
+
+    The two probabilities sum to 1, so g is the gradient of a constant: exactly 0, and what is computed is the rounding
+    of the softmax, some 1e-10 to 1e-8 in float32 and 1e-19 to 1e-17 in float64, for any network. It says nothing of
+    robustness; `salient_gradient_statistics` does.
+
+    Args:
+        network: MENet, or another module that returns `Outputs`.
+        variables: its `params` and `batch_stats`.
+        image: (H, W, 3) float, range 0…255; the script's are 352×352, `TABLE_III_SIDE`, and its maps 176×176, by
+            nearest neighbour.
+
+    Raises:
+        TypeError, ValueError: as `network_map` and `linearise`.
+    """
+    return _gradient_statistics(network, variables, image, (1, 1))
+
+
+def salient_gradient_statistics(
+    network: nn.Module, variables: Mapping[str, Any], image: jax.Array | np.ndarray
+) -> GradientStatistics:
+    """What Table III means to show: the same with the salient channel alone, `g = ∂/∂x Σ_pixels p_salient`.
+
+    Args, Raises: as `constant_gradient_statistics`.
+    """
+    return _gradient_statistics(network, variables, image, (0, 1))
+
+
+def mean_statistics(images: Sequence[GradientStatistics]) -> GradientStatistics:
+    """Each statistic's mean over images, as in Table III. Raises ValueError if there are none."""
+    if not images:
+        raise ValueError("there are no images to average over")
+    return GradientStatistics(*map(float, np.mean(np.array(images), axis=0)))
+
+
+def _probabilities(outputs: Outputs) -> Float[Array, "h w 2"]:
+    return jax.nn.softmax(outputs.logits[::2, ::2])
+
+
+def _gradient_statistics(
+    network: nn.Module, variables: Mapping[str, Any], image: jax.Array | np.ndarray, weights: tuple[int, int]
+) -> GradientStatistics:
+    """Of the gradient of the probabilities' weighted sum, the weights those of background and salient."""
+    jacobian = linearise(network_map(network, variables, _probabilities), image)
+    gradient = jacobian.vjp(np.broadcast_to(np.array(weights), jacobian.value.shape))
+    size = np.abs(np.asarray(gradient, np.float64))
+    if not np.isfinite(size).all():
+        raise ValueError("the gradient at this image is not finite")
+    return GradientStatistics(*(float(of(size)) for of in (np.max, np.min, np.median, np.mean, np.var)))
+
+
+def _estimate(draw: Callable[[jax.Array], np.ndarray], key: jax.Array, samples: int) -> SensitivityMap:
+    """Roots of the means of the squares that `draw` gives (of several samples at a time), with standard errors."""
+    count, mean, spread = 0, np.zeros(()), np.zeros(())  # Welford's sums, which do not cancel
+    while count < samples:
+        batch = draw(jax.random.fold_in(key, count))
+        if not np.isfinite(batch).all():
+            raise ValueError("the Jacobian at this image is not finite")
+        for squares in batch:
+            count += 1
+            above = squares - mean
+            mean = mean + above / count
+            spread = spread + above * (squares - mean)
+    values = np.sqrt(mean)
+    error = np.sqrt(spread / (count - 1) / count) / (2 * np.where(values > 0, values, 1))
+    return SensitivityMap(values, error, count)
+
+
+def _check(samples: int, chunk: int) -> None:
+    if samples < 2 or chunk < 1:
+        raise ValueError(f"want at least 2 samples and a chunk of at least 1, got {samples} and {chunk}")

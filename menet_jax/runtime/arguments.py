@@ -1,0 +1,75 @@
+"""What commands read alike: flags of several values, and NAME=FOLDER, which names methods and runs."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import get_origin, get_type_hints
+
+
+def refuse_repeats(arguments: Sequence[str], *options: type) -> None:
+    """Raise ValueError if a flag that takes several values is given twice: the last one alone would count.
+
+    Args:
+        arguments: of the command line.
+        options: the dataclasses that are parsed from it.
+    """
+    several = {flag for each in options for flag in _flags_of_several(each)}
+    given = Counter(argument.split("=")[0].replace("_", "-") for argument in arguments)
+    twice = sorted(flag for flag in several if given[flag] > 1)
+    if twice:
+        raise ValueError(f"{', '.join(twice)}: given twice; name all values after one flag")
+
+
+def named(flag: str, specs: Sequence[str]) -> list[tuple[str, Path]]:
+    """NAME=FOLDER → both; of a folder alone, the name of the folder.
+
+    Raises:
+        ValueError: one is neither.
+    """
+    pairs = []
+    for spec in specs:
+        name, separator, folder = spec.partition("=")
+        if not separator or Path(spec).expanduser().exists():  # a folder may have the sign in its name
+            name, folder = Path(spec).expanduser().resolve().name, spec
+        if not name or not folder:
+            raise ValueError(f"{flag} {spec}: want NAME=FOLDER, or a folder")
+        pairs.append((name, Path(folder).expanduser()))
+    return pairs
+
+
+def check_there(flag: str, path: Path) -> None:
+    """Raise FileNotFoundError, naming the flag, if there is nothing there."""
+    if not path.exists():
+        raise FileNotFoundError(f"{flag} {path}: there is no such file or folder")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise FileNotFoundError if it is not a folder."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder")
+
+
+def refuse_doubles(what: str, names: Sequence[str], advice: str) -> None:
+    """Raise ValueError, with the advice, if a name occurs twice."""
+    doubled = [name for name, count in Counter(names).items() if count > 1]
+    if doubled:
+        raise ValueError(f"two {what} are called {doubled[0]}: {advice}")
+
+
+def _flags_of_several(options: type, prefix: str = "--") -> list[str]:
+    flags = []
+    for name, kind in get_type_hints(options).items():
+        flag = prefix + name.replace("_", "-")
+        if isinstance(kind, type) and is_dataclass(kind):
+            flags += _flags_of_several(kind, f"{flag}.")
+        elif get_origin(kind) is tuple:
+            flags.append(flag)
+    return flags
+
+
+def check_counts(**counts: int) -> None:
+    """Raise ValueError, naming the flag, for a number of things that is not at least 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {count}: must be at least 1")

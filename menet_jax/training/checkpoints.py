@@ -1,0 +1,226 @@
+"""The checkpoints of a run: save, restore, resume.
+
+A folder holds one checkpoint (`checkpoint_format.py`) per saved step. A damaged one is never passed over in
+silence.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from orbax.checkpoint import checkpoint_managers
+
+from menet_jax.training.checkpoint_format import (
+    Checkpoint,
+    DamagedCheckpointError,
+    MismatchedCheckpointError,
+    TrainedVariables,
+    Tree,
+    library_versions,
+    read_checkpoint,
+    read_record,
+    read_variables,
+    to_items,
+)
+from menet_jax.training.run_folder import saved_steps
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointStore",
+    "DamagedCheckpointError",
+    "MismatchedCheckpointError",
+    "TrainedVariables",
+    "library_versions",
+    "load_best_variables",
+    "load_newest_variables",
+    "restore_step",
+    "saved_steps",
+]
+
+T = TypeVar("T")
+Report = Callable[[str], None]
+"""Told, in a sentence, of every damaged checkpoint that is passed over."""
+
+DAMAGED = "damaged"
+"""Sub-folder into which a resuming run moves damaged checkpoints."""
+
+
+class CheckpointStore:
+    """The checkpoints of one run, for the run that writes them.
+
+    Keeps the newest two and the one with the highest score named `best`. With several processes, each opens
+    the store on the same folder, and all save and restore together; the first one does the writing.
+
+    >>> with CheckpointStore(run / "checkpoints", best="adaptive_f") as store:  # doctest: +SKIP
+    ...     start = store.restore(variables, optimizer, report=print)
+    ...     store.save(dataclasses.replace(start, step=start.step + 1))
+    """
+
+    def __init__(self, folder: Path, best: str) -> None:
+        self.folder = folder.resolve()
+        self._best = best
+        self._scores = {
+            step: _read_score(self.folder / str(step), best, unreadable=-math.inf) for step in saved_steps(self.folder)
+        }
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                    [checkpoint_managers.LatestN(2), _HighestScore(self._scores)]
+                ),
+                cleanup_tmp_directories=True,  # what a killed save left behind
+            ),
+        )
+
+    def __enter__(self) -> "CheckpointStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def save(self, checkpoint: Checkpoint) -> bool:
+        """Start to save; the arrays are copied before the return and may be donated or overwritten after it.
+
+        Returns False if that step is already saved, and leaves what is there as it is.
+        """
+        step, scores = checkpoint.step, checkpoint.scores
+        if step in self._manager.all_steps():
+            return False
+        if scores is not None and self._best not in scores:
+            raise ValueError(f"the best checkpoint is chosen by {self._best!r}, which is not among {sorted(scores)}")
+        items = to_items(checkpoint)
+        self._scores[step] = _ranking(scores, self._best)
+        return self._manager.save(step, args=items, force=True)  # when to save is the caller's decision
+
+    def restore(self, variables: Tree, optimizer: Tree, *, report: Report) -> Checkpoint:
+        """The newest sound checkpoint, in the structure of the given trees (of arrays, or shapes and dtypes).
+
+        Newer, damaged ones are reported and moved into `damaged/`, so that their steps can be saved again.
+        """
+        self.wait()
+
+        def read(folder: Path) -> Checkpoint:
+            return _read_together(lambda: read_checkpoint(folder, variables, optimizer))
+
+        checkpoint, damage = _first_sound(self.folder, saved_steps(self.folder)[::-1], read)
+        for step, reason in damage.items():
+            report(
+                f"{_sentence(self.folder, step, reason)}; it is moved to {self.folder / DAMAGED}, "
+                f"and step {checkpoint.step} is used instead"
+            )
+            if jax.process_index() == 0:
+                _move_aside(self.folder / str(step), self.folder / DAMAGED)
+            self._scores.pop(step, None)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints are moved")
+        self._manager.reload()
+        return checkpoint
+
+    def wait(self) -> None:
+        """Finish the save in progress; an error in it is raised here, or by the next save."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finish the save in progress and let go of the folder."""
+        self._manager.close()
+
+
+def restore_step(folder: Path, step: int, variables: Tree, optimizer: Tree) -> Checkpoint:
+    """The checkpoint of one step, in the structure of the given trees; no other one will do."""
+    if step not in saved_steps(folder):
+        raise FileNotFoundError(f"no checkpoint of step {step} in {folder}: there are {saved_steps(folder)}")
+    return _first_sound(folder, [step], lambda found: read_checkpoint(found, variables, optimizer))[0]
+
+
+def load_newest_variables(folder: Path, *, report: Report) -> TrainedVariables:
+    """The variables of the newest sound checkpoint. The folder is left as it is."""
+    return _load_variables(folder, saved_steps(folder)[::-1], report)
+
+
+def load_best_variables(folder: Path, best: str, *, report: Report) -> TrainedVariables:
+    """The variables of the sound one with the highest score named `best`, without scores the newest."""
+
+    def rank(step: int) -> tuple[float, int]:
+        # One that cannot be read might have been the best: it is tried first, and so reported.
+        return _read_score(folder / str(step), best, unreadable=math.inf), step
+
+    return _load_variables(folder, sorted(saved_steps(folder), key=rank, reverse=True), report)
+
+
+def _load_variables(folder: Path, steps: Sequence[int], report: Report) -> TrainedVariables:
+    found, damage = _first_sound(folder, steps, read_variables)
+    for step, reason in damage.items():
+        report(f"{_sentence(folder, step, reason)}; step {found.step} is used instead")
+    return found
+
+
+def _first_sound(folder: Path, steps: Sequence[int], read: Callable[[Path], T]) -> tuple[T, dict[int, str]]:
+    """What is read of the first sound step, and what is wrong with the steps before it."""
+    damage: dict[int, str] = {}
+    for step in steps:
+        try:
+            return read(folder / str(step)), damage
+        except DamagedCheckpointError as error:
+            damage[step] = str(error)
+    if not damage:
+        raise FileNotFoundError(f"no checkpoint in {folder}")
+    sentences = "; ".join(_sentence(folder, step, reason) for step, reason in damage.items())
+    raise DamagedCheckpointError(f"no sound checkpoint in {folder}: {sentences}")
+
+
+def _sentence(folder: Path, step: int, reason: str) -> str:
+    return f"the checkpoint of step {step}, {folder / str(step)}, is damaged ({reason})"
+
+
+def _read_together(read: Callable[[], T]) -> T:
+    """Read in every process, or fail in every process: all go on from the same step."""
+    if jax.process_count() == 1:
+        return read()
+    problem = None
+    try:
+        found = read()
+    except DamagedCheckpointError as error:
+        problem = error
+    if multihost_utils.process_allgather(np.asarray(problem is None)).all():
+        return found
+    raise problem or DamagedCheckpointError("another process cannot read it")
+
+
+def _move_aside(folder: Path, into: Path) -> None:
+    """Nothing is deleted: a file system that was away for a moment must not cost a run its checkpoints."""
+    into.mkdir(exist_ok=True)
+    copies = sum(path.name.split("-")[0] == folder.name for path in into.iterdir())
+    folder.rename(into / (f"{folder.name}-{copies + 1}" if copies else folder.name))
+
+
+@dataclass(frozen=True)
+class _HighestScore:
+    """Orbax preservation policy. Its own `BestN` needs the scores stored once more, without a digest."""
+
+    scores: Mapping[int, float]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        ranked = [(self.scores.get(one.step, -math.inf), one.step) for one in checkpoints]
+        highest = max(ranked, default=None)
+        return [pair == highest and pair[0] > -math.inf for pair in ranked]
+
+
+def _ranking(scores: Mapping[str, float] | None, best: str) -> float:
+    score = -math.inf if scores is None else scores.get(best, -math.inf)
+    return -math.inf if math.isnan(score) else score
+
+
+def _read_score(folder: Path, best: str, unreadable: float) -> float:
+    try:
+        return _ranking(read_record(folder)["scores"], best)
+    except DamagedCheckpointError:
+        return unreadable

@@ -1,0 +1,184 @@
+"""The command `python -m menet_jax.train`: what it says and does."""
+
+import dataclasses
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import jax
+from tqdm import tqdm
+
+from menet_jax.data import overlaps
+from menet_jax.data.pipeline import training_batches
+from menet_jax.data.sources import ALL, Source, open_all, open_split, place, used_whole
+from menet_jax.images.distortions import Distortion, Jpeg, Noise
+from menet_jax.runtime import devices
+from menet_jax.runtime.commands import BAD_INPUT, FAILED, INTERRUPTED
+from menet_jax.training import config as configuration
+from menet_jax.training.checkpoints import CheckpointStore, DamagedCheckpointError, MismatchedCheckpointError
+from menet_jax.training.config import Config
+from menet_jax.training.loop import NonFiniteLossError, Report, fit, restore
+from menet_jax.training.recorder import Recorder
+from menet_jax.training.run import open_run, write_config
+from menet_jax.training.run_folder import CHECKPOINTS, CONFIG_FILE, check_run, saved_steps
+from menet_jax.training.step import TrainState, check_batch, create_state, map_over_devices
+
+
+def start_processes(config: Config) -> None:
+    """Join the other processes of a run over several hosts."""
+    if config.distributed.coordinator == "auto":
+        jax.distributed.initialize()
+    elif config.distributed.coordinator is not None:
+        jax.distributed.initialize(
+            config.distributed.coordinator, config.distributed.processes, config.distributed.process_id
+        )
+
+
+def with_whole(config: Config) -> Config:
+    """The configuration, with what of its data is used whole. What a run decided of that at its start stays; only what
+    else a resumed one now validates on may be used whole.
+
+    Raises:
+        ValueError: a resumed run would validate on images that it is trained on.
+    """
+    if not config.resume:
+        return _with_whole(config, used_whole(config.data.train, config.data.validation))
+    saved = configuration.read(config.run / CONFIG_FILE)
+    trained_whole = {place(spec) for spec in saved.data.whole if spec in saved.data.train}
+    leaking = [spec for spec in config.data.validation or config.data.train if place(spec) in trained_whole]
+    if leaking:
+        raise ValueError(
+            f"--data.validation: the run is trained on all images of {leaking[0]}; name others to validate on, or "
+            "start a new run with another --run"
+        )
+    known = {place(spec) for spec in (*config.data.train, *saved.data.validation)}
+    new = [spec for spec in config.data.validation if place(spec) not in known]
+    return _with_whole(config, (*saved.data.whole, *used_whole((), new)))
+
+
+def _with_whole(config: Config, whole: tuple[str, ...]) -> Config:
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, whole=whole))
+
+
+def open_data(config: Config) -> tuple[list[Source], list[Source]]:
+    """The training and the validation splits, or whole folders, prepared on first use."""
+    data = config.data
+    places = data.cache, data.skip_bad, data.manual_dir, data.graded_masks
+
+    def open_splits(specs: Sequence[str], split: str) -> list[Source]:
+        return open_all(partial(open_split, spec, ALL if spec in data.whole else split, *places) for spec in specs)
+
+    return open_splits(data.train, "train"), open_splits(data.validation or data.train, "validation")
+
+
+def distortions(config: Config) -> tuple[Distortion, Distortion]:
+    """What distorts training images, where any are to be distorted."""
+    return Noise(*config.data.distort_sigma), Jpeg(*config.data.distort_quality)
+
+
+def describe(
+    config: Config,
+    used: Sequence[jax.Device],
+    training: Sequence[Source],
+    validation: Sequence[Source],
+    state: TrainState,
+) -> str:
+    """What a run says of itself at its start."""
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    kinds = " or ".join(distortion.label for distortion in distortions(config))
+    distorted = f"distortions  {config.data.distort:.0%} of the training images: {kinds}"
+    lines = [
+        f"devices      {jax.device_count()} × {used[0].device_kind} ({used[0].platform}){processes}",
+        f"precision    {config.model.precision} (parameters and losses float32)",
+        *(f"{'training' if not i else '':12} {source.summary()}" for i, source in enumerate(training)),
+        *([distorted] if config.data.distort else []),
+        *(f"{'validation' if not i else '':12} {_how_many(source)}" for i, source in enumerate(validation)),
+        f"network      width {config.model.width}, {parameters:,} parameters",
+        f"loss         {config.loss.metric:g} · metric loss + {config.loss.cross_entropy:g} · cross entropy",
+        f"run          {config.run}",
+    ]
+    return "\n".join(lines)
+
+
+def _how_many(source: Source) -> str:
+    return f"{'all ' if source.split == ALL else ''}{len(source):,} images of {source.name}"
+
+
+def train(
+    config: Config, used: Sequence[jax.Device], training: Sequence[Source], validation: Sequence[Source]
+) -> signal.Signals | None:
+    """Train in an open run directory; the signal that stopped it, or None at its end."""
+    first = jax.process_index() == 0
+    say: Report = tqdm.write if first else lambda _: None
+    state = create_state(config)
+    say(describe(config, used, training, validation, state))
+    with ExitStack() as stack:
+        store = stack.enter_context(CheckpointStore(config.run / CHECKPOINTS, config.best_score))
+        batches = training_batches(
+            training,
+            size=config.data.size,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            augment=config.data.augment,
+            distorted=config.data.distort,
+            distortions=distortions(config),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            threads=config.data.threads,
+            identity=[source.identity for source in training],
+        )
+        stack.callback(batches.close)
+        if config.resume and saved_steps(config.run / CHECKPOINTS):
+            state = restore(store, state, batches, say)
+            if state.step > config.steps:
+                raise MismatchedCheckpointError(
+                    f"--steps {config.steps}: {config.run} is at step {int(state.step)} already; ask for more steps"
+                )
+            say(f"resumed at step {int(state.step):,} of {config.steps:,}")
+        elif config.resume:
+            say("there is no checkpoint yet: starting at step 0")
+        write_config(config)
+        if first:
+            overlaps.keep(config.run, training, validation)
+        recorder = stack.enter_context(Recorder(config.run, int(state.step))) if first else None
+        mapped = map_over_devices(config, used)
+        stopped_by = fit(config, mapped, state, batches, validation, store, recorder, say)
+    if stopped_by is None:
+        say(
+            f"finished {config.steps:,} steps in {config.run}. Predict with: python -m menet_jax.predict "
+            f"--checkpoint {config.run} --source IMAGES --dest MAPS"
+        )
+    return stopped_by
+
+
+def run(config: Config) -> int:
+    """Do what the command line asks for; the exit status: 0, 2 for bad input, 1 for a failed run, 128 + n after
+    signal n.
+    """
+    try:
+        start_processes(config)
+        used = devices.start(config.device)
+        check_batch(config.batch_size, jax.device_count())
+        if jax.process_index() == 0:
+            check_run(config.run, resume=config.resume, overwrite=config.overwrite)
+        config = with_whole(config)
+        training, validation = open_data(config)
+        open_run(config)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("stopped before training began", file=sys.stderr)
+        return INTERRUPTED
+    try:
+        stopped_by = train(config, used, training, validation)
+    except (NonFiniteLossError, MismatchedCheckpointError, DamagedCheckpointError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("stopped at once; --resume goes on from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
+    return 0 if stopped_by is None else 128 + stopped_by

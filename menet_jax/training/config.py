@@ -1,0 +1,400 @@
+"""What a run is: frozen dataclasses that become command-line flags, and the presets."""
+
+import difflib
+import json
+import math
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import tyro
+
+from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
+
+
+def _require(condition: bool, flag: str, value: object, rule: str) -> None:
+    if not condition:
+        raise ValueError(f"--{flag} {value}: {rule}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network (Section III-A)."""
+
+    width: int = 32
+    """Channels at full resolution; 32 in the paper."""
+    multi_scale: bool = True
+    """Heads read the 13 scale maps; without, the last decoder output (CE-plain of Table IV)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What convolutions compute in; parameters, statistics and losses are float32 always."""
+
+    def __post_init__(self) -> None:
+        _require(self.width >= 1, "model.width", self.width, "must be at least 1; the paper's is 32")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The loss, metric · (Eq. 3) + cross_entropy · (Eq. 1)."""
+
+    metric: float = 1.0
+    """Weight of the metric loss; 0 leaves cross entropy only."""
+    cross_entropy: float = 1.0
+    """Weight of cross entropy, λ of Eq. 4; 0 leaves the metric loss only, and background to be the image's border."""
+    squared: bool = True
+    """Squared distances as in the authors' code; without, Euclidean ones as in the paper."""
+    mining: bool = True
+    """Hard negative mining: as many background as salient pixels in the metric loss."""
+    stop_centres: bool = True
+    """Class centres are constants in the gradient, as in the authors' code."""
+
+    def __post_init__(self) -> None:
+        for name in ("metric", "cross_entropy"):
+            flag, value = f"loss.{name.replace('_', '-')}", getattr(self, name)
+            _require(0 <= value < math.inf, flag, value, "must be finite and not negative")
+        _require(
+            self.metric + self.cross_entropy > 0,
+            "loss.metric",
+            self.metric,
+            "both loss weights are 0: nothing to train",
+        )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The data: names of known datasets, or folders that hold images and masks."""
+
+    train: tuple[str, ...] = ("synthetic",)
+    """Sets whose training splits are joined: dataset names or folders."""
+    validation: tuple[str, ...] = ()
+    """Sets whose validation splits are scored; none given: the training sets. Some given: folders are not split."""
+    whole: Annotated[tuple[str, ...], tyro.conf.Suppress, tyro.conf.Fixed] = ()
+    """Those of the sets that are not split (`sources.used_whole`), as decided when the run began."""
+    size: int = 224
+    """Side of the square images that the network sees."""
+    augment: bool = True
+    """Random crop (90…100 % of both sides) and horizontal flip."""
+    distort: float = 0.0
+    """Share of the training images that are distorted, by noise or by JPEG compression; 0 in the paper."""
+    distort_sigma: tuple[float, float] = SIGMA_RANGE
+    """Noise strengths to draw from, on the scale 0…255."""
+    distort_quality: tuple[int, int] = QUALITY_RANGE
+    """JPEG qualities to draw from."""
+    skip_bad: bool = False
+    """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them or at a wrong count."""
+    graded_masks: bool = False
+    """Masks in folders are means over observers: cut them at half, though nothing may reach it. Benchmarks know."""
+    cache: Path | None = None
+    """Where prepared datasets are kept; none given: where TFDS keeps them."""
+    manual_dir: Path | None = None
+    """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
+    threads: int = 2
+    """Threads that decode images; the batches do not depend on it."""
+
+    def __post_init__(self) -> None:
+        nearest = max(224, (self.size + 16) // 32 * 32)
+        _require(
+            self.size == nearest,
+            "data.size",
+            self.size,
+            f"must be divisible by 32 and at least 224; try {nearest}",
+        )
+        _require(self.threads >= 1, "data.threads", self.threads, "must be at least 1")
+        _require(len(self.train) >= 1, "data.train", "", "name at least one dataset or folder")
+        _require(0 <= self.distort <= 1, "data.distort", self.distort, "is a share of the images, from 0 to 1")
+        for flag, bounds, kind in (
+            ("data.distort-sigma", self.distort_sigma, Noise),
+            ("data.distort-quality", self.distort_quality, Jpeg),
+        ):
+            try:
+                kind(*bounds)
+            except ValueError as error:
+                raise ValueError(f"--{flag} {bounds[0]} {bounds[1]}: {error}") from None
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Stochastic gradient descent with momentum (Section IV-B)."""
+
+    learning_rate: float = 0.1
+    """Size of a step down the gradient, at the start."""
+    warmup: int = 0
+    """Steps over which the learning rate rises linearly from 0; the paper has none."""
+    drops: tuple[int, ...] = (60_000, 90_000, 100_000)
+    """Steps at which the learning rate falls to a tenth."""
+    momentum: float = 0.9
+    """Share of each step that carries over into the next."""
+    weight_decay: float = 1e-8
+    """On convolution weights only."""
+    bias_rate: float = 2.0
+    """Learning rate of convolution biases, as a multiple of the others'."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "bias_rate"):
+            flag, value = f"optimizer.{name.replace('_', '-')}", getattr(self, name)
+            _require(0 < value < math.inf, flag, value, "must be finite and positive")
+        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "must be in [0, 1)")
+        decay = self.weight_decay
+        _require(0 <= decay < math.inf, "optimizer.weight-decay", decay, "must be finite and not negative")
+        _require(self.warmup >= 0, "optimizer.warmup", self.warmup, "must not be negative")
+        _require(
+            list(self.drops) == sorted(set(self.drops)),
+            "optimizer.drops",
+            self.drops,
+            "must be in rising order",
+        )
+
+
+@dataclass(frozen=True)
+class DistributedConfig:
+    """Several hosts, one process each; start every process with the same flags but its own id."""
+
+    coordinator: str | None = None
+    """HOST:PORT of process 0, or 'auto' where JAX finds the cluster itself (Cloud TPU, Slurm)."""
+    processes: int = 1
+    """How many processes there are."""
+    process_id: int = 0
+    """Which of them this one is, from 0."""
+
+    def __post_init__(self) -> None:
+        _require(self.processes >= 1, "distributed.processes", self.processes, "must be at least 1")
+        _require(
+            0 <= self.process_id < self.processes,
+            "distributed.process-id",
+            self.process_id,
+            f"must be from 0 to {self.processes - 1}",
+        )
+        address = self.coordinator is None or self.coordinator == "auto" or re.fullmatch(r"\S+:\d+", self.coordinator)
+        _require(bool(address), "distributed.coordinator", self.coordinator, "must be HOST:PORT, or auto")
+        _require(
+            self.processes == 1 or self.coordinator is not None,
+            "distributed.processes",
+            self.processes,
+            "needs --distributed.coordinator HOST:PORT",
+        )
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training run."""
+
+    run: Path
+    """Run directory: configuration, checkpoints, logs, sample maps."""
+    steps: int
+    """Training steps in all."""
+    batch_size: int = 5
+    """Images a step, over all devices."""
+    save_every: int = 1000
+    """Steps between two validations, each with a checkpoint and sample maps."""
+    log_every: int = 10
+    """Steps between two lines of the log."""
+    seed: int = 0
+    """Seeds the parameters, the order of the data and its augmentation."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    device: Literal["cpu", "gpu", "tpu"] | None = None
+    """Fail unless JAX computes there; none given: wherever JAX does by default."""
+    resume: bool = False
+    """Go on with the run in the run directory, with the configuration it was started with."""
+    overwrite: bool = False
+    """Delete the run in the run directory and start anew."""
+    origin: Annotated[str | None, tyro.conf.Suppress, tyro.conf.Fixed] = None
+    """What a network that was not trained here is from. Only `ELSEWHERE` means something then; no flag sets this."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "save_every", "log_every"):
+            flag = name.replace("_", "-")
+            _require(getattr(self, name) >= 1, flag, getattr(self, name), "must be at least 1")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "must be at least 0 and less than 2**32")
+        _require(not (self.resume and self.overwrite), "resume", "--overwrite", "contradict each other: give one")
+
+    @property
+    def best_score(self) -> str:
+        """The validation score that tells the best checkpoint: adaptive F of the map that the loss trains."""
+        return "metric_adaptive_f" if self.loss.metric > 0 else "probability_adaptive_f"
+
+
+_CONFIG = pydantic.TypeAdapter(Config)
+
+# What may change when a run is resumed, because the trained parameters do not depend on it.
+RESUMABLE = (
+    "run", "steps", "save_every", "log_every", "data.validation", "data.whole", "data.cache", "data.manual_dir",
+    "data.threads", "distributed", "device", "resume", "overwrite",
+)  # fmt: skip
+
+
+ELSEWHERE = ("run", "origin", "model")
+"""What is known, and kept, of the configuration of a network that was not trained here."""
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The configuration as JSON-able nested dicts; without what is not known."""
+    values: dict[str, Any] = _CONFIG.dump_python(config, mode="json")
+    if config.origin is not None:
+        return {name: values[name] for name in ELSEWHERE}
+    del values["origin"]
+    return values
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """The inverse of `to_dict`.
+
+    What is not known of a network from elsewhere gets its default. Of that, prediction reads two things, which are as
+    in the authors' code: both maps are trained, and images are 224 wide and high.
+
+    Raises:
+        ValueError: a field is missing, unknown or has an impossible value; it is named.
+    """
+    unknown = {"steps": PAPER.steps} if "origin" in values else {}
+    return _CONFIG.validate_python(unknown | values, extra="forbid")
+
+
+def read(path: Path) -> Config:
+    """Read a configuration written by `write`.
+
+    Raises:
+        ValueError: the file is not such a configuration; the file and the field are named.
+    """
+    try:
+        return from_dict(json.loads(path.read_text()))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} does not hold a configuration: {error}") from None
+
+
+def write(config: Config, path: Path) -> None:
+    """Write the configuration as JSON."""
+    path.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict of dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def check_resumable(saved: Config, wanted: Config) -> None:
+    """Raise ValueError if `wanted` would train otherwise than the run that `saved` started."""
+    before, after = flatten(to_dict(saved)), flatten(to_dict(wanted))
+    changed = [
+        f"--{name.replace('_', '-')} was {before[name]}, is {after[name]}"
+        for name in before
+        if before[name] != after[name] and name not in RESUMABLE and name.split(".")[0] not in RESUMABLE
+    ]
+    if changed:
+        raise ValueError(
+            f"{wanted.run} cannot be resumed with another configuration: {'; '.join(changed)}. "
+            "Leave these flags out, or start a new run with another --run."
+        )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named configuration and what is known of it."""
+
+    about: str
+    config: Config
+
+
+PAPER = Config(run=Path("runs/paper"), steps=110_000, data=DataConfig(train=("msra10k", "hku_is")))
+
+
+def _ablation(
+    name: str,
+    what: str,
+    expected: str,
+    model: ModelConfig = PAPER.model,
+    loss: LossConfig = PAPER.loss,
+    source: str = "Table IV (Section IV-G)",
+) -> Preset:
+    """The paper's recipe with another network or loss."""
+    about = f"""{what}
+
+        Source: {source}; recipe and data are those of paper.
+        Command: python -m menet_jax.train {name} [--data.train FOLDER …]
+        Hardware and time: as paper. Narrow, for a CPU: --model.width 8 --steps 700 --optimizer.drops 450 600.
+        Expected: {expected}"""
+    return Preset(about, replace(PAPER, run=Path("runs") / name, model=model, loss=loss))
+
+
+PRESETS = {
+    "quickstart": Preset(
+        about="""A narrow network on the built-in synthetic images: from nothing to useful maps in minutes.
+
+        Source: this project, to show every part at work; the recipe is Section IV-B's with a short schedule, and with
+        the metric loss weighed less, as in the authors' code (1/16 there), which learns faster from few steps.
+        Command: python -m menet_jax.train
+        Hardware and time: 2 CPU cores, under 5 minutes.
+        Expected: adaptive F of the metric map at least 0.80 on held-out synthetic images.""",
+        config=Config(
+            run=Path("runs/quickstart"),
+            steps=150,
+            batch_size=5,
+            save_every=50,
+            log_every=5,
+            model=ModelConfig(width=4),
+            loss=LossConfig(metric=0.2),
+            optimizer=OptimizerConfig(drops=(110, 135)),
+        ),
+    ),
+    "paper": Preset(
+        about="""The paper's network and recipe (Section IV-B), from scratch.
+
+        Source: Section IV-B and the authors' solver: SGD, learning rate 0.1 with three drops, momentum 0.9, batch 5,
+        110,000 steps, weight decay 1e-8 on convolution weights, doubled learning rate for biases.
+        Data: MSRA10K and HKU-IS in the paper; any other with --data.train.
+        Command: python -m menet_jax.train paper [--data.train FOLDER …]
+        Hardware and time: the authors used one TITAN X Pascal; not run here to its end.
+        Expected: the paper's Table I, adaptive F .928 and MAE .028 on MSRA1K, after training on MSRA10K and HKU-IS.""",
+        config=PAPER,
+    ),
+    "menet": _ablation(
+        "menet",
+        """MEnet of Table IV: both losses, the whole network. The same as paper, but for the run directory.""",
+        "Table I, as for paper.",
+    ),
+    "ce-only": _ablation(
+        "ce-only",
+        """CE-only of Table IV: cross entropy alone, the whole network. Its metric map is untrained.""",
+        "adaptive F .915 and MAE .034 on MSRA1K, of the probability map.",
+        loss=LossConfig(metric=0.0),
+    ),
+    "ce-plain": _ablation(
+        "ce-plain",
+        """CE-plain of Table IV: cross entropy alone, heads on the last decoder output, without the 13 scale maps.""",
+        "adaptive F .884 and MAE .037 on MSRA1K, of the probability map.",
+        model=ModelConfig(multi_scale=False),
+        loss=LossConfig(metric=0.0),
+    ),
+    "metric-only": _ablation(
+        "metric-only",
+        """The metric loss alone, the whole network. Its probability map is untrained, so that background, from which
+        the metric map measures, is the whole border band (`saliency.border`).""",
+        "not in Table IV; Section III-B says that both losses together are significantly better than either.",
+        loss=LossConfig(cross_entropy=0.0),
+        source="Section III-B",
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset of this name; ValueError with a suggestion if there is none."""
+    if name not in PRESETS:
+        close = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"there is no preset {name!r}{hint} Presets: {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def describe_presets() -> str:
+    """The presets' names and texts, for `--help`."""
+    lines = []
+    for name, entry in PRESETS.items():
+        first, *rest = entry.about.splitlines()
+        lines += [f"{name}: {first}", *(f"    {line.strip()}" for line in rest if line.strip()), ""]
+    return "\n".join(lines)

@@ -1,0 +1,230 @@
+"""The training loop: steps, records, validations and checkpoints, from wherever the run stands to its end."""
+
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from menet_jax.data.pipeline import TrainingBatches
+from menet_jax.data.sources import Source
+from menet_jax.runtime.progress import Bar
+from menet_jax.training.checkpoints import Checkpoint, CheckpointStore, MismatchedCheckpointError, library_versions
+from menet_jax.training.config import Config, to_dict
+from menet_jax.training.recorder import Recorder
+from menet_jax.training.step import (
+    Batch,
+    Mapped,
+    Metrics,
+    Params,
+    TrainState,
+    first_replica,
+    learning_rate,
+)
+from menet_jax.training.validation import Sample, validate
+
+Report = Callable[[str], None]
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss, its gradient or the parameters after it are infinite or not a number."""
+
+    def __init__(self, step: int, metrics: Metrics) -> None:
+        found = ", ".join(f"{name} {float(value):g}" for name, value in metrics._asdict().items())
+        super().__init__(
+            f"step {step} is not finite ({found}). The last good checkpoint is kept. Try a lower "
+            "--optimizer.learning-rate, an --optimizer.warmup of some hundred steps or a larger --batch-size, "
+            "in a new run."
+        )
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[list[signal.Signals]]:
+    """Yield a list into which the first SIGINT or SIGTERM is put; a second Ctrl-C interrupts at once."""
+    received: list[signal.Signals] = []
+
+    def handle(number: int, _: object) -> None:
+        received.append(signal.Signals(number))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def restore(store: CheckpointStore, state: TrainState, batches: TrainingBatches, report: Report) -> TrainState:
+    """The state of the newest sound checkpoint, in the structure of `state`; the data goes to its position."""
+    saved = store.restore(_variables(state), state.opt_state, report=report)
+    now = library_versions()
+    for name, version in saved.versions.items():
+        if now.get(name) != version:
+            report(f"{name} was {version} when the checkpoint was saved and is {now.get(name)} now")
+    try:
+        batches.set_state(saved.data_position)
+    except ValueError as error:
+        raise MismatchedCheckpointError(str(error)) from None
+    step = np.asarray(saved.step, np.int32)
+    return TrainState(step, opt_state=saved.optimizer, rng=saved.rng, **saved.variables)
+
+
+def fit(
+    config: Config,
+    mapped: Mapped,
+    state: TrainState,
+    batches: TrainingBatches,
+    validation: Sequence[Source],
+    store: CheckpointStore,
+    recorder: Recorder | None,
+    report: Report,
+) -> signal.Signals | None:
+    """Train from `state` to `config.steps`, or to a signal.
+
+    Args:
+        config: the run.
+        mapped: the steps, mapped over this process's devices.
+        state: where to begin; not replicated.
+        batches: the training data, at the position that belongs to `state`.
+        validation: what to score the network on.
+        store: where checkpoints go.
+        recorder: writes logs and samples; None in all processes but the first.
+        report: told, in a sentence, of all that happens.
+
+    Returns:
+        the signal that stopped the run, after a checkpoint; None at the end.
+
+    Raises:
+        NonFiniteLossError: a loss, its gradient or the parameters after it are not finite.
+    """
+    rate = learning_rate(config.optimizer)
+    start, state = int(state.step), mapped.replicate(state)
+    window, validated = _Window(start), False
+    unchecked: tuple[int, Metrics] | None = None
+
+    def check() -> Metrics | None:
+        """Wait for the last dispatched step and look at what it says."""
+        if unchecked is None:
+            return None
+        step, metrics = unchecked[0], first_replica(unchecked[1])
+        if not all(math.isfinite(value) for value in metrics):
+            raise NonFiniteLossError(step, metrics)
+        return metrics
+
+    def save(step: int, scores: dict[str, float] | None) -> None:
+        here = first_replica(state)
+        position = batches.get_state(used=step)
+        store.save(Checkpoint(step, _variables(here), here.opt_state, here.rng, position, to_dict(config), scores))
+
+    with ExitStack() as stack:
+        received = stack.enter_context(stop_on_signal())
+        bar = stack.enter_context(
+            Bar(
+                total=config.steps,
+                initial=start,
+                unit="step",
+                mininterval=0.5 if sys.stderr.isatty() else 30,  # a file or a notebook gets a line now and then
+                disable=recorder is None,
+            )
+        )
+        bar.compiling()
+        for step in range(start + 1, config.steps + 1):
+            batch = next(batches)
+            state, metrics = mapped.train(state, Batch(batch["image"], batch["mask"]))
+            check()  # of the step before, while this one runs
+            unchecked = step, metrics
+            bar.update()
+            if step == start + 1:
+                window = _Window(start)  # from when the step was compiled
+
+            last = step == config.steps
+            due = last or step % config.save_every == 0
+            logging = due or step % config.log_every == 0
+            stopping = _anywhere(bool(received)) if logging or jax.process_count() == 1 else False
+            if logging or stopping:
+                measured = check()
+                assert measured is not None
+                values = {name: float(value) for name, value in measured._asdict().items()}
+                values |= {
+                    "learning_rate": np.asarray(rate(step - 1)).item(),
+                    "images_per_second": window.rate(step) * config.batch_size,
+                }
+                bar.set_postfix_str(_one_line(values))
+                if recorder is not None:
+                    recorder.scalars("train", step, values)
+            if due:
+                scores, samples = validate(
+                    partial(mapped.evaluate, _variables(state)),
+                    validation,
+                    size=config.data.size,
+                    batch_size=_evaluation_batch(config),
+                    threads=config.data.threads,
+                    compiled=validated,
+                )
+                validated = True
+                save(step, scores)
+                _record(recorder, step, scores, samples, report)
+                window = _Window(step)
+            elif stopping:
+                save(step, None)
+            if stopping and not last:
+                store.wait()
+                name = received[0].name if received else "a signal to another process"
+                report(f"stopped by {name} at step {step}; a checkpoint is saved: go on with --resume")
+                return received[0] if received else signal.SIGTERM
+    store.wait()
+    return None
+
+
+class _Window:
+    """Measures steps a second since it was made or last asked."""
+
+    def __init__(self, step: int) -> None:
+        self._step, self._time = step, time.monotonic()
+
+    def rate(self, step: int) -> float:
+        now = time.monotonic()
+        rate = (step - self._step) / max(now - self._time, 1e-9)
+        self._step, self._time = step, now
+        return rate
+
+
+def _variables(state: TrainState) -> dict[str, Params]:
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def _evaluation_batch(config: Config) -> int:
+    """Images of one evaluation in this process: its share of a training batch, which divides by its devices."""
+    return config.batch_size // jax.process_count()
+
+
+def _anywhere(stop: bool) -> bool:
+    """Whether any process was told to stop; all must ask at the same step."""
+    return stop if jax.process_count() == 1 else bool(np.any(multihost_utils.process_allgather(np.array(stop))))
+
+
+def _one_line(values: dict[str, float]) -> str:
+    return (
+        f"loss {values['loss']:.3f}; metric {values['metric_loss']:.3f}; CE {values['cross_entropy']:.3f}; "
+        f"lr {values['learning_rate']:.2g}; {values['images_per_second']:.1f} images/s"
+    )
+
+
+def _record(
+    recorder: Recorder | None, step: int, scores: dict[str, float], samples: Sequence[Sample], report: Report
+) -> None:
+    if recorder is None:
+        return
+    recorder.scalars("validation", step, scores)
+    picture = recorder.samples(step, samples)
+    report(
+        f"step {step}: metric map F {scores['metric_adaptive_f']:.3f} MAE {scores['metric_mae']:.3f}, "
+        f"probability map F {scores['probability_adaptive_f']:.3f} MAE {scores['probability_mae']:.3f}; {picture}"
+    )
