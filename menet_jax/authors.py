@@ -10,7 +10,7 @@ from pathlib import Path
 import tyro
 
 from menet_jax.model.pytorch.files import check_suffix, read_tensors, write_tensors
-from menet_jax.runtime.commands import INTERRUPTED, uninterrupted
+from menet_jax.runtime.cli import INTERRUPTED, uninterrupted
 from menet_jax.runtime.text import complain, printable, warn
 from menet_jax.training.config import PAPER, ModelConfig
 from menet_jax.training.run_folder import check_new, check_trained

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import tyro
 
 from menet_jax.evaluation.draw_options import Grid, Scales, Worst
-from menet_jax.runtime.arguments import refuse_repeats
-from menet_jax.runtime.commands import run_command
+from menet_jax.runtime.cli import refuse_repeats, run_command
 
 
 def parse(arguments: Sequence[str]) -> Grid | Scales | Worst:

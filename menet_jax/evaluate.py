@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import tyro
 
 from menet_jax.evaluation.options import Evaluate
-from menet_jax.runtime.arguments import refuse_repeats
-from menet_jax.runtime.commands import run_command
+from menet_jax.runtime.cli import refuse_repeats, run_command
 
 
 def parse(arguments: Sequence[str]) -> Evaluate:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import tyro
 
 from menet_jax.evaluation.options import Predict
-from menet_jax.runtime.commands import run_command
+from menet_jax.runtime.cli import run_command
 
 
 def parse(arguments: Sequence[str]) -> Predict:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import tyro
 
 from menet_jax.data.specs import check_data
-from menet_jax.runtime.arguments import refuse_repeats
-from menet_jax.runtime.commands import run_command
+from menet_jax.runtime.cli import refuse_repeats, run_command
 from menet_jax.training import config as configuration
 from menet_jax.training.config import Config
+from menet_jax.training.presets import describe_presets, preset
 from menet_jax.training.run_folder import CONFIG_FILE, check_run
 
 
@@ -24,10 +24,10 @@ def parse(arguments: Sequence[str]) -> Config:
     """
     named = bool(arguments) and not arguments[0].startswith("-")
     name, flags = (arguments[0], arguments[1:]) if named else ("quickstart", arguments)
-    default = configuration.preset(name).config
+    default = preset(name).config
     description = (
         "Train MEnet. The first argument names a preset, quickstart if there is none; flags change it.\n\n"
-        + configuration.describe_presets()
+        + describe_presets()
     )
 
     def read(default: Config) -> Config:

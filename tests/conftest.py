@@ -4,7 +4,11 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+# Programs that LLVM hardly optimises compile in a quarter of the time, and a test runs them but a few times.
+os.environ["QUICK_FLAGS"] = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} {os.environ['QUICK_FLAGS']} --xla_force_host_platform_device_count=4"
+)
 os.environ.setdefault("NPROC", "16")  # room for every collective in flight on a machine with few cores
 # Programs compiled once serve every test of a worker, and every process that a test starts. Each worker has its own:
 # JAX does not write them atomically, and a worker that reads what another is writing would warn.

@@ -18,7 +18,7 @@ from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.splits import split_by_rank
 from menet_jax.evaluation.inputs import InputOptions, open_datasets
 from menet_jax.training import command as train_command
-from menet_jax.training.config import PRESETS
+from menet_jax.training.presets import PRESETS
 
 pytestmark = pytest.mark.filterwarnings("error")
 

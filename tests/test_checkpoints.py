@@ -165,7 +165,7 @@ def test_other_devices_can_read_it(tmp_path: Path) -> None:
         assert len(jax.devices()) == 1
         print(load_newest_variables(pathlib.Path(sys.argv[1]), report=print).variables)
     """
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "XLA_FLAGS": os.environ["QUICK_FLAGS"], "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", code, tmp_path], env=environment, capture_output=True, text=True)
     assert "[0., 1., 2., 3., 4., 5., 6., 7.]" in done.stdout, done.stderr
 
@@ -440,7 +440,7 @@ def test_two_processes_save_and_fall_back_together(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": os.environ["QUICK_FLAGS"]}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", TOGETHER, address, str(index), tmp_path],

@@ -16,9 +16,9 @@ from menet_jax.data.sources import Example, Source, open_sources
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.distortions import add_noise, compress_jpeg, random_quality, random_sigma
 from menet_jax.images.files import UnreadableImageError
+from menet_jax.model.inference import Maps
 from menet_jax.robustness import __main__ as robustness
 from menet_jax.robustness.distortion.conditions import conditions
-from menet_jax.training.step import Maps
 
 IMAGES = 5
 SEED = 3

@@ -22,12 +22,13 @@ from menet_jax.images.distortions import add_noise, compress_jpeg
 from menet_jax.images.files import Rgb
 from menet_jax.images.maps import quantise
 from menet_jax.metrics.scores import ImageScores, score_image
+from menet_jax.model.inference import Maps
 from menet_jax.model.menet import DEPTH, Outputs
 from menet_jax.reporting.plots.comparisons import with_detail
 from menet_jax.reporting.plots.scales import SCALES
 from menet_jax.training.config import Config, LossConfig, ModelConfig
+from menet_jax.training.network import network
 from menet_jax.training.run import TrainedRun
-from menet_jax.training.step import Maps, network
 
 CONFIG = Config(run=Path("narrow"), steps=2, model=ModelConfig(width=1), loss=LossConfig(cross_entropy=0.0))
 STEMS = [f"photo_{index}" for index in range(7)]

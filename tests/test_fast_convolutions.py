@@ -16,8 +16,11 @@ import jax.numpy as jnp
 import pytest
 
 from menet_jax.benchmark.convolutions import convolutions, slow_convolutions
+from menet_jax.model.inference import eval_step
 from menet_jax.training.config import Config, ModelConfig
-from menet_jax.training.step import Batch, TrainState, eval_step, make_optimizer, network, train_step
+from menet_jax.training.network import network
+from menet_jax.training.optimizer import make_optimizer
+from menet_jax.training.step import Batch, TrainState, train_step
 
 # What LLVM makes of loops does not matter here, and takes half of the time.
 compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

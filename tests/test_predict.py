@@ -22,8 +22,8 @@ from menet_jax.predict import main
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoints import Checkpoint, CheckpointStore
 from menet_jax.training.config import Config, LossConfig, ModelConfig
+from menet_jax.training.network import network
 from menet_jax.training.run import load_run
-from menet_jax.training.step import network
 
 CONFIG = Config(run=Path("unused"), steps=2, model=ModelConfig(width=1))
 SCORES = {1: 0.75, 2: 0.5}  # step → score: the best checkpoint is not the newest

@@ -18,7 +18,7 @@ from menet_jax.model.saliency import (
     stretch,
 )
 from menet_jax.training.config import LossConfig
-from menet_jax.training.step import background_region
+from menet_jax.training.network import background_region
 
 HEIGHT, WIDTH = 45, 52  # 5 x 12 pixels lie inside the border band
 each_region = pytest.mark.parametrize("region", [border_background, all_background])

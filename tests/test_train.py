@@ -25,6 +25,7 @@ from menet_jax.data.sources import open_split
 from menet_jax.datasets.synthetic.scenes import scene
 from menet_jax.images.distortions import Jpeg, Noise
 from menet_jax.images.near_duplicates import thumbnail
+from menet_jax.model.inference import Maps
 from menet_jax.train import main, parse
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoint_format import read_record
@@ -32,11 +33,16 @@ from menet_jax.training.checkpoints import CheckpointStore, saved_steps
 from menet_jax.training.command import distortions
 from menet_jax.training.config import LossConfig
 from menet_jax.training.loop import NonFiniteLossError, fit
-from menet_jax.training.step import Batch, Mapped, Maps, Metrics, TrainState
+from menet_jax.training.presets import PRESETS
+from menet_jax.training.step import Batch, Mapped, Metrics, TrainState
 
 SMALL = ["--model.width", "1", "--batch-size", "2", "--save-every", "2", "--log-every", "1"]
 STEPS = 8
-ONE_DEVICE = {**os.environ, "XLA_FLAGS": "", "PYTHONWARNINGS": "error::DeprecationWarning:menet_jax"}
+ONE_DEVICE = {
+    **os.environ,
+    "XLA_FLAGS": os.environ["QUICK_FLAGS"],
+    "PYTHONWARNINGS": "error::DeprecationWarning:menet_jax",
+}
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +195,7 @@ class Scripted:
 @pytest.mark.parametrize("field", ["loss", "gradient_norm", "parameter_norm"])
 def test_a_step_that_is_not_finite_stops_the_run(field: str, folder: Path, tmp_path: Path) -> None:
     """It is named, and the checkpoint before it is the last."""
-    config = dataclasses.replace(configuration.PRESETS["quickstart"].config, run=tmp_path, steps=8, save_every=2)
+    config = dataclasses.replace(PRESETS["quickstart"].config, run=tmp_path, steps=8, save_every=2)
     weights = {"kernel": np.zeros((2,), np.float32)}
     state = TrainState(np.zeros((), np.int32), weights, {}, optax.EmptyState(), np.zeros((2,), np.uint32))
 
@@ -253,7 +259,7 @@ def test_ablations_are_trained_by_name_and_narrow_on_ones_own_data() -> None:
 
 
 def test_training_sees_distorted_images_only_if_asked_to() -> None:
-    assert all(preset.config.data.distort == 0 for preset in configuration.PRESETS.values())
+    assert all(preset.config.data.distort == 0 for preset in PRESETS.values())
     asked = parse(["--data.distort", "0.25", "--data.distort-sigma", "1", "2", "--data.distort-quality", "3", "4"])
     assert asked.data.distort == 0.25
     assert distortions(asked) == (Noise(1.0, 2.0), Jpeg(3, 4))
@@ -273,7 +279,7 @@ def test_help_describes_presets_and_flags(capsys: pytest.CaptureFixture[str]) ->
 
 def occupied(path: Path) -> Path:
     path.mkdir()
-    configuration.write(configuration.PRESETS["quickstart"].config, path / "config.json")
+    configuration.write(PRESETS["quickstart"].config, path / "config.json")
     return path
 
 
@@ -321,9 +327,9 @@ def test_missing_folder_and_missing_device(tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", configuration.PRESETS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_configurations_survive_the_file(name: str, tmp_path: Path) -> None:
-    config = configuration.PRESETS[name].config
+    config = PRESETS[name].config
     configuration.write(config, tmp_path / "config.json")
     assert configuration.read(tmp_path / "config.json") == config
     assert np.isfinite(config.steps)

@@ -15,7 +15,10 @@ import pytest
 
 from menet_jax.model.losses import cross_entropy, metric_loss
 from menet_jax.model.menet import MENet, Outputs
-from menet_jax.training.config import PRESETS, Config, LossConfig, ModelConfig, OptimizerConfig
+from menet_jax.training.config import Config, LossConfig, ModelConfig, OptimizerConfig
+from menet_jax.training.network import network
+from menet_jax.training.optimizer import learning_rate, make_optimizer
+from menet_jax.training.presets import PRESETS
 from menet_jax.training.step import (
     Batch,
     Metrics,
@@ -23,10 +26,7 @@ from menet_jax.training.step import (
     check_batch,
     create_state,
     first_replica,
-    learning_rate,
-    make_optimizer,
     map_over_devices,
-    network,
     norm,
     total_loss,
 )

@@ -13,8 +13,10 @@ from menet_jax.datasets.synthetic.scenes import scene
 from menet_jax.images.files import resize_image
 from menet_jax.images.maps import full_size
 from menet_jax.metrics.scores import score_image
+from menet_jax.model.inference import eval_step
 from menet_jax.training.config import Config, ModelConfig
-from menet_jax.training.step import create_state, eval_step, map_over_devices, network
+from menet_jax.training.network import network
+from menet_jax.training.step import create_state, map_over_devices
 from menet_jax.training.validation import validate
 
 IMAGES = 5

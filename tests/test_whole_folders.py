@@ -15,6 +15,7 @@ from menet_jax.train import main
 from menet_jax.training import config as configuration
 from menet_jax.training.command import describe, open_data, with_whole
 from menet_jax.training.config import Config
+from menet_jax.training.presets import PRESETS
 from menet_jax.training.step import TrainState
 
 COUNTS = {"mine": 20, "other": 7, "listed": 6, "third": 5}
@@ -71,7 +72,7 @@ def test_what_is_named_for_one_is_used_whole(folders: Path) -> None:
     assert names(training) == [everything("mine"), everything("third")]
     assert names(validation) == [everything("other")]
     assert training[0].summary() == f"{folders / 'mine'}: all 20 images; used whole"
-    config = configuration.PRESETS["quickstart"].config
+    config = PRESETS["quickstart"].config
     state = TrainState(np.zeros(()), {}, {}, (), np.zeros(2))
     assert f"validation   all 7 images of {folders / 'other'}" in describe(
         config, jax.devices(), training, validation, state

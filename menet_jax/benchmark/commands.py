@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from menet_jax.data.specs import check_data
-from menet_jax.runtime.arguments import check_folder
+from menet_jax.runtime.cli import check_folder
 
 Activity = Literal["training", "inference"]
 Device = Literal["cpu", "gpu", "tpu"]

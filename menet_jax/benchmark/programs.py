@@ -12,7 +12,8 @@ from menet_jax.evaluation.predictor import Predictor
 from menet_jax.model.pytorch.files import read_tensors
 from menet_jax.model.pytorch.names import from_state_dict
 from menet_jax.training.config import Config, ModelConfig, OptimizerConfig
-from menet_jax.training.step import Batch, TrainState, make_optimizer, map_over_devices
+from menet_jax.training.optimizer import make_optimizer
+from menet_jax.training.step import Batch, TrainState, map_over_devices
 
 SIZE = 224
 

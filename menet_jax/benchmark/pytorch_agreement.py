@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from menet_jax.benchmark.pytorch_twin import Twin, maps, total_loss
+from menet_jax.model.inference import outputs_and_maps
 from menet_jax.model.menet import MENet
 from menet_jax.model.pytorch.names import to_state_dict
 from menet_jax.training.config import LossConfig
-from menet_jax.training.step import Batch, outputs_and_maps
+from menet_jax.training.step import Batch
 from menet_jax.training.step import total_loss as our_total_loss
 
 MOMENTUM = 0.9

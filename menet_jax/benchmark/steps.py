@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from menet_jax.benchmark.commands import Activity, Device, Precision
 from menet_jax.benchmark.convolutions import convolutions, slow_convolutions
@@ -14,18 +14,19 @@ from menet_jax.benchmark.measuring import Seconds, calls_a_turn, check_counts, i
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.programs import SIZE, configuration, random_batch
 from menet_jax.benchmark.results import CPU, MEBIBYTE, WALL, Table
+from menet_jax.model.inference import eval_step, mapped_eval_step
 from menet_jax.reporting.tables import Record, Score
 from menet_jax.runtime import devices
 from menet_jax.training.config import Config
-from menet_jax.training.step import DEVICES, Batch, check_batch, create_state, mapped_eval_step, mapped_train_step
-
-Map = Callable[[Config, Sequence[jax.Device]], Any]
+from menet_jax.training.network import background_region, network
+from menet_jax.training.optimizer import make_optimizer
+from menet_jax.training.step import Batch, check_batch, create_state, mapped_train_step, train_step
 
 SCORES = (
     WALL,
     CPU,
     Score("images/s", "images a second, of all devices together", None, ".4g"),
-    Score("GFLOP", "operations of a step on one device, 10⁹, by XLA's account of it, compiled for a CPU", None, ".4g"),
+    Score("GFLOP", "operations of a step on one device, 10⁹, by XLA's account of it, before fusion", None, ".4g"),
     Score("GFLOP/s", "operations a second on one device, 10⁹", None, ".4g"),
     Score("peak share", "of what the device's maker says it can compute at most", None, ".3f"),
     Score(
@@ -74,7 +75,7 @@ def measure(case: Case, rounds: int, used: Sequence[jax.Device]) -> tuple[Record
     check_counts(batch_size=case.batch_size, rounds=rounds)
     check_batch(case.batch_size, len(used))
     config, batch = configuration(case.width, case.precision), random_batch(case.batch_size)
-    mapped, start = (mapped_train_step, _training) if case.activity == "training" else (mapped_eval_step, _inference)
+    mapped, start = (mapped_train_step, _training) if case.activity == "training" else (mapped_inference, _inference)
     arguments = start(config, used, batch)
     program = mapped(config, used).lower(*arguments).compile()
     run = _run_training(program, *arguments) if case.activity == "training" else _run_inference(program, *arguments)
@@ -89,7 +90,7 @@ def measure(case: Case, rounds: int, used: Sequence[jax.Device]) -> tuple[Record
     labels = {name: str(value) for name, value in asdict(case).items()} | {"devices": str(len(used))}
     once, first, notes = median(taken), used[0], list[str]()
     scores = {WALL.name: once.wall, CPU.name: once.cpu, "images/s": case.batch_size / once.wall}
-    flops = arithmetic(program if first.platform == "cpu" else compiled_for_cpu(mapped, config, arguments))
+    flops = arithmetic(case.activity, config, case.batch_size // len(used))
     scores |= {"GFLOP": flops / 1e9, "GFLOP/s": flops / once.wall / 1e9}
     if first.platform == "cpu":
         notes += _slow(program.as_text(), case)
@@ -100,22 +101,31 @@ def measure(case: Case, rounds: int, used: Sequence[jax.Device]) -> tuple[Record
     return Record(case.activity, labels, scores | _memory(program, first)), notes
 
 
-def arithmetic(program: Any) -> float:
-    """Operations of a compiled program, by XLA's account."""
-    return float(program.cost_analysis()["flops"])
+def arithmetic(activity: Activity, config: Config, images: int) -> float:
+    """Operations of a step on one device, by XLA's account of the program as it is lowered for a GPU, before fusion.
 
-
-def compiled_for_cpu(mapped: Map, config: Config, arguments: tuple[Any, ...]) -> Any:
-    """The program of one device, compiled for a CPU: on a GPU convolutions are calls of a library, and XLA takes
-    account of none of what that does (github.com/jax-ml/jax/issues/22249).
+    The compiled program tells of none that a GPU's libraries do (github.com/jax-ml/jax/issues/22249), and of more than
+    is wanted on a CPU, where some convolutions multiply by zeros.
 
     Args:
-        mapped: makes it.
-        config: of the network.
-        arguments: of the program for all devices, with a leading device axis.
+        activity: training or inference.
+        config: of the network, its loss and optimizer.
+        images: of that device.
     """
-    own = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), arguments)
-    return mapped(config, jax.local_devices(backend="cpu")[:1]).lower(*own).compile()
+    net, state, batch = network(config), create_state(config), random_batch(images)
+    if activity == "training":
+        step = partial(train_step, net, make_optimizer(config.optimizer), config.loss)
+        traced = jax.jit(step).trace(state, batch)
+    else:
+        to_maps = partial(eval_step, net, region=background_region(config.loss))
+        traced = jax.jit(to_maps).trace({"params": state.params, "batch_stats": state.batch_stats}, batch.images)
+    account = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
+    return float(account["flops"])
+
+
+def mapped_inference(config: Config, used: Sequence[jax.Device]) -> Any:
+    """`mapped_eval_step` of a configuration's network."""
+    return mapped_eval_step(network(config), background_region(config.loss), used)
 
 
 def _memory(program: Any, device: jax.Device) -> dict[str, float]:
@@ -138,8 +148,8 @@ def _slow(program: str, case: Case) -> list[str]:
 
 def _training(config: Config, used: Sequence[jax.Device], batch: Batch) -> tuple[Any, Batch]:
     n = len(used)
-    state = jax.tree.map(lambda leaf: _replicated(leaf, n), create_state(config))
-    return state, Batch(*(_shared(np.asarray(each), n) for each in batch))
+    state = devices.replicate(create_state(config), n)
+    return state, Batch(*(devices.share(np.asarray(each), n) for each in batch))
 
 
 def _run_training(program: Any, state: Any, shares: Batch) -> Callable[[int], None]:
@@ -157,9 +167,7 @@ def _run_training(program: Any, state: Any, shares: Batch) -> Callable[[int], No
 def _inference(config: Config, used: Sequence[jax.Device], batch: Batch) -> tuple[Any, np.ndarray]:
     n, state = len(used), create_state(config)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    sharding = NamedSharding(Mesh(np.array(used), (DEVICES,)), PartitionSpec(DEVICES))
-    there = jax.device_put(jax.tree.map(lambda leaf: _replicated(leaf, n), variables), sharding)
-    return there, _shared(np.asarray(batch.images), n)
+    return devices.put_everywhere(variables, used), devices.share(np.asarray(batch.images), n)
 
 
 def _run_inference(program: Any, variables: Any, images: np.ndarray) -> Callable[[int], None]:
@@ -171,11 +179,3 @@ def _run_inference(program: Any, variables: Any, images: np.ndarray) -> Callable
                 np.asarray(saliency)
 
     return run
-
-
-def _replicated(leaf: jax.Array | np.ndarray, n: int) -> np.ndarray:
-    return np.broadcast_to(leaf, (n, *np.shape(leaf)))
-
-
-def _shared(x: np.ndarray, n: int) -> np.ndarray:
-    return x.reshape(n, -1, *x.shape[1:])

@@ -13,7 +13,9 @@ from menet_jax.benchmark.results import CPU, WALL, Table
 from menet_jax.model.menet import ConvTranspose
 from menet_jax.model.phases import conv_transpose_2x2, conv_transpose_4x4
 from menet_jax.reporting.tables import Record, Score
-from menet_jax.training.step import create_state, make_optimizer, network, train_step
+from menet_jax.training.network import network
+from menet_jax.training.optimizer import make_optimizer
+from menet_jax.training.step import create_state, train_step
 
 SCORES = (
     WALL,

@@ -7,8 +7,7 @@ import tyro
 
 from menet_jax.data.specs import check_data
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
-from menet_jax.runtime.arguments import refuse_doubles
-from menet_jax.runtime.commands import INTERRUPTED
+from menet_jax.runtime.cli import INTERRUPTED, refuse_doubles
 from menet_jax.runtime.text import counted
 
 

@@ -20,8 +20,7 @@ from menet_jax.images.distortions import add_noise, compress_jpeg
 from menet_jax.images.maps import quantise, read_map
 from menet_jax.reporting.plots import comparison, failures, save, scale_maps
 from menet_jax.runtime import devices
-from menet_jax.runtime.arguments import named
-from menet_jax.runtime.commands import BAD_INPUT, INTERRUPTED, uninterrupted
+from menet_jax.runtime.cli import BAD_INPUT, INTERRUPTED, named, uninterrupted
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import warn

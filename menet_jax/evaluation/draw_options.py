@@ -6,7 +6,7 @@ from typing import Literal
 
 from menet_jax.data.specs import check_data
 from menet_jax.evaluation.options import check_runs
-from menet_jax.runtime.arguments import check_counts, check_folder, named, refuse_doubles
+from menet_jax.runtime.cli import check_counts, check_folder, named, refuse_doubles
 from menet_jax.runtime.parallel import CORES
 
 

@@ -16,14 +16,13 @@ from menet_jax.evaluation.predictor import Predictor
 from menet_jax.evaluation.scoring import ImageResult, Result, score_maps, score_run
 from menet_jax.images.files import mask_notes
 from menet_jax.metrics.pysodmetrics import pysodmetrics
+from menet_jax.model.inference import Maps
 from menet_jax.reporting import tables
 from menet_jax.runtime import devices
-from menet_jax.runtime.arguments import named
-from menet_jax.runtime.commands import run_command
+from menet_jax.runtime.cli import named, run_command
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import listed, warn
-from menet_jax.training.step import Maps
 
 MASK_FOLDERS = frozenset(("gt", "ground_truth_mask", "mask", "masks"))
 """A folder of masks with one of these names is called by the name of the folder that it is in."""

@@ -17,7 +17,7 @@ from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.files import IMAGE_SUFFIXES, Rgb, UnreadableImageError, read_image, resize_image
 from menet_jax.images.maps import full_size
 from menet_jax.images.pictures import TINT
-from menet_jax.runtime.arguments import check_there
+from menet_jax.runtime.cli import check_there
 from menet_jax.runtime.parallel import ahead
 from menet_jax.runtime.text import listed
 

@@ -10,7 +10,7 @@ from menet_jax.data.overlaps import Overlap, Pictures
 from menet_jax.data.sources import NAMED, Source, open_all, open_sources, place
 from menet_jax.evaluation.options import InputOptions
 from menet_jax.reporting import published
-from menet_jax.runtime.arguments import refuse_doubles
+from menet_jax.runtime.cli import refuse_doubles
 from menet_jax.runtime.text import listed
 from menet_jax.training.run import TrainedRun, load_run
 

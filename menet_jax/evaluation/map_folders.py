@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from menet_jax.images.files import IMAGE_SUFFIXES
-from menet_jax.runtime.arguments import check_folder
+from menet_jax.runtime.cli import check_folder
 from menet_jax.runtime.text import listed
 
 

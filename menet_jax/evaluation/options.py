@@ -10,7 +10,7 @@ from typing import Literal
 
 from menet_jax.data.specs import check_data
 from menet_jax.reporting.tables import RESULTS
-from menet_jax.runtime.arguments import check_counts, check_folder, check_there, named, refuse_doubles
+from menet_jax.runtime.cli import check_counts, check_folder, check_there, named, refuse_doubles
 from menet_jax.runtime.parallel import CORES
 from menet_jax.training.run_folder import check_trained
 

@@ -12,7 +12,7 @@ from menet_jax.evaluation.options import Predict
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.runtime import devices
-from menet_jax.runtime.commands import run_command
+from menet_jax.runtime.cli import run_command
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import complain, listed, warn
 from menet_jax.training.run import TrainedRun, load_run

@@ -13,17 +13,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32
 from PIL import Image, ImageOps
 
 from menet_jax.images.files import Rgb, read_image, resize_image
 from menet_jax.images.maps import resize_map
+from menet_jax.model.inference import Maps, map_evaluation, outputs_and_maps
 from menet_jax.model.menet import Outputs
+from menet_jax.runtime.devices import put_everywhere
 from menet_jax.runtime.text import warn
 from menet_jax.training.config import Config
+from menet_jax.training.network import background_region, network
 from menet_jax.training.run import load_run
-from menet_jax.training.step import DEVICES, Maps, background_region, map_over_devices, network, outputs_and_maps
 
 
 class Predictor:
@@ -50,13 +51,10 @@ class Predictor:
             batch_size: images computed at once; rounded up to a multiple of the devices.
         """
         used = list(devices) if devices else jax.local_devices()[:1]
-        mapped = map_over_devices(config, used)
         self.size = config.data.size
         self.batch_size = -(-batch_size // len(used)) * len(used)
-        self._evaluate = mapped.evaluate
-        # Once and for all: arrays of the host would travel to the devices with every batch.
-        sharding = NamedSharding(Mesh(np.array(used), (DEVICES,)), PartitionSpec(DEVICES))
-        self._variables = jax.device_put(mapped.replicate(variables), sharding)
+        self._evaluate = map_evaluation(network(config), background_region(config.loss), used)
+        self._variables = put_everywhere(variables, used)
 
     def __call__(self, image: str | Path | Image.Image | np.ndarray) -> Float32[np.ndarray, "h w"]:
         """The metric map of one image (Eq. 5), in [0, 1], at the image's own size; 1 is most salient.

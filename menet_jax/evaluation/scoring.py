@@ -23,7 +23,7 @@ from menet_jax.images.files import UnreadableImageError, read_mask_file
 from menet_jax.images.maps import full_size, read_map, resize_gray_map
 from menet_jax.metrics.pysodmetrics import measure
 from menet_jax.metrics.scores import DatasetScores, ImageScores, dataset_scores, score_image
-from menet_jax.training.step import Maps
+from menet_jax.model.inference import Maps
 
 CHUNK = 8  # images that a process takes at once
 

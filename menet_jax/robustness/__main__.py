@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import tyro
 
 from menet_jax.robustness.options import Bound, Distortion, Jacobian
-from menet_jax.runtime.arguments import refuse_repeats
-from menet_jax.runtime.commands import run_command
+from menet_jax.runtime.cli import refuse_repeats, run_command
 
 
 def parse(arguments: Sequence[str]) -> Distortion | Jacobian | Bound:

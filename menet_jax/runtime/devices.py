@@ -1,9 +1,20 @@
 """Where JAX computes, and where it keeps what it has compiled."""
 
 import os
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+DEVICES = "devices"
+"""Name of the axis over which programs are mapped."""
+
+OPTIMIZATION_LEVEL = "--xla_backend_optimization_level"
 
 
 def start(device: str | None) -> list[jax.Device]:
@@ -17,6 +28,8 @@ def start(device: str | None) -> list[jax.Device]:
     """
     if device == "cpu":  # the others JAX prefers by itself where they exist
         jax.config.update("jax_platforms", "cpu")
+    if "cpu" in (device, os.environ.get("JAX_PLATFORMS")) or not _accelerators():
+        _compile_sooner()
     try:
         found = jax.default_backend()
     except Exception as error:  # whatever a broken or missing driver makes JAX raise
@@ -36,3 +49,31 @@ def enable_compilation_cache() -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "menet_jax" / "xla"))
+
+
+def share(x: np.ndarray, n: int) -> np.ndarray:
+    """(n·b, …) → (n, b, …): what each of n devices takes of a batch."""
+    return x.reshape(n, -1, *x.shape[1:])
+
+
+def replicate(tree: Any, n: int) -> Any:
+    """A tree of arrays → the same with a leading axis, for each of n devices to hold it."""
+    return jax.tree.map(lambda x: np.broadcast_to(x, (n, *np.shape(x))), tree)
+
+
+def put_everywhere(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """A tree of arrays → the same on every device, with a leading device axis: nothing of it travels any more."""
+    sharding = NamedSharding(Mesh(np.array(devices), (DEVICES,)), PartitionSpec(DEVICES))
+    return jax.device_put(replicate(tree, len(devices)), sharding)
+
+
+def _accelerators() -> bool:
+    """Whether anything is installed by which JAX could compute elsewhere than on the CPU."""
+    return bool(entry_points(group="jax_plugins")) or find_spec("libtpu") is not None
+
+
+def _compile_sooner() -> None:
+    """Have LLVM optimise less: on the CPU a training step compiles in five sixths of the time and runs as fast."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if OPTIMIZATION_LEVEL not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {OPTIMIZATION_LEVEL}=1".strip()

@@ -15,7 +15,7 @@ from menet_jax.data.pipeline import training_batches
 from menet_jax.data.sources import ALL, Source, open_all, open_split, place, used_whole
 from menet_jax.images.distortions import Distortion, Jpeg, Noise
 from menet_jax.runtime import devices
-from menet_jax.runtime.commands import BAD_INPUT, FAILED, INTERRUPTED
+from menet_jax.runtime.cli import BAD_INPUT, FAILED, INTERRUPTED
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoints import CheckpointStore, DamagedCheckpointError, MismatchedCheckpointError
 from menet_jax.training.config import Config

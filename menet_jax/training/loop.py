@@ -14,19 +14,13 @@ from jax.experimental import multihost_utils
 
 from menet_jax.data.pipeline import TrainingBatches
 from menet_jax.data.sources import Source
+from menet_jax.model.inference import Params
 from menet_jax.runtime.progress import Bar
 from menet_jax.training.checkpoints import Checkpoint, CheckpointStore, MismatchedCheckpointError, library_versions
 from menet_jax.training.config import Config, to_dict
+from menet_jax.training.optimizer import learning_rate
 from menet_jax.training.recorder import Recorder
-from menet_jax.training.step import (
-    Batch,
-    Mapped,
-    Metrics,
-    Params,
-    TrainState,
-    first_replica,
-    learning_rate,
-)
+from menet_jax.training.step import Batch, Mapped, Metrics, TrainState, first_replica
 from menet_jax.training.validation import Sample, validate
 
 Report = Callable[[str], None]

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,18 +12,17 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Bool, Float, UInt8
 
+from menet_jax.model.inference import Maps, Params, map_evaluation
 from menet_jax.model.initialisation import initial_variables
 from menet_jax.model.losses import cross_entropy, metric_loss
-from menet_jax.model.menet import MENet, Outputs
-from menet_jax.model.saliency import Region, border, border_background, metric_map, probability_map
-from menet_jax.training.config import Config, LossConfig, OptimizerConfig
-
-DEVICES = "devices"  # name of the mapped axis
+from menet_jax.model.menet import MENet
+from menet_jax.runtime.devices import DEVICES, replicate, share
+from menet_jax.training.config import Config, LossConfig
+from menet_jax.training.network import background_region, network
+from menet_jax.training.optimizer import make_optimizer
 
 SMALL = 2**16
 """Entries up to which a tensor is small: copying so many costs nothing beside a training step."""
-
-Params = dict[str, Any]
 
 
 class TrainState(struct.PyTreeNode):
@@ -54,58 +52,6 @@ class Metrics(NamedTuple):
     gradient_norm: Float[Array, "*d"]
     parameter_norm: Float[Array, "*d"]
     """After the step."""
-
-
-class Maps(NamedTuple):
-    """Saliency maps in [0, 1] (Section III-C)."""
-
-    metric: Float[Array | np.ndarray, "*b h w"]
-    probability: Float[Array | np.ndarray, "*b h w"]
-
-
-def network(config: Config, axis_name: str | None = None) -> MENet:
-    """The network of a configuration."""
-    return MENet(config.model.width, config.model.multi_scale, jnp.dtype(config.model.precision), axis_name)
-
-
-def learning_rate(config: OptimizerConfig) -> optax.Schedule:
-    """Step (from 0) → learning rate: a linear warm-up, and a tenth from every drop on (Section IV-B)."""
-
-    def rate(step: jax.typing.ArrayLike) -> jax.Array:
-        now = jnp.asarray(step, jnp.float32)
-        passed = jnp.sum(now >= jnp.array(config.drops, jnp.float32), dtype=jnp.float32)
-        warm = jnp.minimum((now + 1.0) / config.warmup, 1.0) if config.warmup else 1.0
-        return config.learning_rate * warm * 0.1**passed
-
-    return rate
-
-
-def _where(kind: Callable[[Any], bool]) -> Callable[[Params], Any]:
-    """Params → a tree of booleans, true where `kind` holds of the path."""
-    return lambda params: flax.traverse_util.path_aware_map(lambda path, _: kind(path), params)
-
-
-def _is_kernel(path: tuple[str, ...]) -> bool:
-    return path[-1] == "kernel"
-
-
-def _is_conv_bias(path: tuple[str, ...]) -> bool:
-    return path[-1] == "bias" and "norm" not in path[-2]
-
-
-def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """SGD as in Caffe: `v ← μ·v + η·(g + decay·w)`, `w ← w − v`.
-
-    Weight decay acts on convolution weights alone; convolution biases learn at `bias_rate · η`. The learning rate
-    is inside the momentum buffer, as in Caffe: after a drop, past steps keep the size they had.
-    """
-    rate = learning_rate(config)
-    return optax.chain(
-        optax.masked(optax.add_decayed_weights(config.weight_decay), _where(_is_kernel)),
-        optax.masked(optax.scale(config.bias_rate), _where(_is_conv_bias)),
-        optax.scale_by_learning_rate(rate),
-        optax.trace(config.momentum),
-    )
 
 
 def create_state(config: Config) -> TrainState:
@@ -165,35 +111,6 @@ def norm(tree: Any) -> Float[Array, ""]:
     return jnp.sqrt(sum((jnp.sum(jnp.square(leaf)) for leaf in [*together, *large]), start=jnp.zeros(())))
 
 
-def background_region(config: LossConfig) -> Region:
-    """From where the metric map of a network trained with this loss measures: logits that no loss trained say nothing
-    of where background is.
-    """
-    return border_background if config.cross_entropy else border
-
-
-def eval_step(
-    net: MENet,
-    variables: Mapping[str, Params],
-    images: UInt8[Array, "b h w 3"],
-    region: Region = border_background,
-) -> Maps:
-    """Both saliency maps of every image."""
-    return outputs_and_maps(net, variables, images, region)[1]
-
-
-def outputs_and_maps(
-    net: MENet,
-    variables: Mapping[str, Params],
-    images: UInt8[Array, "b h w 3"],
-    region: Region = border_background,
-) -> tuple[Outputs, Maps]:
-    """All that the network says of every image, and both saliency maps."""
-    outputs: Any = net.apply(variables, images.astype(jnp.float32))
-    metric = jax.vmap(partial(metric_map, region=region))(outputs.features, outputs.logits)
-    return outputs, Maps(metric, probability_map(outputs.logits))
-
-
 class Mapped(NamedTuple):
     """The steps mapped over this process's devices; states and variables carry a leading device axis."""
 
@@ -212,36 +129,20 @@ def mapped_train_step(config: Config, devices: Sequence[jax.Device]) -> Any:
     return jax.pmap(step, axis_name=DEVICES, donate_argnums=0, devices=everywhere)
 
 
-def mapped_eval_step(config: Config, devices: Sequence[jax.Device]) -> Any:
-    """`eval_step` under `pmap`: variables and images carry a leading device axis."""
-    to_maps = partial(eval_step, network(config), region=background_region(config.loss))
-    return jax.pmap(to_maps, devices=devices)
-
-
 def map_over_devices(config: Config, devices: Sequence[jax.Device]) -> Mapped:
     """Map the steps by `pmap` over this process's devices and, with several processes, those of all of them.
 
     The result does not depend on the number of devices: batch statistics, losses and gradients are those of the
     global batch.
     """
-    n = len(devices)
-    train, evaluate = mapped_train_step(config, devices), mapped_eval_step(config, devices)
+    n, train = len(devices), mapped_train_step(config, devices)
 
-    def split(x: np.ndarray) -> np.ndarray:
-        return x.reshape(n, -1, *x.shape[1:])
-
-    def train_split(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        result: tuple[TrainState, Metrics] = train(state, jax.tree.map(split, batch))
+    def train_shares(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        result: tuple[TrainState, Metrics] = train(state, jax.tree.map(partial(share, n=n), batch))
         return result
 
-    def evaluate_split(variables: Mapping[str, Params], images: np.ndarray) -> Maps:
-        maps = evaluate(variables, split(images))
-        return Maps(*(np.asarray(m).reshape(-1, *m.shape[2:]) for m in maps))
-
-    def replicate(tree: Any) -> Any:
-        return jax.tree.map(lambda x: np.broadcast_to(x, (n, *np.shape(x))), tree)
-
-    return Mapped(train_split, evaluate_split, replicate)
+    evaluate = map_evaluation(network(config), background_region(config.loss), devices)
+    return Mapped(train_shares, evaluate, partial(replicate, n=n))
 
 
 def first_replica(tree: Any) -> Any:

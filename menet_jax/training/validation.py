@@ -12,8 +12,8 @@ from menet_jax.data.pipeline import evaluation_batches
 from menet_jax.data.sources import Source
 from menet_jax.images.maps import full_size
 from menet_jax.metrics.scores import score_image
+from menet_jax.model.inference import Maps
 from menet_jax.runtime.progress import Bar
-from menet_jax.training.step import Maps
 
 SAMPLES = 8  # images shown of each validation
 

@@ -13,8 +13,7 @@ from menet_jax.robustness.analysis.results_cache import Ledger
 from menet_jax.robustness.analysis.subject import RULE, Place, Subject, choose, subject
 from menet_jax.robustness.options import ReadingName
 from menet_jax.runtime import devices
-from menet_jax.runtime.arguments import named
-from menet_jax.runtime.commands import run_command
+from menet_jax.runtime.cli import named, run_command
 from menet_jax.runtime.text import complain, warn
 
 LEDGER = "images.jsonl"

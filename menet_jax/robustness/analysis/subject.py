@@ -18,8 +18,8 @@ from menet_jax.robustness.jacobian import image_function as image_maps
 from menet_jax.robustness.jacobian.image_function import NetworkMap, Reading, network_map
 from menet_jax.robustness.options import ReadingName
 from menet_jax.training.config import LossConfig
+from menet_jax.training.network import background_region, network
 from menet_jax.training.run import TrainedRun
-from menet_jax.training.step import background_region, network
 
 RULE = "in the order of the SHA-256 of their file names, so that more images are always the same ones and others"
 

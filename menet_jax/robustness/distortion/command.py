@@ -15,8 +15,7 @@ from menet_jax.robustness.distortion.conditions import Condition, Conditions
 from menet_jax.robustness.distortion.study import Outcome, folders, study
 from menet_jax.robustness.options import Distortion
 from menet_jax.runtime import devices
-from menet_jax.runtime.arguments import named
-from menet_jax.runtime.commands import run_command
+from menet_jax.runtime.cli import named, run_command
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import complain, counted, warn

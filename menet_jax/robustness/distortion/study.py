@@ -21,9 +21,9 @@ from menet_jax.evaluation.predictor import Predictor
 from menet_jax.evaluation.report import file_name
 from menet_jax.evaluation.scoring import score_both
 from menet_jax.images.files import Mask, ResizedRgb, UnreadableImageError, png, resize_image
+from menet_jax.model.inference import Maps
 from menet_jax.robustness.distortion.conditions import Condition, Conditions
 from menet_jax.runtime.parallel import ahead
-from menet_jax.training.step import Maps
 
 
 class ImageScore(NamedTuple):

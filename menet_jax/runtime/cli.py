@@ -1,10 +1,62 @@
-"""What commands read alike: flags of several values, and NAME=FOLDER, which names methods and runs."""
+"""How commands read their flags, refuse what is wrong, start and stop."""
 
+import signal
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import get_origin, get_type_hints
+from typing import TypeVar, get_origin, get_type_hints
+
+Work = TypeVar("Work")
+
+BAD_INPUT = 2
+FAILED = 1
+INTERRUPTED = 128 + signal.SIGINT
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of what leaves something half done, or that no library lets go of cleanly."""
+    waiting: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt
+
+
+def run_command(
+    prepare: Callable[[], Work],
+    do: Callable[[Work], int],
+    left: Callable[[Work], str] = lambda _: "nothing was computed",
+) -> int:
+    """The exit status: that of the work; 2 for bad input, 1 if writing fails, 130 after Ctrl-C.
+
+    Args:
+        prepare: opens and checks everything; ValueError and OSError say what cannot be used.
+        do: the work.
+        left: what there is of work that was interrupted, in words.
+    """
+    try:
+        work = prepare()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("stopped before anything was computed", file=sys.stderr)
+        return INTERRUPTED
+    try:
+        return do(work)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"stopped; {left(work)}", file=sys.stderr)
+        return INTERRUPTED
 
 
 def refuse_repeats(arguments: Sequence[str], *options: type) -> None:

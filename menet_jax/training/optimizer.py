@@ -1,0 +1,51 @@
+"""SGD as the authors' Caffe has it (Section IV-B)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax.traverse_util import path_aware_map
+
+from menet_jax.model.inference import Params
+from menet_jax.training.config import OptimizerConfig
+
+
+def learning_rate(config: OptimizerConfig) -> optax.Schedule:
+    """Step (from 0) → learning rate: a linear warm-up, and a tenth from every drop on (Section IV-B)."""
+    drops = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(config.drops, 0.1))
+
+    def rate(step: jax.typing.ArrayLike) -> jax.Array:
+        warm = jnp.minimum((jnp.asarray(step, jnp.float32) + 1.0) / max(config.warmup, 1), 1.0)
+        return jnp.asarray(drops(step)) * warm
+
+    return rate
+
+
+def _where(kind: Callable[[Any], bool]) -> Callable[[Params], Any]:
+    """Params → a tree of booleans, true where `kind` holds of the path."""
+    return lambda params: path_aware_map(lambda path, _: kind(path), params)
+
+
+def _is_kernel(path: tuple[str, ...]) -> bool:
+    return path[-1] == "kernel"
+
+
+def _is_conv_bias(path: tuple[str, ...]) -> bool:
+    return path[-1] == "bias" and "norm" not in path[-2]
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """SGD as in Caffe: `v ← μ·v + η·(g + decay·w)`, `w ← w − v`.
+
+    Weight decay acts on convolution weights alone; convolution biases learn at `bias_rate · η`. The learning rate
+    is inside the momentum buffer, as in Caffe: after a drop, past steps keep the size they had.
+    """
+    rate = learning_rate(config)
+    return optax.chain(
+        optax.masked(optax.add_decayed_weights(config.weight_decay), _where(_is_kernel)),
+        optax.masked(optax.scale(config.bias_rate), _where(_is_conv_bias)),
+        optax.scale_by_learning_rate(rate),
+        optax.trace(config.momentum),
+    )
