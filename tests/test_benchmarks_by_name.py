@@ -59,11 +59,11 @@ def test_opened_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(
         NAMED, "sod", lambda places: Sod(config=BenchmarkConfig(name="small", sizes={"test": 8}), **places.arguments())
     )
-    source = open_split("sod", "test", tmp_path / "cache", manual_dir=tmp_path / "manual")
+    source = open_split("sod", "test", Places(tmp_path / "cache", manual_dir=tmp_path / "manual"))
     assert len(source) == 8
     assert source.summary() == "sod: test 8 images; as many as published; all in the test split"
     with pytest.raises(ValueError, match=r"sod has no images in its train split; it has test \(8 images\)"):
-        open_split("sod", "train", tmp_path / "cache", manual_dir=tmp_path / "manual")
+        open_split("sod", "train", Places(tmp_path / "cache", manual_dir=tmp_path / "manual"))
 
 
 def test_official_splits_of_two_datasets_can_be_scored_at_once(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_real_pairs(tmp_path: Path) -> None:
     """Half of SOD: refused for its count, with skip_bad built whole, and checked."""
     with pytest.raises(IrregularFilesError, match="150 pairs of an image and its mask, and 300 were published"):
         Sod(manual_dir=SHARED_SOD.parent, data_dir=tmp_path).prepare()
-    source = open_split("sod", "test", tmp_path, skip_bad=True, manual_dir=SHARED_SOD.parent)
+    source = open_split("sod", "test", Places(tmp_path, skip_bad=True, manual_dir=SHARED_SOD.parent))
     assert source.summary().startswith("sod: test 150 images; 150 of the 300 published")
     example = source[7]
     stem = Path(example.file_name).stem

@@ -18,6 +18,7 @@ from menet_jax.data import __main__ as data_commands
 from menet_jax.data import pipeline as data
 from menet_jax.data.pipeline import Augmentation, evaluation_batches, training_batches
 from menet_jax.data.sources import NAMED, Example, open_split
+from menet_jax.data.specs import Places
 from menet_jax.images import files as images
 from menet_jax.images import pictures
 from menet_jax.images.distortions import Jpeg, Noise
@@ -327,7 +328,7 @@ def make_folder(folder: Path, count: int) -> Path:
 
 def test_a_folder_from_files_to_batches(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "photos", 20)
-    sources = {split: open_split(str(folder), split, tmp_path / "cache") for split in ("train", "test")}
+    sources = {split: open_split(str(folder), split, Places(tmp_path / "cache")) for split in ("train", "test")}
     train = sources["train"]
     assert train.counts["train"] == len(train)
     assert sum(train.counts.values()) == 20
@@ -346,8 +347,8 @@ def test_skipped_files_are_counted(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "photos", 20)
     (folder / "images" / "0.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"0\.png: the file is empty"):
-        open_split(str(folder), "train", tmp_path / "cache")
-    source = open_split(str(folder), "train", tmp_path / "cache", skip_bad=True)
+        open_split(str(folder), "train", Places(tmp_path / "cache"))
+    source = open_split(str(folder), "train", Places(tmp_path / "cache", skip_bad=True))
     assert source.summary().endswith("1 irregularity passed over")
     assert sum(source.counts.values()) == 19
 
@@ -356,17 +357,17 @@ def test_an_empty_split_is_explained(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "photos", 2)
     (folder / "train.txt").write_text("0\n1\n")
     with pytest.raises(ValueError, match=r"no images in its test split; it has train \(2 images\).*test\.txt"):
-        open_split(str(folder), "test", tmp_path / "cache")
+        open_split(str(folder), "test", Places(tmp_path / "cache"))
 
 
 def test_an_unknown_dataset_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Did you mean synthetic\?"):
-        open_split("sinthetic", "train", tmp_path)
+        open_split("sinthetic", "train", Places(tmp_path))
     (tmp_path / "horses").mkdir()
     with pytest.raises(ValueError, match=rf"Did you mean {tmp_path}/horses\?"):
-        open_split(str(tmp_path / "horse"), "train", tmp_path)
+        open_split(str(tmp_path / "horse"), "train", Places(tmp_path))
     with pytest.raises(ValueError, match=rf"neither a dataset nor a folder.*{', '.join(NAMED)}"):
-        open_split("qqqqqqqq", "train", tmp_path)
+        open_split("qqqqqqqq", "train", Places(tmp_path))
 
 
 def test_show_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from menet_jax import evaluate
 from menet_jax.data.sources import Example, Source, open_sources
+from menet_jax.data.specs import Places
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.distortions import add_noise, compress_jpeg, random_quality, random_sigma
 from menet_jax.images.files import UnreadableImageError
@@ -58,7 +59,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cache(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
-    open_sources(str(dataset), "all", folder)  # whose progress would be part of the first output
+    open_sources(str(dataset), "all", Places(folder))  # whose progress would be part of the first output
     return folder
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from menet_jax.data import selection
 from menet_jax.data.sources import open_sources
+from menet_jax.data.specs import Places
 from menet_jax.draw import main
 from menet_jax.evaluation import draw_command
 from menet_jax.evaluation.predictor import Predictor, look_inside
@@ -63,7 +64,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image = np.where(disc[..., None], (200, 60, 40), rng.integers(0, 120, (height, width, 3))).astype(np.uint8)
         Image.fromarray(image).save(folder / "images" / f"{stem}.png")
         Image.fromarray(disc.astype(np.uint8) * 255).save(folder / "masks" / f"{stem}.png")
-    open_sources(str(folder), "all", folder.parent / "cache")  # whose progress would be part of the first output
+    open_sources(
+        str(folder), "all", Places(folder.parent / "cache")
+    )  # whose progress would be part of the first output
     return folder
 
 

@@ -15,6 +15,7 @@ from menet_jax import evaluate
 from menet_jax.data import overlaps
 from menet_jax.data.overlaps import Overlap, Pictures
 from menet_jax.data.sources import Source, open_split
+from menet_jax.data.specs import Places
 from menet_jax.evaluation.options import InputOptions
 from menet_jax.images import near_duplicates as likeness
 from menet_jax.images.files import read_image
@@ -38,7 +39,7 @@ def make_folder(folder: Path, split: str, images: Iterable[tuple[str, bytes, int
 
 
 def of(folder: Path, split: str) -> Source:
-    return open_split(str(folder), split, folder.parent / "cache")
+    return open_split(str(folder), split, Places(folder.parent / "cache"))
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from PIL import Image
 from menet_jax.data import overlaps
 from menet_jax.data.pipeline import training_batches
 from menet_jax.data.sources import open_split
+from menet_jax.data.specs import Places
 from menet_jax.datasets.synthetic.scenes import scene
 from menet_jax.images.distortions import Jpeg, Noise
 from menet_jax.images.near_duplicates import thumbnail
@@ -204,7 +205,7 @@ def test_a_step_that_is_not_finite_stops_the_run(field: str, folder: Path, tmp_p
         return Maps(flat, flat)
 
     mapped = Mapped(Scripted(5, field), evaluate, lambda tree: jax.tree.map(lambda x: np.asarray(x)[None], tree))
-    sources = [open_split(str(folder), split, folder.parent / "cache") for split in ("train", "validation")]
+    sources = [open_split(str(folder), split, Places(folder.parent / "cache")) for split in ("train", "validation")]
     batches = training_batches(sources[:1], batch_size=5, seed=0)
     with (
         CheckpointStore(tmp_path / "checkpoints", config.best_score) as store,

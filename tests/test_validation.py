@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from menet_jax.data.sources import Source, open_split
+from menet_jax.data.specs import Places
 from menet_jax.datasets.synthetic.scenes import scene
 from menet_jax.images.files import resize_image
 from menet_jax.images.maps import full_size
@@ -30,7 +31,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
             (root / folder).mkdir(exist_ok=True)
             Image.fromarray(picture).save(root / folder / f"{index}.png")
     (root / "validation.txt").write_text("\n".join(str(index) for index in range(IMAGES)))
-    return open_split(str(root), "validation", root / "cache")
+    return open_split(str(root), "validation", Places(root / "cache"))
 
 
 def test_one_and_four_devices_give_the_mean_over_images(source: Source) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from menet_jax.benchmark.measuring import in_turns, median, timer
 from menet_jax.data.pipeline import training_batches
 from menet_jax.data.sources import open_split
+from menet_jax.data.specs import Places
 
 
 def pipeline(
@@ -23,7 +24,7 @@ def pipeline(
     cache: Path | None,
 ) -> None:
     """Time it; see `commands.pipeline`."""
-    sources = [open_split(spec, "train", cache) for spec in data]
+    sources = [open_split(spec, "train", Places(cache)) for spec in data]
     loader = training_batches(sources, size=size, batch_size=batch_size, seed=0, threads=threads)
     records = [source.records[index] for source in sources for index in range(len(source))]
     order = np.random.default_rng(0)

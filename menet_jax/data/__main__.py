@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from menet_jax.data.specs import check_data
+from menet_jax.data.specs import Places, check_data
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
 from menet_jax.runtime.cli import INTERRUPTED, refuse_doubles
 from menet_jax.runtime.text import counted
@@ -49,7 +49,7 @@ def show(
         from menet_jax.data.sources import open_split
         from menet_jax.images import pictures  # only now, for it takes long to import
 
-        sources = [open_split(spec, split, cache, skip_bad, manual_dir, graded_masks) for spec in specs]
+        sources = [open_split(spec, split, Places(cache, manual_dir, skip_bad, graded_masks)) for spec in specs]
         for source in sources:
             print(source.summary())
         both = (Noise(*SIGMA_RANGE), Jpeg(*QUALITY_RANGE))
@@ -90,7 +90,7 @@ def check(
 
         from menet_jax.data import audit as surveys
         from menet_jax.data import contact_sheet as sheets  # only now, for it takes long to import
-        from menet_jax.data.sources import NAMED, Places, find_builder
+        from menet_jax.data.sources import NAMED, find_builder
 
         bases = [spec.partition("/")[0] if spec in NAMED else str(Path(spec).resolve()) for spec in specs]
         refuse_doubles("datasets", bases, "they have the same images; check them one after the other")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import tensorflow_datasets as tfds
 
+from menet_jax.data.specs import TFDS_PLACES, Places
 from menet_jax.datasets import preparing
 from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
 from menet_jax.datasets.duts.duts_dataset_builder import Duts
@@ -26,27 +27,6 @@ T = TypeVar("T")
 
 ALL = "all"
 """Instead of the name of a split: all splits, joined."""
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where datasets come from and go to, and how strict to be with them.
-
-    Attributes:
-        cache: where prepared datasets are kept; None: where TFDS keeps its own.
-        manual: where the user has put downloaded archives; None: `downloads/manual` in the cache.
-        skip_bad: go on without files that cannot be used and with wrong counts.
-        graded_masks: the masks of folders hold grades, as `images.read_mask_file` has it; benchmarks know of theirs.
-    """
-
-    cache: Path | None = None
-    manual: Path | None = None
-    skip_bad: bool = False
-    graded_masks: bool = False
-
-    def arguments(self) -> dict[str, Any]:
-        """For the builder of a benchmark."""
-        return {"data_dir": self.cache, "manual_dir": self.manual, "skip_bad": self.skip_bad}
 
 
 # Named datasets: what makes each one's builder.
@@ -121,30 +101,20 @@ class Source:
         return "; ".join([f"{self.name}: {counts} images", *self.notes])
 
 
-def open_split(
-    spec: str,
-    split: str,
-    cache_dir: Path | None = None,
-    skip_bad: bool = False,
-    manual_dir: Path | None = None,
-    graded_masks: bool = False,
-) -> Source:
+def open_split(spec: str, split: str, places: Places = TFDS_PLACES) -> Source:
     """Open a split of a dataset, preparing the dataset on first use.
 
     Args:
         spec: the name of a dataset (a key of `NAMED`), or a folder that `SaliencyFolder` understands. Write
             `./synthetic` for a folder with the name of a dataset.
         split: train, validation or test; or `ALL`, for every image of a folder without list files.
-        cache_dir: where to keep prepared datasets; by default where TFDS keeps its own.
-        skip_bad: go on without files that cannot be used.
-        manual_dir: where the archives of benchmarks are; by default `downloads/manual` in the cache.
-        graded_masks: as for `Places`.
+        places: where datasets come from and go to, and how strict to be with them.
 
     Raises:
         ValueError: neither a dataset nor a folder; no such split, or nothing in it; irregular files.
         FileNotFoundError: the folder has none of the layouts; a benchmark is not in the manual directory.
     """
-    builder = find_builder(spec, Places(cache_dir, manual_dir, skip_bad, graded_masks))
+    builder = find_builder(spec, places)
     notes = _prepare(builder)
     infos = builder.info.splits
     counts = {name: info.num_examples for name, info in infos.items()}
@@ -264,25 +234,18 @@ def _unknown(spec: str) -> str:
 SPLITS = ("train", "validation", "test")
 
 
-def open_sources(
-    spec: str,
-    split: str,
-    cache: Path | None = None,
-    skip_bad: bool = False,
-    manual_dir: Path | None = None,
-    graded_masks: bool = False,
-) -> list[Source]:
+def open_sources(spec: str, split: str, places: Places = TFDS_PLACES) -> list[Source]:
     """Open one split of a dataset, or with "all" every split that has images.
 
     Raises:
         ValueError, FileNotFoundError: as `open_split` does; of "all", if no split can be opened.
     """
     if split != "all":
-        return [open_split(spec, split, cache, skip_bad, manual_dir, graded_masks)]
+        return [open_split(spec, split, places)]
     opened, errors = [], []
     for name in SPLITS:
         try:
-            opened.append(open_split(spec, name, cache, skip_bad, manual_dir, graded_masks))
+            opened.append(open_split(spec, name, places))
         except IrregularFilesError:  # the same in every split: once is enough to check all files
             raise
         except ValueError as error:

@@ -1,7 +1,34 @@
-"""What a user may name as data, checked without importing what reads it."""
+"""What a user says of data, and what of it can be checked without importing what reads it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where datasets come from and go to, and how strict to be with them.
+
+    Attributes:
+        cache: where prepared datasets are kept; None: where TFDS keeps its own.
+        manual_dir: where the user has put downloaded archives; None: `downloads/manual` in the cache.
+        skip_bad: go on without files that cannot be used and with wrong counts.
+        graded_masks: the masks of folders hold grades, as `images.read_mask_file` has it; benchmarks know of theirs.
+    """
+
+    cache: Path | None = None
+    manual_dir: Path | None = None
+    skip_bad: bool = False
+    graded_masks: bool = False
+
+    def arguments(self) -> dict[str, Any]:
+        """For the builder of a benchmark."""
+        return {"data_dir": self.cache, "manual_dir": self.manual_dir, "skip_bad": self.skip_bad}
+
+
+TFDS_PLACES = Places()
+"""Where TFDS keeps its own."""
 
 
 def check_data(specs: Sequence[str]) -> None:

@@ -141,9 +141,7 @@ def run(options: Grid | Scales | Worst) -> int:
 
 
 def _open(options: Common) -> list[Source]:
-    return open_sources(
-        options.data, options.split, options.cache, options.skip_bad, options.manual_dir, options.graded_masks
-    )
+    return open_sources(options.data, options.split, options.places)
 
 
 def _load(folder: Path, options: Common) -> TrainedRun:

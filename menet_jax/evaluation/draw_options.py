@@ -2,38 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from menet_jax.data.specs import check_data
-from menet_jax.evaluation.options import check_runs
+from menet_jax.evaluation.options import SourceOptions, check_runs
 from menet_jax.runtime.cli import check_counts, check_folder, named, refuse_doubles
 from menet_jax.runtime.parallel import CORES
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class Common(SourceOptions):
     """What all figures need."""
 
     data: str
     """Dataset: a name or a folder, as in training."""
     dest: Path
     """PNG file to write; a PDF is written beside it."""
-    split: Literal["train", "validation", "test", "all"] = "test"
-    """Which images of the dataset."""
-    newest: bool = False
-    """Use the newest checkpoint of a run, not the best."""
-    overwrite: bool = False
-    """Replace that file."""
-    skip_bad: bool = False
-    """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
-    graded_masks: bool = False
-    """Masks in folders are means over observers: cut them at half, though nothing may reach it. Benchmarks know."""
-    cache: Path | None = None
-    """Where prepared datasets are kept; none given: where TFDS keeps them."""
-    manual_dir: Path | None = None
-    """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
-    device: Literal["cpu", "gpu", "tpu"] | None = None
-    """Fail unless JAX computes there; none given: wherever JAX does by default."""
 
     def check(self) -> None:
         """Refuse at once what can be.

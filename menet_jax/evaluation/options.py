@@ -8,27 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from menet_jax.data.specs import check_data
+from menet_jax.data.specs import Places, check_data
 from menet_jax.reporting.tables import RESULTS
 from menet_jax.runtime.cli import check_counts, check_folder, check_there, named, refuse_doubles
 from menet_jax.runtime.parallel import CORES
 from menet_jax.training.run_folder import check_trained
 
 
-@dataclass(frozen=True)
-class InputOptions:
-    """The flags that all commands have that take runs and datasets."""
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """The flags of all commands that take images of datasets to runs, be it one or several."""
 
-    run: tuple[str, ...] = ()
-    """Run directories, as training wrote them. NAME=DIRECTORY calls one otherwise than its directory."""
-    data: tuple[str, ...] = ()
-    """Datasets to take images from: names or folders, as in training."""
     split: Literal["train", "validation", "test", "all"] = "test"
-    """Which images of the datasets."""
-    dest: Path | None = None
-    """Folder for tables, figures and the numbers of every image; none given: tables are only printed."""
+    """Which images of a dataset."""
     overwrite: bool = False
-    """Replace the results in that folder."""
+    """Replace what --dest holds."""
     newest: bool = False
     """Use the newest checkpoint of a run, not the best."""
     skip_bad: bool = False
@@ -41,6 +35,23 @@ class InputOptions:
     """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
     device: Literal["cpu", "gpu", "tpu"] | None = None
     """Fail unless JAX computes there; none given: wherever JAX does by default."""
+
+    @property
+    def places(self) -> Places:
+        """Where datasets come from and go to."""
+        return Places(self.cache, self.manual_dir, self.skip_bad, self.graded_masks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions(SourceOptions):
+    """Those, and the flags of all commands that take several runs and datasets."""
+
+    run: tuple[str, ...] = ()
+    """Run directories, as training wrote them. NAME=DIRECTORY calls one otherwise than its directory."""
+    data: tuple[str, ...] = ()
+    """Datasets to take images from: names or folders, as in training."""
+    dest: Path | None = None
+    """Folder for tables, figures and the numbers of every image; none given: tables are only printed."""
 
     def check(self) -> None:
         """Refuse at once what can be.
@@ -62,7 +73,7 @@ class InputOptions:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoringOptions(InputOptions):
     """Those, and the flags that all commands have that score maps."""
 
@@ -78,7 +89,7 @@ class ScoringOptions(InputOptions):
         super().check()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluate(ScoringOptions):
     """Score trained runs on datasets, and any method's saliency maps against masks, in one table.
 

@@ -12,7 +12,7 @@ ReadingName = Literal["probability", "logit_margin", "metric"]
 """What is differentiated."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Distortion(ScoringOptions):
     """Score runs on distorted images: Table II and Figure 9.
 
@@ -99,7 +99,7 @@ class Settings:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Jacobian(InputOptions):
     """Measure the Jacobian of runs at images of datasets: Eq. 11, Eq. 12 and Table III.
 
@@ -165,7 +165,7 @@ class Jacobian(InputOptions):
         super().check()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bound(InputOptions):
     """Bound the Jacobian of runs at every image (Eq. 13), beside the largest norm measured at images of datasets.
 

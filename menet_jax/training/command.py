@@ -65,10 +65,9 @@ def _with_whole(config: Config, whole: tuple[str, ...]) -> Config:
 def open_data(config: Config) -> tuple[list[Source], list[Source]]:
     """The training and the validation splits, or whole folders, prepared on first use."""
     data = config.data
-    places = data.cache, data.skip_bad, data.manual_dir, data.graded_masks
 
     def open_splits(specs: Sequence[str], split: str) -> list[Source]:
-        return open_all(partial(open_split, spec, ALL if spec in data.whole else split, *places) for spec in specs)
+        return open_all(partial(open_split, spec, ALL if spec in data.whole else split, data.places) for spec in specs)
 
     return open_splits(data.train, "train"), open_splits(data.validation or data.train, "validation")
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 import tyro
 
+from menet_jax.data.specs import Places
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
 
 
@@ -90,6 +91,11 @@ class DataConfig:
     """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
     threads: int = 2
     """Threads that decode images; the batches do not depend on it."""
+
+    @property
+    def places(self) -> Places:
+        """Where datasets come from and go to."""
+        return Places(self.cache, self.manual_dir, self.skip_bad, self.graded_masks)
 
     def __post_init__(self) -> None:
         nearest = max(224, (self.size + 16) // 32 * 32)
