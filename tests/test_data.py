@@ -16,7 +16,7 @@ from PIL import Image
 from menet_jax.benchmark.commands import pipeline
 from menet_jax.data import __main__ as data_commands
 from menet_jax.data import pipeline as data
-from menet_jax.data.pipeline import Augmentation, evaluation_batches, training_batches
+from menet_jax.data.pipeline import Augmentation, training_batches
 from menet_jax.data.sources import NAMED, Example, open_split
 from menet_jax.data.specs import Places
 from menet_jax.images import files as images
@@ -292,29 +292,6 @@ def test_a_crop_and_a_flip_by_hand() -> None:
         step = -1 if flip else 1
         np.testing.assert_array_equal(crop, image[1:4, 2:5][:, ::step])
         np.testing.assert_array_equal(crop_mask, mask[1:4, 2:5][:, ::step])
-
-
-@pytest.mark.parametrize(("count", "batch_size", "processes"), [(10, 4, 1), (8, 4, 1), (3, 8, 1), (9, 2, 4), (2, 2, 3)])
-def test_evaluation_gives_every_image_once(count: int, batch_size: int, processes: int) -> None:
-    source = Numbered(count)
-    shares = [
-        list(evaluation_batches(source, size=SIZE, batch_size=batch_size, process_index=index, process_count=processes))
-        for index in range(processes)
-    ]
-    assert len({len(share) for share in shares}) == 1
-    for index, share in enumerate(shares):
-        names = [name for batch in share for name in batch["file_names"]]
-        assert names == [f"{number}.png" for number in range(index, count, processes)]
-        for batch in share:
-            valid = batch["valid"]
-            assert batch["image"].shape == (batch_size, SIZE, SIZE, 3)
-            assert valid.sum() == len(batch["masks"]) == len(batch["file_names"])
-            assert valid[: valid.sum()].all()
-            assert not batch["image"][~valid].any()
-            for image, mask, name in zip(batch["image"], batch["masks"], batch["file_names"], strict=False):
-                number = int(name.removesuffix(".png"))
-                np.testing.assert_array_equal(image, number)
-                np.testing.assert_array_equal(mask, source[number].mask)
 
 
 def make_folder(folder: Path, count: int) -> Path:

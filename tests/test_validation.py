@@ -14,9 +14,9 @@ from menet_jax.datasets.synthetic.scenes import scene
 from menet_jax.images.files import resize_image
 from menet_jax.images.maps import full_size
 from menet_jax.metrics.scores import score_image
-from menet_jax.model.inference import eval_step
+from menet_jax.model.inference import Network, eval_step
+from menet_jax.training import network as networks
 from menet_jax.training.config import Config, ModelConfig
-from menet_jax.training.network import network
 from menet_jax.training.step import create_state, map_over_devices
 from menet_jax.training.validation import validate
 
@@ -42,14 +42,13 @@ def test_one_and_four_devices_give_the_mean_over_images(source: Source) -> None:
     def scores(devices: int, batch_size: int) -> dict[str, float]:
         mapped = map_over_devices(config, jax.local_devices()[:devices])
         replicas = mapped.replicate(variables)
-        found, samples = validate(
-            lambda images: mapped.evaluate(replicas, images), [source], size=224, batch_size=batch_size, threads=2
-        )
+        network = Network(partial(mapped.evaluate, replicas), 224, batch_size)
+        found, samples = validate(network, [source], threads=2)
         assert [sample.mask.shape for sample in samples] == [source[index].mask.shape for index in range(IMAGES)]
         return found
 
     one_by_one: dict[str, list[float]] = {}
-    step = jax.jit(partial(eval_step, network(config)))
+    step = jax.jit(partial(eval_step, networks.network(config)))
     for index in range(IMAGES):
         example = source[index]
         maps = step(variables, resize_image(example.image, (224, 224))[None])

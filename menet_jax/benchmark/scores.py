@@ -9,7 +9,7 @@ from PIL import Image
 
 from menet_jax.benchmark.measuring import in_turns, median, timer
 from menet_jax.evaluation.map_folders import match
-from menet_jax.evaluation.scoring import ImageResult, score_maps
+from menet_jax.evaluation.scoring import ImageResult, score_folder
 from menet_jax.images.files import read_mask
 from menet_jax.images.maps import read_map
 from menet_jax.metrics.pysodmetrics import pysodmetrics
@@ -24,7 +24,7 @@ def scores(maps: Path, masks: Path, processes: int, rounds: int) -> None:
     ours, theirs = dict[str, DatasetScores](), dict[str, tuple[float, float]]()
 
     def evaluation() -> None:
-        outcomes = score_maps(found, pool, measures=False)
+        outcomes = score_folder(found, pool, measures=False)
         ours["files"] = dataset_scores([each.scores for each in outcomes if isinstance(each, ImageResult)])
 
     def scoring() -> None:

@@ -1,6 +1,6 @@
-"""Batches of arrays on the host, for training and for evaluation.
+"""Batches of arrays on the host, for training.
 
-Datasets are opened with `sources.open_split` and given to `training_batches` or `evaluation_batches`. Images
+Datasets are opened with `sources.open_split` and given to `training_batches`. Images
 stay uint8, 0…255: the network takes them as float32, but converting on the device quarters the transfer.
 """
 
@@ -37,22 +37,6 @@ class TrainingBatch(TypedDict):
 
     image: UInt8[np.ndarray, "b s s 3"]
     mask: Bool[np.ndarray, "b s s"]
-
-
-class EvaluationBatch(TypedDict):
-    """B images in the order of their dataset; the last batch is filled up with black images.
-
-    Attributes:
-        image: resized to S by S.
-        valid: False for the images that only fill up.
-        masks: of the valid images, each (H, W) in its own full size.
-        file_names: of the valid images.
-    """
-
-    image: UInt8[np.ndarray, "b s s 3"]
-    valid: Bool[np.ndarray, " b"]
-    masks: list[images.Mask]
-    file_names: list[str]
 
 
 @dataclass(frozen=True)
@@ -208,43 +192,3 @@ def training_batches(
     if start is not None:
         batches.set_state(start)
     return batches
-
-
-def evaluation_batches(
-    source: Examples,
-    *,
-    size: int = 224,
-    batch_size: int,
-    process_index: int = 0,
-    process_count: int = 1,
-    threads: int = 2,
-) -> Iterator[EvaluationBatch]:
-    """Every image once, in the order of the dataset, resized and in full batches; decoded ahead in threads.
-
-    Args:
-        source: the dataset.
-        size: side of the images, S.
-        batch_size: images of one batch of this process, B.
-        process_index: which process this is; it gets every `process_count`-th image.
-        process_count: the number of processes. All get equally many batches, the last of which may have no
-            valid image, so that computations over all of them stay in step.
-        threads: batches prepared at once.
-    """
-    mine = range(process_index, len(source), process_count)
-    count = -(-len(source) // process_count)  # of the process that has most
-    starts = range(0, count, batch_size)
-
-    def batch(start: int) -> EvaluationBatch:
-        examples = [source[index] for index in mine[start : start + batch_size]]
-        image = np.zeros((batch_size, size, size, 3), np.uint8)
-        for place, example in enumerate(examples):
-            image[place] = images.resize_image(example.image, (size, size))
-        return {
-            "image": image,
-            "valid": np.arange(batch_size) < len(examples),
-            "masks": [example.mask for example in examples],
-            "file_names": [example.file_name for example in examples],
-        }
-
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=AHEAD * threads)
-    return iter(grain.MapDataset.source(starts).map(batch).to_iter_dataset(options))

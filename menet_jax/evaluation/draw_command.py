@@ -15,8 +15,9 @@ from menet_jax.evaluation.draw_options import Common, Grid, Scales, Worst
 from menet_jax.evaluation.files import Kind
 from menet_jax.evaluation.map_folders import by_stem
 from menet_jax.evaluation.predictor import Predictor, look_inside
-from menet_jax.evaluation.scoring import ImageResult, score_run
+from menet_jax.evaluation.scoring import ImageResult, score_networks
 from menet_jax.images.distortions import add_noise, compress_jpeg
+from menet_jax.images.files import UnreadableImageError
 from menet_jax.images.maps import quantise, read_map
 from menet_jax.reporting.plots import comparison, failures, save, scale_maps
 from menet_jax.runtime import devices
@@ -94,10 +95,11 @@ def worst(options: Worst) -> Figure:
     results = list[ImageResult]()
     with workers(options.threads, processes=False) as pool, Bar(total=total, unit="image") as bar:
         bar.compiling()
-        for source in sources:
-            for both in score_run(predictor, source, pool, threads=options.threads, measures=False):
-                results.append(both[kind])
-                bar.update()
+        for outcome in score_networks([predictor], sources, pool, measures=False):
+            if isinstance(outcome, UnreadableImageError):
+                raise outcome
+            results.append(outcome[0][kind])
+            bar.update()
     places = selection.worst([result.scores for result in results], options.count)
     if not places:
         raise ValueError(f"--data {options.data}: no image has a salient pixel, so that none can be ranked")

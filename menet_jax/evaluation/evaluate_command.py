@@ -13,8 +13,8 @@ from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_d
 from menet_jax.evaluation.map_folders import Match, match
 from menet_jax.evaluation.options import Evaluate
 from menet_jax.evaluation.predictor import Predictor
-from menet_jax.evaluation.scoring import ImageResult, Result, score_maps, score_run
-from menet_jax.images.files import mask_notes
+from menet_jax.evaluation.scoring import ImageResult, Result, score_folder, score_networks
+from menet_jax.images.files import UnreadableImageError, mask_notes
 from menet_jax.metrics.pysodmetrics import pysodmetrics
 from menet_jax.model.inference import Maps
 from menet_jax.reporting import tables
@@ -88,13 +88,8 @@ def evaluate(options: Evaluate, work: Work, used: Sequence[jax.Device]) -> list[
     with Bar(total=maps + len(work.runs) * per_run, unit="image") as bar:
         with workers(options.threads, processes=processes) as pool:
             results = [_score_folder(options, work, entry, pool, bar) for entry in work.matches]
-        with workers(options.threads, processes=False) as pool:
-            for run in work.runs:
-                predictor = Predictor(run.trained.config, run.trained.variables, used, min(options.batch_size, per_run))
-                bar.compiling()
-                for dataset in work.datasets:
-                    bar.set_description(f"{run.name} on {dataset.name}")
-                    results += _score_dataset(options, predictor, run, dataset, pool, bar)
+        if work.runs:
+            results += _score_runs(options, work, used, bar)
     return results
 
 
@@ -131,7 +126,7 @@ def do(options: Evaluate, used: Sequence[jax.Device], work: Work) -> int:
     found = [irregularities(result) for result in results]
     for note in dict.fromkeys([*of_masks, *(note for _, of_files in found for note in of_files)]):
         print(f"note: {note}")
-    for problem in (problem for problems, _ in found for problem in problems):
+    for problem in dict.fromkeys(problem for problems, _ in found for problem in problems):
         print(f"error: {problem}", file=sys.stderr)
     if options.dest:
         written = reports.write(results, options.measures, options.dest, published, notes)
@@ -152,7 +147,7 @@ def _score_folder(options: Evaluate, work: Work, entry: tuple[str, str, Match], 
     name, source, found = entry
     bar.set_description(name)
     images, unreadable = list[ImageResult](), list[str]()
-    for outcome in score_maps(found, pool, measures=options.measures, graded=options.graded_masks):
+    for outcome in score_folder(found, pool, measures=options.measures, graded=options.graded_masks):
         if isinstance(outcome, ImageResult):
             images.append(outcome)
         else:
@@ -173,30 +168,43 @@ def _score_folder(options: Evaluate, work: Work, entry: tuple[str, str, Match], 
     )
 
 
-def _score_dataset(
-    options: Evaluate,
-    predictor: Predictor,
-    run: NamedRun,
-    dataset: Dataset,
-    pool: Executor,
-    bar: Bar,
-) -> list[Result]:
-    images: dict[str, list[ImageResult]] = {kind: [] for kind in Maps._fields}
-    for split in dataset.sources:
-        for both in score_run(predictor, split, pool, threads=options.threads, measures=options.measures):
-            for kind, image in both.items():
-                images[kind].append(image)
-            bar.update()
-    return [
-        Result(
-            dataset.name,
-            dataset.truth,
-            run.name,
-            kind,
-            run.source,
-            len(scored),
-            tuple(scored),
-            seen=run.overlaps.get(dataset.truth),
-        )
-        for kind, scored in images.items()
-    ]
+def _score_runs(options: Evaluate, work: Work, used: Sequence[jax.Device], bar: Bar) -> list[Result]:
+    """The results of all runs on all datasets, run by run."""
+    batch = min(options.batch_size, max(dataset.images for dataset in work.datasets))
+    predictors = [Predictor(run.trained.config, run.trained.variables, used, batch) for run in work.runs]
+    results: dict[int, list[Result]] = {run: [] for run in range(len(work.runs))}
+    bar.compiling()
+    with workers(options.threads, processes=False) as pool:
+        for dataset in work.datasets:
+            bar.set_description(dataset.name)
+            images = [{kind: list[ImageResult]() for kind in Maps._fields} for _ in work.runs]
+            unreadable = list[str]()
+            for outcome in score_networks(predictors, dataset.sources, pool, measures=options.measures):
+                if isinstance(outcome, UnreadableImageError):
+                    unreadable.append(str(outcome))
+                else:
+                    for of_run, scored in zip(images, outcome, strict=True):
+                        for kind, image in scored.items():
+                            of_run[kind].append(image)
+                bar.update(len(work.runs))
+            for run, of_run in enumerate(images):
+                results[run] += [
+                    _result(dataset, work.runs[run], kind, scored, unreadable) for kind, scored in of_run.items()
+                ]
+    return [result for of_run in results.values() for result in of_run]
+
+
+def _result(
+    dataset: Dataset, run: NamedRun, kind: str, images: Sequence[ImageResult], unreadable: Sequence[str]
+) -> Result:
+    return Result(
+        dataset.name,
+        dataset.truth,
+        run.name,
+        kind,
+        run.source,
+        dataset.images,
+        tuple(images),
+        unreadable=tuple(unreadable),
+        seen=run.overlaps.get(dataset.truth),
+    )

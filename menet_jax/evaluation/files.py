@@ -1,29 +1,26 @@
 """From image files to files of saliency maps: what is written where, and the writing."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.files import IMAGE_SUFFIXES, Rgb, UnreadableImageError, read_image, resize_image
 from menet_jax.images.maps import full_size
 from menet_jax.images.pictures import TINT
+from menet_jax.model.inference import Maps, predict_stream
 from menet_jax.runtime.cli import check_there
-from menet_jax.runtime.parallel import ahead
 from menet_jax.runtime.text import listed
 
 Kind = Literal["metric", "probability"]
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -98,32 +95,15 @@ def predict_files(
     Raises:
         OSError: a map cannot be written.
     """
-    batch = predictor.batch_size
     with ThreadPoolExecutor(threads) as pool:
-        readings = ahead(pool, partial(_read, size=predictor.size), jobs, 2 * batch)
-        yield from ahead(pool, _write, _computed(predictor, readings, kind), batch)
+        load, use = partial(_load, size=predictor.size), partial(_write, kind=kind)
+        yield from predict_stream([predictor], jobs, load, use, passed_over=UnreadableImageError, pool=pool)
 
 
 def tinted(image: Rgb, saliency: UInt8[np.ndarray, "h w"]) -> Rgb:
     """The image turned red where it is salient: half red at 255, unchanged at 0."""
     share = saliency[..., None].astype(np.float32) / 510
     return np.rint(image * (1 - share) + TINT * share).astype(np.uint8)
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """An image as the network sees it; `image` is kept only where it is needed to write."""
-
-    job: Job
-    shape: tuple[int, int]
-    square: Rgb
-    image: Shaped[np.ndarray, "H W 3"] | None
-
-
-@dataclass(frozen=True)
-class _Computed:
-    reading: _Reading
-    saliency: np.ndarray
 
 
 def _has_image_name(path: Path) -> bool:
@@ -151,36 +131,28 @@ def _refuse_overwriting(jobs: list[Job]) -> None:
                 raise ValueError(f"{output} lies beside the images and would be overwritten: name another --dest")
 
 
-def _read(job: Job, size: int) -> _Reading | UnreadableImageError:
-    try:
-        image = read_image(job.source)
-    except UnreadableImageError as error:
-        return error
-    shape = (image.shape[0], image.shape[1])
-    return _Reading(job, shape, resize_image(image, (size, size)), image if job.overlay or job.cutout else None)
+class _Loaded(NamedTuple):
+    """An image and its job; the image itself is kept only where it is needed to write."""
+
+    job: Job
+    shape: tuple[int, int]
+    image: Rgb | None
 
 
-def _computed(
-    predictor: Predictor, readings: Iterator[_Reading | UnreadableImageError], kind: Kind
-) -> Iterator[_Computed | UnreadableImageError]:
-    while group := list(islice(readings, predictor.batch_size)):
-        squares = [reading.square for reading in group if isinstance(reading, _Reading)]
-        maps = iter(predictor.evaluate(squares) if squares else [])
-        for reading in group:
-            yield _Computed(reading, getattr(next(maps), kind)) if isinstance(reading, _Reading) else reading
+def _load(job: Job, size: int) -> tuple[_Loaded, dict[int, Rgb]]:
+    image = read_image(job.source)
+    loaded = _Loaded(job, (image.shape[0], image.shape[1]), image if job.overlay or job.cutout else None)
+    return loaded, {size: resize_image(image, (size, size))}
 
 
-def _write(computed: _Computed | UnreadableImageError) -> UnreadableImageError | None:
-    if isinstance(computed, UnreadableImageError):
-        return computed
-    job, image = computed.reading.job, computed.reading.image
-    saliency = full_size(computed.saliency, computed.reading.shape)
+def _write(loaded: _Loaded, maps: Sequence[Maps], kind: Kind) -> None:
+    job, image = loaded.job, loaded.image
+    saliency = full_size(np.asarray(getattr(maps[0], kind)), loaded.shape)
     _save(saliency, job.saliency)
     if job.overlay and image is not None:
         _save(tinted(image, saliency), job.overlay)
     if job.cutout and image is not None:
         _save(np.dstack([image, saliency]), job.cutout)
-    return None
 
 
 def _save(array: np.ndarray, path: Path) -> None:

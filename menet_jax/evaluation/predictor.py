@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from menet_jax.images.files import Rgb, read_image, resize_image
 from menet_jax.images.maps import resize_map
-from menet_jax.model.inference import Maps, map_evaluation, outputs_and_maps
+from menet_jax.model.inference import Maps, Network, map_evaluation, outputs_and_maps
 from menet_jax.model.menet import Outputs
 from menet_jax.runtime.devices import put_everywhere
 from menet_jax.runtime.text import warn
@@ -27,13 +27,8 @@ from menet_jax.training.network import background_region, network
 from menet_jax.training.run import load_run
 
 
-class Predictor:
-    """A trained network: image → saliency map. `load_predictor` makes one of a run.
-
-    Attributes:
-        size: side of the square images that the network sees.
-        batch_size: images of one call of `evaluate`.
-    """
+class Predictor(Network):
+    """A trained network: image → saliency map. `load_predictor` makes one of a run."""
 
     def __init__(
         self,
@@ -51,10 +46,9 @@ class Predictor:
             batch_size: images computed at once; rounded up to a multiple of the devices.
         """
         used = list(devices) if devices else jax.local_devices()[:1]
-        self.size = config.data.size
-        self.batch_size = -(-batch_size // len(used)) * len(used)
-        self._evaluate = map_evaluation(network(config), background_region(config.loss), used)
-        self._variables = put_everywhere(variables, used)
+        evaluate = map_evaluation(network(config), background_region(config.loss), used)
+        there = put_everywhere(variables, used)
+        super().__init__(partial(evaluate, there), config.data.size, -(-batch_size // len(used)) * len(used))
 
     def __call__(self, image: str | Path | Image.Image | np.ndarray) -> Float32[np.ndarray, "h w"]:
         """The metric map of one image (Eq. 5), in [0, 1], at the image's own size; 1 is most salient.
@@ -74,16 +68,6 @@ class Predictor:
         rgb = _to_rgb(image)
         [small] = self.evaluate([resize_image(rgb, (self.size, self.size))])
         return Maps(*(resize_map(np.asarray(saliency), rgb.shape[:2]) for saliency in small))
-
-    def evaluate(self, squares: Sequence[Rgb]) -> list[Maps]:
-        """Both maps of at most `batch_size` images of the network's size, at that size.
-
-        Fewer are filled up with black images, so that the network is compiled for one batch size only.
-        """
-        batch = np.zeros((self.batch_size, self.size, self.size, 3), np.uint8)
-        batch[: len(squares)] = np.stack(squares)
-        metric, probability = self._evaluate(self._variables, batch)
-        return [Maps(metric[row], probability[row]) for row in range(len(squares))]
 
 
 def look_inside(config: Config, variables: Mapping[str, Any], image: Rgb) -> tuple[Outputs, Maps]:

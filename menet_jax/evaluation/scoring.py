@@ -4,26 +4,24 @@ Images are scored in threads or, where there are many, in processes: counting pi
 threads use little more than one core, but processes take seconds to start.
 """
 
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float
 
 from menet_jax.data.overlaps import Overlap
-from menet_jax.data.pipeline import evaluation_batches
-from menet_jax.data.sources import Source
+from menet_jax.data.sources import Example, Source
 from menet_jax.evaluation.map_folders import Match
-from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.files import UnreadableImageError, read_mask_file
 from menet_jax.images.maps import full_size, read_map, resize_gray_map
 from menet_jax.metrics.pysodmetrics import measure
 from menet_jax.metrics.scores import DatasetScores, ImageScores, dataset_scores, score_image
-from menet_jax.model.inference import Maps
+from menet_jax.model.inference import Maps, Network, predict_stream
+from menet_jax.training.validation import load_example, score_maps
 
 CHUNK = 8  # images that a process takes at once
 
@@ -106,13 +104,13 @@ class Result:
         }
 
 
-def score_maps(match: Match, pool: Executor, *, measures: bool, graded: bool = False) -> Iterator[ImageResult | str]:
+def score_folder(match: Match, pool: Executor, *, measures: bool, graded: bool = False) -> Iterator[ImageResult | str]:
     """Score the maps of a folder at their masks' sizes, in order of name.
 
     Args:
         match: of `match`.
         pool: of `workers`.
-        measures: whether to compute the further measures of `menet_jax.measures` too.
+        measures: whether to compute the further measures of `metrics.pysodmetrics` too.
         graded: of `read_mask_file`.
 
     Yields:
@@ -121,33 +119,39 @@ def score_maps(match: Match, pool: Executor, *, measures: bool, graded: bool = F
     return pool.map(partial(_score_pair, measures=measures, graded=graded), match.pairs, chunksize=CHUNK)
 
 
-def score_run(
-    predictor: Predictor, source: Source, pool: Executor, *, threads: int, measures: bool
-) -> Iterator[Mapping[str, ImageResult]]:
-    """Predict and score the images of a dataset, in its order. While one batch is scored, the next is computed.
-
-    Every map is enlarged to its ground truth's size and rounded to 8 bits, as `menet_jax.predict` saves it.
+def score_networks(
+    networks: Sequence[Network], sources: Sequence[Source], pool: Executor, *, measures: bool
+) -> Iterator[list[dict[str, ImageResult]] | UnreadableImageError]:
+    """Predict and score the images of a dataset, in its order; each is decoded once for all networks.
 
     Args:
-        predictor: the network.
-        source: the dataset.
-        pool: threads that score.
-        threads: threads that decode images.
-        measures: whether to compute the further measures of `menet_jax.measures` too.
+        networks: of one batch size.
+        sources: the splits of the dataset.
+        pool: threads that decode and score.
+        measures: whether to compute the further measures of `metrics.pysodmetrics` too.
 
     Yields:
-        of each image the scores of both maps, `metric` and `probability`.
+        of each image, for each network: the scores of both maps, `metric` and `probability`; or what is wrong with it.
     """
-    batches = evaluation_batches(source, size=predictor.size, batch_size=predictor.batch_size, threads=threads)
-    scored: deque[Iterator[Mapping[str, ImageResult]]] = deque()
-    for batch in batches:
-        maps = predictor.evaluate(list(batch["image"][batch["valid"]]))
-        score = partial(score_both, measures=measures)
-        scored.append(pool.map(score, batch["file_names"], maps, batch["masks"]))
-        if len(scored) > 1:
-            yield from scored.popleft()
-    for rest in scored:
-        yield from rest
+    load = partial(load_example, sizes={network.size for network in networks})
+    use = partial(_score_example, measures=measures)
+    places = [(source, index) for source in sources for index in range(len(source))]
+    return predict_stream(networks, places, load, use, passed_over=UnreadableImageError, pool=pool)
+
+
+def _score_example(example: Example, maps: Sequence[Maps], measures: bool) -> list[dict[str, ImageResult]]:
+    name, mask = example.file_name, example.mask
+
+    def further(small: Float[np.ndarray, "s s"]) -> dict[str, float]:
+        return measure(full_size(np.asarray(small), (mask.shape[0], mask.shape[1])), mask) if measures else {}
+
+    return [
+        {
+            kind: ImageResult(name, scores, further(getattr(of_image, kind)))
+            for kind, scores in score_maps(of_image, mask).items()
+        }
+        for of_image in maps
+    ]
 
 
 def _score_pair(pair: tuple[Path, Path], measures: bool, graded: bool) -> ImageResult | str:
@@ -157,18 +161,11 @@ def _score_pair(pair: tuple[Path, Path], measures: bool, graded: bool) -> ImageR
     except UnreadableImageError as error:
         return str(error)
     fitted = resize_gray_map(saliency, (mask.shape[0], mask.shape[1]))
-    scored = _score(path.name, fitted, mask, measures)
-    return replace(scored, resized=saliency.shape != mask.shape, gray_mask=gray, empty_mask=not mask.any())
-
-
-def score_both(name: str, maps: Maps, mask: Bool[np.ndarray, "h w"], measures: bool) -> dict[str, ImageResult]:
-    shape = (mask.shape[0], mask.shape[1])
-    results = {}
-    for kind, small in maps._asdict().items():
-        saliency: Float[np.ndarray, "s s"] = np.asarray(small)
-        results[kind] = _score(name, full_size(saliency, shape), mask, measures)
-    return results
-
-
-def _score(name: str, saliency: UInt8[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], measures: bool) -> ImageResult:
-    return ImageResult(name, score_image(saliency, mask), measure(saliency, mask) if measures else {})
+    return ImageResult(
+        path.name,
+        score_image(fitted, mask),
+        measure(fitted, mask) if measures else {},
+        resized=saliency.shape != mask.shape,
+        gray_mask=gray,
+        empty_mask=not mask.any(),
+    )

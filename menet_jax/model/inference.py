@@ -1,8 +1,10 @@
-"""From images to both saliency maps, on one device or on several."""
+"""From images to both saliency maps: a batch, on one device or on several, and a stream of single images."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import islice, repeat
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from jaxtyping import Array, Float, UInt8
 from menet_jax.model.menet import MENet, Outputs
 from menet_jax.model.saliency import Region, border_background, metric_map, probability_map
 from menet_jax.runtime.devices import share
+from menet_jax.runtime.parallel import ahead
 
 Params = dict[str, Any]
 
@@ -67,3 +70,86 @@ def map_evaluation(
         return Maps(*(np.asarray(m).reshape(-1, *m.shape[2:]) for m in maps))
 
     return evaluate_shares
+
+
+class Network:
+    """A trained network on devices.
+
+    Attributes:
+        size: side of the square images that it sees.
+        batch_size: images of one call of `compute`.
+        compute: (batch_size, size, size, 3) uint8 → maps, both (batch_size, size, size) in [0, 1].
+    """
+
+    def __init__(self, compute: Callable[[UInt8[np.ndarray, "b h w 3"]], Maps], size: int, batch_size: int) -> None:
+        self.compute, self.size, self.batch_size = compute, size, batch_size
+
+    def evaluate(self, squares: Sequence[UInt8[np.ndarray, "s s 3"]]) -> list[Maps]:
+        """Both maps of at most `batch_size` images of the network's size, at that size.
+
+        Fewer are filled up with black images, so that the network is compiled for one batch size only.
+        """
+        batch = np.zeros((self.batch_size, self.size, self.size, 3), np.uint8)
+        batch[: len(squares)] = np.stack(squares)
+        metric, probability = self.compute(batch)
+        return [Maps(metric[row], probability[row]) for row in range(len(squares))]
+
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+Result = TypeVar("Result")
+Error = TypeVar("Error", bound=Exception)
+
+
+def predict_stream(
+    networks: Sequence[Network],
+    items: Iterable[Item],
+    load: Callable[[Item], tuple[Loaded, Mapping[int, UInt8[np.ndarray, "s s 3"]]]],
+    use: Callable[[Loaded, Sequence[Maps]], Result],
+    *,
+    passed_over: type[Error],
+    pool: Executor,
+) -> Iterator[Result | Error]:
+    """Load, predict and use images one after the other, in batches. While one batch is computed, threads use the maps
+    of the last one and load the next.
+
+    Args:
+        networks: all of them see every image; of one batch size.
+        items: what to load, in order.
+        load: in threads: an item → what `use` needs of it, and the image at the size of each network.
+        use: in threads: that, and the image's maps by each network, at its size.
+        passed_over: errors of `load` that do not end the stream.
+        pool: the threads.
+
+    Yields:
+        of each item, in order: what `use` returns, or the error of `load`.
+    """
+    batch = max((network.batch_size for network in networks), default=1)
+
+    def attempt(item: Item) -> _Ready | Error:
+        try:
+            return _Ready(*load(item))
+        except passed_over as error:
+            return error
+
+    def computed() -> Iterator[_Ready | Error]:
+        loaded = ahead(pool, attempt, items, 2 * batch)
+        while group := list(islice(loaded, batch)):
+            squares = [each.squares for each in group if isinstance(each, _Ready)]
+            of_networks = [net.evaluate([each[net.size] for each in squares]) for net in networks if squares]
+            of_images = iter(zip(*of_networks, strict=True)) if of_networks else repeat(())
+            for each in group:
+                yield _Ready(each.loaded, {}, next(of_images)) if isinstance(each, _Ready) else each
+
+    def used(each: _Ready | Error) -> Result | Error:
+        return use(each.loaded, each.maps) if isinstance(each, _Ready) else each
+
+    yield from ahead(pool, used, computed(), batch)
+
+
+class _Ready(NamedTuple):
+    """An item that was loaded; its image at the size of each network, and then its maps by each."""
+
+    loaded: Any
+    squares: Mapping[int, np.ndarray]
+    maps: Sequence[Maps] = ()

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 
 from menet_jax.data.pipeline import TrainingBatches
 from menet_jax.data.sources import Source
-from menet_jax.model.inference import Params
+from menet_jax.model.inference import Network, Params
 from menet_jax.runtime.progress import Bar
 from menet_jax.training.checkpoints import Checkpoint, CheckpointStore, MismatchedCheckpointError, library_versions
 from menet_jax.training.config import Config, to_dict
@@ -154,14 +154,9 @@ def fit(
                 if recorder is not None:
                     recorder.scalars("train", step, values)
             if due:
-                scores, samples = validate(
-                    partial(mapped.evaluate, _variables(state)),
-                    validation,
-                    size=config.data.size,
-                    batch_size=_evaluation_batch(config),
-                    threads=config.data.threads,
-                    compiled=validated,
-                )
+                evaluate = partial(mapped.evaluate, _variables(state))
+                network = Network(evaluate, config.data.size, _evaluation_batch(config))
+                scores, samples = validate(network, validation, threads=config.data.threads, compiled=validated)
                 validated = True
                 save(step, scores)
                 _record(recorder, step, scores, samples, report)

@@ -1,18 +1,20 @@
 """Scoring a network on a dataset while it trains, exactly as its saved maps would be scored afterwards."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Bool, UInt8
 
-from menet_jax.data.pipeline import evaluation_batches
-from menet_jax.data.sources import Source
+from menet_jax.data.sources import Example, Source
+from menet_jax.images.files import Rgb, UnreadableImageError, resize_image
 from menet_jax.images.maps import full_size
-from menet_jax.metrics.scores import score_image
-from menet_jax.model.inference import Maps
+from menet_jax.metrics.scores import ImageScores, score_image
+from menet_jax.model.inference import Maps, Network, predict_stream
 from menet_jax.runtime.progress import Bar
 
 SAMPLES = 8  # images shown of each validation
@@ -27,61 +29,70 @@ class Sample:
     maps: Maps
 
 
+def score_maps(maps: Maps, mask: Bool[np.ndarray, "H W"]) -> dict[str, ImageScores]:
+    """Scores of both maps by name, each enlarged to its mask's size and rounded to 8 bits, as it would be saved."""
+    shape = (mask.shape[0], mask.shape[1])
+    return {kind: score_image(full_size(np.asarray(small), shape), mask) for kind, small in maps._asdict().items()}
+
+
+def load_example(place: tuple[Source, int], sizes: Collection[int]) -> tuple[Example, dict[int, Rgb]]:
+    """An image of a dataset, and the same at the sizes of networks, for `predict_stream`.
+
+    Raises:
+        UnreadableImageError: it cannot be read.
+    """
+    source, index = place
+    example = source[index]
+    return example, {size: resize_image(example.image, (size, size)) for size in sizes}
+
+
 def validate(
-    evaluate: Callable[[UInt8[np.ndarray, "b h w 3"]], Maps],
-    sources: Sequence[Source],
-    *,
-    size: int,
-    batch_size: int,
-    threads: int,
-    compiled: bool = False,
+    network: Network, sources: Sequence[Source], *, threads: int, compiled: bool = False
 ) -> tuple[dict[str, float], list[Sample]]:
     """Mean scores over all images of the sources, and the first few images with their maps.
 
-    Every map is enlarged to its ground truth's size, rounded to 8 bits and scored there. The images that fill up the
-    last batch are not counted.
-
     Args:
-        evaluate: images → both maps.
+        network: with the parameters of this step, on the devices of this process.
         sources: the validation splits.
-        size: side of the square images given to `evaluate`.
-        batch_size: images in each call of `evaluate`, in this process.
-        threads: threads that decode images.
-        compiled: whether `evaluate` has been called before, and need not be waited for.
+        threads: threads that decode and score images.
+        compiled: whether the network has computed before, and need not be waited for.
 
     Returns:
         `metric_adaptive_f`, `metric_mae`, `probability_adaptive_f`, `probability_mae`, over the images of all
         processes; and this process's first samples.
+
+    Raises:
+        UnreadableImageError: of an image that was readable when the dataset was prepared.
     """
     totals = {f"{name}_{score}": 0.0 for name in Maps._fields for score in ("adaptive_f", "mae")}
-    count, samples = 0, list[Sample]()
-    images = sum(-(-len(source) // jax.process_count()) for source in sources)
+    mine = slice(jax.process_index(), None, jax.process_count())
+    places = [(source, index) for source in sources for index in range(len(source))[mine]]
+    samples = list[Sample]()
     hidden = True if jax.process_index() else None  # None: only on a terminal
-    with Bar(total=images, desc="validating", unit="image", leave=False, disable=hidden) as bar:
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        Bar(total=len(places), desc="validating", unit="image", leave=False, disable=hidden) as bar,
+    ):
         if not compiled:
             bar.compiling()
-        for source in sources:
-            batches = evaluation_batches(
-                source,
-                size=size,
-                batch_size=batch_size,
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
-                threads=threads,
-            )
-            for batch in batches:
-                maps = evaluate(batch["image"])
-                for row, mask in zip(np.flatnonzero(batch["valid"]), batch["masks"], strict=True):
-                    of_image = Maps(*(m[row] for m in maps))
-                    for name, saliency in of_image._asdict().items():
-                        scores = score_image(full_size(saliency, mask.shape), mask)
-                        totals[f"{name}_adaptive_f"] += scores.adaptive_f
-                        totals[f"{name}_mae"] += scores.mae
-                    if len(samples) < SAMPLES:
-                        samples.append(Sample(batch["image"][row], mask, of_image))
-                    count += 1
-                    bar.update()
-    sums = np.array([*totals.values(), count])
+        load = partial(load_example, sizes=[network.size])
+        stream = predict_stream([network], places, load, _scored, passed_over=UnreadableImageError, pool=pool)
+        for outcome in stream:
+            if isinstance(outcome, UnreadableImageError):
+                raise outcome
+            example, maps, scores = outcome
+            for name, of_map in scores.items():
+                totals[f"{name}_adaptive_f"] += of_map.adaptive_f
+                totals[f"{name}_mae"] += of_map.mae
+            if len(samples) < SAMPLES:
+                square = resize_image(example.image, (network.size, network.size))
+                samples.append(Sample(square, example.mask, maps))
+            bar.update()
+    sums = np.array([*totals.values(), len(places)])
     if jax.process_count() > 1:
         sums = np.sum(multihost_utils.process_allgather(sums.astype(np.float32)), axis=0)
     return {name: float(total / sums[-1]) for name, total in zip(totals, sums[:-1], strict=True)}, samples
+
+
+def _scored(example: Example, maps: Sequence[Maps]) -> tuple[Example, Maps, dict[str, ImageScores]]:
+    return example, maps[0], score_maps(maps[0], example.mask)

@@ -4,14 +4,13 @@ Images are distorted in 8 bits at their own full size, before they are resized f
 here is what any program reads from a saved PNG. Each clean image is decoded once for all distortions and runs.
 """
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,11 +18,11 @@ from menet_jax.data.sources import Example, Source
 from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.evaluation.report import file_name
-from menet_jax.evaluation.scoring import score_both
 from menet_jax.images.files import Mask, ResizedRgb, UnreadableImageError, png, resize_image
-from menet_jax.model.inference import Maps
+from menet_jax.model.inference import Maps, predict_stream
 from menet_jax.robustness.distortion.conditions import Condition, Conditions
 from menet_jax.runtime.parallel import ahead
+from menet_jax.training.validation import score_maps
 
 
 class ImageScore(NamedTuple):
@@ -109,33 +108,17 @@ def study(
     batch = max((predictor.batch_size for predictor in predictors), default=1)
     for dataset in datasets:
         scores = defaultdict[tuple[Condition, int, str], list[ImageScore]](list)
-
-        def collect(futures: Sequence[Future[_Scored]], scores: dict[Any, list[ImageScore]] = scores) -> None:
-            for future in futures:
-                condition, run, of_kinds = future.result()
-                for kind, score in of_kinds.items():
-                    scores[condition, run, kind].append(score)
-
         folder = {condition: saved[dataset.truth, condition] for condition in wanted.all() if saved}
-        prepare = partial(_prepare, seed=seed, folders=folder, sizes=sizes)
+        load = partial(_load, seed=seed, folders=folder, sizes=sizes)
         tasks = _tasks(dataset, wanted.all(), pool, 2 * batch)
-        outcomes_of_tasks = ahead(pool, prepare, tasks, 2 * batch)
-        computed = deque[list[Future[_Scored]]]()
-        while group := list(islice(outcomes_of_tasks, batch)):
-            ready = [each for each in group if isinstance(each, _Prepared)]
-            for failure in group:
-                if isinstance(failure, str):
-                    problem(failure)
-            futures = []
-            for run, predictor in enumerate(predictors):
-                maps = predictor.evaluate([each.squares[predictor.size] for each in ready]) if ready else []
-                futures += [pool.submit(_score, *pair, run) for pair in zip(ready, maps, strict=True)]
-            computed.append(futures)
-            if len(computed) > 1:  # while one group is scored, the next is computed
-                collect(computed.popleft())
-            done(len(group) * max(len(runs), 1))
-        for rest in computed:
-            collect(rest)
+        for outcome in predict_stream(predictors, tasks, load, _score, passed_over=UnreadableImageError, pool=pool):
+            if isinstance(outcome, UnreadableImageError):
+                problem(str(outcome))
+            else:
+                for run, of_kinds in enumerate(outcome.of_runs):
+                    for kind, score in of_kinds.items():
+                        scores[outcome.condition, run, kind].append(score)
+            done(max(len(runs), 1))
         outcomes += [
             Outcome(dataset, condition, runs[run], kind, tuple(scores[condition, run, kind]))
             for condition in wanted.all()
@@ -148,26 +131,24 @@ def study(
 class _Task(NamedTuple):
     """An image, or what is wrong with it, to be distorted."""
 
-    example: Example | str
+    example: Example | UnreadableImageError
     condition: Condition
 
 
-class _Prepared(NamedTuple):
-    """A distorted image, at each size that a network wants it."""
+class _Distorted(NamedTuple):
+    """What is known of a distorted image."""
 
     name: str
     condition: Condition
     strength: float | None
-    squares: dict[int, ResizedRgb]
     mask: Mask
 
 
 class _Scored(NamedTuple):
-    """What one run made of one distorted image, by kind of map."""
+    """What the runs made of a distorted image: of each, the scores by kind of map."""
 
     condition: Condition
-    run: int
-    scores: dict[str, ImageScore]
+    of_runs: list[dict[str, ImageScore]]
 
 
 def _tasks(dataset: Dataset, wanted: Sequence[Condition], pool: Executor, count: int) -> Iterator[_Task]:
@@ -177,37 +158,40 @@ def _tasks(dataset: Dataset, wanted: Sequence[Condition], pool: Executor, count:
         yield from (_Task(example, condition) for condition in wanted)
 
 
-def _read(place: tuple[Source, int]) -> Example | str:
+def _read(place: tuple[Source, int]) -> Example | UnreadableImageError:
     source, index = place
     try:
         return source[index]
     except UnreadableImageError as error:
-        return str(error)
+        return error
 
 
-def _prepare(task: _Task, seed: int, folders: Mapping[Condition, Path], sizes: Collection[int]) -> _Prepared | str:
-    if isinstance(task.example, str):
-        return f"{task.example} ({task.condition.label})"
+def _load(
+    task: _Task, seed: int, folders: Mapping[Condition, Path], sizes: Collection[int]
+) -> tuple[_Distorted, dict[int, ResizedRgb]]:
+    """Distort an image, save it where that is wanted, and resize it for the networks."""
+    label = task.condition.label
+    if isinstance(task.example, UnreadableImageError):
+        raise UnreadableImageError(task.example.name, f"{task.example.reason} ({label})")
     image, mask, file_name = task.example
     name, distortion = Path(file_name).stem, task.condition.distortion
     try:
         distorted = distortion(image, name, seed)
     except (OSError, ValueError) as error:  # an image too large for JPEG, for one
-        return f"{file_name}: {error} ({task.condition.label})"
+        raise UnreadableImageError(file_name, f"{error} ({label})") from error
     if folders:
         for kind, array in (("images", distorted), ("masks", mask)):
             (folders[task.condition] / kind / f"{name}.png").write_bytes(png(array))
     squares = {size: resize_image(distorted, (size, size)) for size in sizes}
-    return _Prepared(file_name, task.condition, distortion.strength(name, seed), squares, mask)
+    return _Distorted(file_name, task.condition, distortion.strength(name, seed), mask), squares
 
 
-def _score(prepared: _Prepared, maps: Maps, run: int) -> _Scored:
-    results = score_both(prepared.name, maps, prepared.mask, measures=False)
+def _score(image: _Distorted, maps: Sequence[Maps]) -> _Scored:
+    of_runs = [score_maps(each, image.mask) for each in maps]
     return _Scored(
-        prepared.condition,
-        run,
-        {
-            kind: ImageScore(result.name, prepared.strength, result.scores.adaptive_f, result.scores.mae)
-            for kind, result in results.items()
-        },
+        image.condition,
+        [
+            {kind: ImageScore(image.name, image.strength, each.adaptive_f, each.mae) for kind, each in scores.items()}
+            for scores in of_runs
+        ],
     )
