@@ -218,12 +218,13 @@ def test_all_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     written = json.loads((dest / "benchmark.json").read_text())
     assert set(written["tables"]) == {"steps", "upsampling_width1", "jacobian_width1"}
     assert "CPU cores" in written["machine"] and written["settings"]["failures"] == []
-    steps = written["tables"]["steps"]["rows"]
+    rows = {stem: [{**row, **row["scores"]} for row in table["rows"]] for stem, table in written["tables"].items()}
+    steps = rows["steps"]
     assert [(row["activity"], row["batch_size"]) for row in steps] == [("training", "2"), ("inference", "1")]
-    as_it_is, dilation, phases = written["tables"]["upsampling_width1"]["rows"]
+    as_it_is, dilation, phases = rows["upsampling_width1"]
     assert as_it_is["loss"] == pytest.approx(dilation["loss"], rel=1e-4) == pytest.approx(phases["loss"], rel=1e-4)
     assert as_it_is["of wall"] == 1
-    parts = {row["what"]: row for row in written["tables"]["jacobian_width1"]["rows"]}
+    parts = {row["what"]: row for row in rows["jacobian_width1"]}
     assert parts["forward pass"]["× s"] == 1 and parts["J v"]["s"] > 0
     cost = parts["linearise: f(x) and J"]["s"] + 64 * parts["transposed J u"]["s"]
     assert parts["Frobenius norm, 64 samples"]["s"] == pytest.approx(cost)

@@ -49,7 +49,8 @@ class Case:
 def report(case: Case, rounds: int, device: Device | None) -> None:
     """Measure it on all devices of this process, and print what was found."""
     used = devices.start(device)
-    print(machine(), table([measure(case, rounds, used)]).text(), sep="\n")
+    found = table([measure(case, rounds, used)])
+    print(machine(), found.text(), *found.notes, sep="\n")
 
 
 def table(rows: Sequence[tuple[Record, Sequence[str]]]) -> Table:

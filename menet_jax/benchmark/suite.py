@@ -66,7 +66,7 @@ def suite(
     settings = {"widths": widths, "precisions": precisions, "batch_size": batch_size, "rounds": rounds}
     settings |= {"inference_batches": inference_batches, "failures": failures}
     written = write(dest, tables, where[0], settings)
-    print(where[0], *(table.text() for table in tables), sep="\n\n")
+    print(where[0], *("\n".join([table.text(), *table.notes]) for table in tables), sep="\n\n")
     print(f"wrote {', '.join(path.name for path in written)} to {dest}")
     if failures:
         print("error: not measured:", *(f"  {failure}" for failure in failures), sep="\n", file=sys.stderr)

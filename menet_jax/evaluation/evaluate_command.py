@@ -17,7 +17,7 @@ from menet_jax.evaluation.scoring import ImageResult, Result, score_folder, scor
 from menet_jax.images.files import UnreadableImageError, mask_notes
 from menet_jax.metrics.pysodmetrics import pysodmetrics
 from menet_jax.model.inference import Maps
-from menet_jax.reporting import tables
+from menet_jax.reporting.tables import Table
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import named, run_command
 from menet_jax.runtime.parallel import workers
@@ -120,7 +120,7 @@ def do(options: Evaluate, used: Sequence[jax.Device], work: Work) -> int:
     print(describe(options, work, used))
     results = evaluate(options, work, used)
     published = work.published() if options.published else {}
-    print(tables.as_text(reports.records(results, published), reports.columns(options.measures)))
+    print(Table("results", "", reports.records(results, published), reports.columns(options.measures)).text())
     of_masks = masks_notes(results)
     notes = [*say_notes(work.datasets, work.runs, options.published, [work.masks_name] * bool(work.matches)), *of_masks]
     found = [irregularities(result) for result in results]

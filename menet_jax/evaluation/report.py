@@ -1,19 +1,17 @@
 """What an evaluation leaves behind: tables, scores of every image, curves and their figures."""
 
-import csv
-import io
-import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from menet_jax.evaluation.scoring import Result
-from menet_jax.reporting import published, tables
-from menet_jax.reporting.plots import PrCurve, pr_curves, save
-from menet_jax.reporting.tables import RESULTS, Record, Score
+from menet_jax.reporting import published
+from menet_jax.reporting.files import write_results
+from menet_jax.reporting.plots import PrCurve, pr_curves
+from menet_jax.reporting.tables import Record, Score, Table
 
 SCORES = (
     Score("adaptive_f", "mean over images of F(P, R), β² = 0.3, at each image's adaptive threshold, min(2 · mean, 1)"),
@@ -23,6 +21,14 @@ SCORES = (
     Score("mae", "mean over images of the mean absolute error", lower_is_better=True),
 )
 """The scores of `metrics.DatasetScores`, which defines them in full."""
+
+MEASURES = (
+    Score("s_measure", "structure measure, α = 0.5 (Fan et al. 2017), mean over images"),
+    Score("adaptive_e", "enhanced-alignment measure (Fan et al. 2018) at the adaptive threshold, mean over images"),
+    Score("mean_e", "enhanced-alignment measure, mean over the thresholds 0 ... 255 and over images"),
+    Score("weighted_f", "weighted F-measure, β² = 1 (Margolin et al. 2014), mean over images"),
+)
+"""The further ones of `metrics.pysodmetrics`, as columns."""
 
 
 def columns(measures: bool) -> tuple[Score, ...]:
@@ -80,16 +86,11 @@ def write(
     Returns:
         the files written.
     """
-    table, scores = records(results, published_names), columns(measures)
-    texts = {
-        **tables.files("results", table, scores, notes),
-        RESULTS: _json(results, scores, published_names or {}, notes),
-        "images.csv": _images_csv(results),
-    }
-    for name, text in texts.items():
-        (dest / name).write_text(text)
+    names = published_names or {}
+    table = Table("results", "", records(results, names), columns(measures), notes)
+    written = write_results(dest, [table], _image_rows(results), _figures(results), _content(results, table, names))
     np.save(dest / "pr_curves.npy", curves(results), allow_pickle=False)
-    return [*(dest / name for name in texts), dest / "pr_curves.npy", *_figures(results, dest)]
+    return [*written, dest / "pr_curves.npy"]
 
 
 def curves(results: Sequence[Result]) -> np.ndarray:
@@ -105,25 +106,15 @@ def curves(results: Sequence[Result]) -> np.ndarray:
     return np.array(rows, [*texts, ("precision", "f8", 256), ("recall", "f8", 256)])
 
 
-def file_name(name: str, taken: set[str]) -> str:
-    """The name in characters that files may have, and not one of those taken, to which it is added."""
-    name = re.sub(r"-?_-?", "_", re.sub(r"[^\w.-]+", "-", name)).strip("-_")
-    while name in taken:  # two datasets may have names that differ in such characters only
-        name += "_"
-    taken.add(name)
-    return name
-
-
-def _figures(results: Sequence[Result], dest: Path) -> list[Path]:
+def _figures(results: Sequence[Result]) -> list[tuple[str, Figure]]:
     drawn: dict[str, list[Result]] = {}
     for result in results:
         if result.kind != "metric" and result.images:
             drawn.setdefault(result.truth, []).append(result)
-    files, taken = [], set[str]()
-    for group in drawn.values():
-        name = file_name(f"pr_{group[0].dataset}", taken)
-        files += save(pr_curves([_curve(result) for result in group], group[0].dataset), dest / name)
-    return files
+    return [
+        (f"pr_{group[0].dataset}", pr_curves([_curve(result) for result in group], group[0].dataset))
+        for group in drawn.values()
+    ]
 
 
 def _curve(result: Result) -> PrCurve:
@@ -134,9 +125,7 @@ def _curve(result: Result) -> PrCurve:
     return PrCurve(f"{result.method} ({result.source}{kind}{part})", scores.precision, scores.recall)
 
 
-def _json(
-    results: Sequence[Result], scores: Sequence[Score], published_names: Mapping[str, str], notes: Sequence[str]
-) -> str:
+def _content(results: Sequence[Result], table: Table, published_names: Mapping[str, str]) -> dict[str, Any]:
     rows = [
         {
             "dataset": result.dataset,
@@ -156,32 +145,25 @@ def _json(
         }
         for result in results
     ]
-    paper = [
-        {"ground_truth": truth, **asdict(row)}
-        for truth, name in published_names.items()
-        for row in published.rows(name, published.CLEAN_TABLES)
+    paper = published.content(published_names, published.CLEAN_TABLES)
+    return {"results": rows, "published": paper, "legend": table.legend(), "notes": list(table.notes)}
+
+
+def _image_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    return [
+        {
+            "dataset": result.dataset,
+            "method": result.method,
+            "map": result.kind,
+            "source": result.source,
+            "image": image.name,
+            "adaptive_f": image.scores.adaptive_f,
+            "adaptive_precision": image.scores.adaptive_precision,
+            "adaptive_recall": image.scores.adaptive_recall,
+            "mae": image.scores.mae,
+            "max_f": float(image.scores.f.max()),
+            **image.measures,
+        }
+        for result in results
+        for image in result.images
     ]
-    legend = {score.name: score.about for score in scores}
-    return json.dumps({"results": rows, "published": paper, "legend": legend, "notes": list(notes)}, indent=2) + "\n"
-
-
-def _images_csv(results: Sequence[Result]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    measures = list(dict.fromkeys(name for result in results for image in result.images for name in image.measures))
-    names = ("adaptive_f", "adaptive_precision", "adaptive_recall", "mae")
-    writer.writerow(["dataset", "method", "map", "source", "image", *names, "max_f", *measures])
-    for result in results:
-        for image in result.images:
-            numbers = [getattr(image.scores, name) for name in names] + [float(image.scores.f.max())]
-            numbers += [image.measures[name] for name in measures]
-            writer.writerow([result.dataset, result.method, result.kind, result.source, image.name, *numbers])
-    return file.getvalue()
-
-
-MEASURES = (
-    Score("s_measure", "structure measure, α = 0.5 (Fan et al. 2017), mean over images"),
-    Score("adaptive_e", "enhanced-alignment measure (Fan et al. 2018) at the adaptive threshold, mean over images"),
-    Score("mean_e", "enhanced-alignment measure, mean over the thresholds 0 ... 255 and over images"),
-    Score("weighted_f", "weighted F-measure, β² = 1 (Margolin et al. 2014), mean over images"),
-)

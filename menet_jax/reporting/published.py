@@ -6,7 +6,7 @@
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
@@ -94,6 +94,21 @@ def rows(name: str, tables: Sequence[str]) -> list[Published]:
             if row.dataset == wanted:
                 found.setdefault(row.method, row)
     return list(found.values())
+
+
+def content(names: Mapping[str, str], tables: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows for JSON.
+
+    Args:
+        names: of each ground truth, what the paper may call it.
+        tables: whose rows, in this order.
+    """
+    return [
+        {"ground_truth": truth, **asdict(row)}
+        for truth, name in names.items()
+        for table in tables
+        for row in rows(name, [table])
+    ]
 
 
 def record(group: str, dataset: str, row: Published, scores: Mapping[str, float], source: str) -> Record:

@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 DIGITS = 4
 """Decimals shown. CSV has all of them."""
@@ -53,6 +54,57 @@ class Record:
     scores: Mapping[str, float]
     competes: bool = True
     digits: int = DIGITS
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, and what is said with it.
+
+    Attributes:
+        stem: names it in files.
+        title: what was measured, and how; empty where that is clear from where it stands.
+        records: the rows.
+        scores: the columns of numbers.
+        notes: what is to be known of the rows.
+    """
+
+    stem: str
+    title: str
+    records: Sequence[Record]
+    scores: Sequence[Score]
+    notes: Sequence[str] = ()
+
+    def text(self) -> str:
+        """For a terminal; the notes are said elsewhere."""
+        return "\n\n".join([*([self.title] if self.title else []), as_text(self.records, self.scores)])
+
+    def markdown(self) -> str:
+        """With its title as a heading."""
+        return f"## {self.title}\n\n{as_markdown(self.records, self.scores, self.notes)}"
+
+    def files(self) -> dict[str, str]:
+        """The table in all forms that are written: name of the file, `<stem>.csv`, `.md` or `.tex` → what it holds.
+
+        Notes are below the table in `.md`, and comments in `.tex`.
+        """
+        return {
+            f"{self.stem}.csv": as_csv(self.records, self.scores),
+            f"{self.stem}.md": as_markdown(self.records, self.scores, self.notes),
+            f"{self.stem}.tex": as_latex(self.records, self.scores, self.notes),
+        }
+
+    def legend(self) -> dict[str, str]:
+        """What each column is."""
+        return {score.name: score.about for score in self.scores}
+
+    def content(self) -> dict[str, Any]:
+        """For JSON, numbers in full."""
+        return {
+            "title": self.title,
+            "rows": [{**record.labels, "scores": dict(record.scores)} for record in self.records],
+            "legend": self.legend(),
+            "notes": list(self.notes),
+        }
 
 
 def best(records: Sequence[Record], score: Score) -> list[bool]:
@@ -101,18 +153,6 @@ def as_text(records: Sequence[Record], scores: Sequence[Score]) -> str:
     parts = [[lines[0]], *([*([""] if i in breaks else []), line] for i, line in enumerate(lines[1:]))]
     star = ["* best of its group"] * any(score.lower_is_better is not None for score in scores)
     return "\n".join([line for part in parts for line in part] + ["", *star, *legend(scores)])
-
-
-def files(stem: str, records: Sequence[Record], scores: Sequence[Score], notes: Sequence[str] = ()) -> dict[str, str]:
-    """The table in all forms that are written: name of the file, `<stem>.csv`, `.md` or `.tex` → what it holds.
-
-    Notes, of what is to be known of the rows, are below the table in `.md`, and comments in `.tex`.
-    """
-    return {
-        f"{stem}.csv": as_csv(records, scores),
-        f"{stem}.md": as_markdown(records, scores, notes),
-        f"{stem}.tex": as_latex(records, scores, notes),
-    }
 
 
 def as_csv(records: Sequence[Record], scores: Sequence[Score]) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 
 from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.images.files import UnreadableImageError, resize_image
-from menet_jax.reporting.tables import RESULTS, Record, Score
+from menet_jax.reporting.files import write_results
+from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.analysis.inputs import (
     Subjects,
     open_subjects,
@@ -20,7 +21,7 @@ from menet_jax.robustness.analysis.inputs import (
     say_failures,
     say_reused,
 )
-from menet_jax.robustness.analysis.report import UNITS, Table, csv_text, results_json
+from menet_jax.robustness.analysis.report import UNITS, results_content
 from menet_jax.robustness.analysis.results_cache import Determinants, Ledger
 from menet_jax.robustness.analysis.subject import Place, Subject, image_determinants, random_key
 from menet_jax.robustness.jacobian.bounds import PAPER_SOFTMAX, TIGHT_SOFTMAX, BoundNorms, bound_norms
@@ -210,11 +211,4 @@ def _write(
         if name in ("reading", "limit", "bound_tolerance", "bound_iterations", "tolerance", "max_iterations", "seed")
     }
     lines = [{"run": outcome.run.name, **image._asdict()} for outcome in outcomes for image in outcome.images]
-    texts = {
-        **table.files(),
-        "images.csv": csv_text(lines),
-        RESULTS: results_json([table], flags, failures),
-    }
-    for name, text in texts.items():
-        (dest / name).write_text(text)
-    return [dest / name for name in texts]
+    return write_results(dest, [table], lines, [], results_content([table], flags, failures))

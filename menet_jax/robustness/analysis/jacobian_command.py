@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from menet_jax.data.sources import Example
-from menet_jax.evaluation import report as reports
 from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.images.files import UnreadableImageError, resize_image
+from menet_jax.reporting.files import file_name
 from menet_jax.reporting.plots import SensitivityRow, save, sensitivity_maps
 from menet_jax.robustness.analysis import report as jacobian_reports
 from menet_jax.robustness.analysis.inputs import (
@@ -171,7 +171,7 @@ def _pictures(options: Jacobian, work: Work, analyses: Sequence[Analysis], dest:
             bar.update()
     for analysis in analyses:
         if id(analysis) in rows:
-            stem = dest / reports.file_name(f"sensitivity_{analysis.run.name}_{analysis.dataset.name}", taken)
+            stem = dest / file_name(f"sensitivity_{analysis.run.name}_{analysis.dataset.name}", taken)
             title = f"{analysis.run.name} on {analysis.dataset.name}, {options.reading}, per gray level"
             files += save(sensitivity_maps(rows[id(analysis)], title), stem)
     return files

@@ -1,19 +1,18 @@
 """What an analysis of Jacobians leaves behind: Eq. 11, Eq. 12 and Table III, and the numbers of every image."""
 
-import csv
-import io
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from menet_jax.evaluation import report as reports
+from matplotlib.figure import Figure
+
 from menet_jax.metrics.correlation import RankCorrelation, rank_correlation
 from menet_jax.reporting import published, tables
-from menet_jax.reporting.plots import Box, Scatter, norm_boxes, norms_against_losses, save
-from menet_jax.reporting.tables import Record, Score
+from menet_jax.reporting.files import write_results
+from menet_jax.reporting.plots import Box, Scatter, norm_boxes, norms_against_losses
+from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.analysis.measurement import Analysis, Measurement, Settings
 from menet_jax.robustness.analysis.subject import RULE
 from menet_jax.robustness.jacobian.norms import QUANTILES, summarise
@@ -34,21 +33,6 @@ NORMS: dict[str, Number] = {"spectral": lambda image: image.spectral, "Frobenius
 QUANTILE_NAMES = {0.0: "min", 0.5: "median", 1.0: "max"} | {
     q: f"{q:.0%}" for q in QUANTILES if q not in (0.0, 0.5, 1.0)
 }
-
-
-class Table:
-    """A table and what it is called: the stem of its files and its heading."""
-
-    def __init__(self, stem: str, title: str, records: list[Record], scores: Sequence[Score]) -> None:
-        self.stem, self.title, self.records, self.scores = stem, title, records, tuple(scores)
-
-    def text(self) -> str:
-        """For the terminal."""
-        return f"{self.title}\n\n{tables.as_text(self.records, self.scores)}"
-
-    def files(self) -> dict[str, str]:
-        """Name of each of its files → what it holds."""
-        return tables.files(self.stem, self.records, self.scores)
 
 
 def all_tables(analyses: Sequence[Analysis], settings: Settings, with_published: bool) -> list[Table]:
@@ -216,33 +200,21 @@ def write(
         the files written.
     """
     written = all_tables(analyses, settings, with_published)
-    texts = {name: text for table in written for name, text in table.files().items()}
-    texts["images.csv"] = images_csv(analyses, settings)
-    texts[tables.RESULTS] = results_json(written, asdict(settings), failures)
-    for name, text in texts.items():
-        (dest / name).write_text(text)
-    return [*(dest / name for name in texts), *_figures(analyses, settings, dest)]
+    content = results_content(written, asdict(settings), failures)
+    return write_results(dest, written, _image_rows(analyses, settings), _figures(analyses, settings), content)
 
 
-def results_json(written: Sequence[Table], settings: dict[str, Any], failures: Sequence[str]) -> str:
-    """All tables, what their columns are, the settings, and what could not be measured."""
-    content = {
+def results_content(written: Sequence[Table], settings: dict[str, Any], failures: Sequence[str]) -> dict[str, Any]:
+    """All tables, the settings, and what could not be measured."""
+    return {
         "settings": settings,
         "images_chosen": RULE,
         "failures": list(failures),
-        "tables": {
-            table.stem: {
-                "title": table.title,
-                "rows": [{**record.labels, "scores": dict(record.scores)} for record in table.records],
-                "legend": {score.name: score.about for score in table.scores},
-            }
-            for table in written
-        },
+        "tables": {table.stem: table.content() for table in written},
     }
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def images_csv(analyses: Sequence[Analysis], settings: Settings) -> str:
+def _image_rows(analyses: Sequence[Analysis], settings: Settings) -> list[dict[str, Any]]:
     """A line for each image; what there is not is empty."""
     rows = []
     pairs = [(analysis, image) for analysis in analyses for image in analysis.images]
@@ -259,19 +231,10 @@ def images_csv(analyses: Sequence[Analysis], settings: Settings) -> str:
         for kind in ("constant_gradient", "salient_gradient"):
             row |= {f"{kind}_{field}": value for field, value in getattr(image, kind)._asdict().items()}
         rows.append(row)
-    return csv_text(rows)
+    return rows
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of the same columns as CSV, numbers in full, None empty."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
-
-
-def _figures(analyses: Sequence[Analysis], settings: Settings, dest: Path) -> list[Path]:
+def _figures(analyses: Sequence[Analysis], settings: Settings) -> list[tuple[str, Figure]]:
     measured = [analysis for analysis in analyses if analysis.images]
     if not measured:
         return []
@@ -286,10 +249,9 @@ def _figures(analyses: Sequence[Analysis], settings: Settings, dest: Path) -> li
         ]
         for norm in NORMS
     }
-    files = save(norm_boxes(boxes, UNITS[settings.reading]), dest / "norms")
-    taken = set[str]()
+    figures = [("norms", norm_boxes(boxes, UNITS[settings.reading]))]
     for analysis in measured:
-        stem = dest / reports.file_name(f"fragility_{analysis.run.name}_{analysis.dataset.name}", taken)
+        stem = f"fragility_{analysis.run.name}_{analysis.dataset.name}"
         scatters = {
             (norm, settings.distortions[name][0].label): Scatter(
                 tuple(NORMS[norm](image) for image in analysis.images),
@@ -299,8 +261,8 @@ def _figures(analyses: Sequence[Analysis], settings: Settings, dest: Path) -> li
             for norm, name in product(NORMS, settings.distortions)
         }
         title = f"{analysis.run.name} on {analysis.dataset.name}, {settings.reading}, {len(analysis.images)} images"
-        files += save(norms_against_losses(scatters, UNITS[settings.reading], title), stem)
-    return files
+        figures.append((stem, norms_against_losses(scatters, UNITS[settings.reading], title)))
+    return figures
 
 
 _STATISTICS = GradientStatistics._fields

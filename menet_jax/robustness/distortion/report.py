@@ -1,17 +1,17 @@
 """What a study of distortions leaves behind: Table II, all strengths, scores of every image, Figure 9."""
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from menet_jax.evaluation import report as reports
 from menet_jax.images.distortions import Jpeg, Noise
-from menet_jax.reporting import published, tables
-from menet_jax.reporting.plots import StrengthCurve, save, strength_curves
-from menet_jax.reporting.tables import Record, Score
+from menet_jax.reporting import published
+from menet_jax.reporting.files import write_results
+from menet_jax.reporting.plots import StrengthCurve, strength_curves
+from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.distortion.study import Condition, Conditions, Outcome
 
 SCORES = tuple(score for score in reports.SCORES if score.name in ("adaptive_f", "mae"))
@@ -88,13 +88,12 @@ def write(
     Returns:
         the files written.
     """
-    texts = tables.files("results", table_2(outcomes, wanted, with_published), table_2_columns(wanted), notes)
-    texts |= tables.files("strengths", strengths(outcomes), SCORES, notes)
-    texts[tables.RESULTS] = _json(outcomes, seed, with_published, notes)
-    texts["images.csv"] = _images_csv(outcomes)
-    for name, text in texts.items():
-        (dest / name).write_text(text)
-    return [*(dest / name for name in texts), *_figures(outcomes, wanted, dest)]
+    written = [
+        Table("results", "", table_2(outcomes, wanted, with_published), table_2_columns(wanted), notes),
+        Table("strengths", "", strengths(outcomes), SCORES, notes),
+    ]
+    content = _content(outcomes, seed, with_published, notes)
+    return write_results(dest, written, _image_rows(outcomes), _figures(outcomes, wanted), content)
 
 
 def _record(
@@ -132,7 +131,7 @@ def _published(group: str, dataset: str, name: str) -> list[Record]:
     ]
 
 
-def _json(outcomes: Sequence[Outcome], seed: int, with_published: bool, notes: Sequence[str]) -> str:
+def _content(outcomes: Sequence[Outcome], seed: int, with_published: bool, notes: Sequence[str]) -> dict[str, Any]:
     rows = [
         {
             "dataset": outcome.dataset.name,
@@ -148,15 +147,9 @@ def _json(outcomes: Sequence[Outcome], seed: int, with_published: bool, notes: S
         for outcome in outcomes
     ]
     names = {outcome.dataset.truth: outcome.dataset.published or "" for outcome in outcomes if with_published}
-    paper = [
-        {"ground_truth": truth, **asdict(row)}
-        for truth, name in names.items()
-        for table in ("table_1", "table_2")
-        for row in published.rows(name, [table])
-    ]
+    paper = published.content(names, ("table_1", "table_2"))
     legend = {score.name: score.about for score in SCORES}
-    content = {"seed": seed, "results": rows, "published": paper, "legend": legend, "notes": list(notes)}
-    return json.dumps(content, indent=2) + "\n"
+    return {"seed": seed, "results": rows, "published": paper, "legend": legend, "notes": list(notes)}
 
 
 def _described(condition: Condition) -> dict[str, object]:
@@ -166,25 +159,27 @@ def _described(condition: Condition) -> dict[str, object]:
     return {"label": condition.label, "kind": kind, **numbers, "severity": condition.severity}
 
 
-def _images_csv(outcomes: Sequence[Outcome]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        ["dataset", "distortion", "method", "map", "source", "image", "strength", *(score.name for score in SCORES)]
-    )
-    for outcome in outcomes:
-        labels = (outcome.dataset.name, outcome.condition.label, outcome.run.name, outcome.kind, outcome.run.source)
-        for image in outcome.images:
-            strength = "" if image.strength is None else image.strength
-            writer.writerow([*labels, image.name, strength, image.adaptive_f, image.mae])
-    return file.getvalue()
+def _image_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    return [
+        {
+            "dataset": outcome.dataset.name,
+            "distortion": outcome.condition.label,
+            "method": outcome.run.name,
+            "map": outcome.kind,
+            "source": outcome.run.source,
+            "image": image.name,
+            "strength": image.strength,
+            "adaptive_f": image.adaptive_f,
+            "mae": image.mae,
+        }
+        for outcome in outcomes
+        for image in outcome.images
+    ]
 
 
-def _figures(outcomes: Sequence[Outcome], wanted: Conditions, dest: Path) -> list[Path]:
-    scored = [outcome for outcome in outcomes if outcome.images]
-    taken, files = set[str](), list[Path]()
-    if not wanted.fixed:
-        return files
+def _figures(outcomes: Sequence[Outcome], wanted: Conditions) -> list[tuple[str, Figure]]:
+    scored = [outcome for outcome in outcomes if outcome.images and wanted.fixed]
+    figures = []
     for truth, kind in dict.fromkeys((outcome.dataset.truth, outcome.kind) for outcome in scored):
         group = [outcome for outcome in scored if (outcome.dataset.truth, outcome.kind) == (truth, kind)]
         dataset = group[0].dataset
@@ -192,9 +187,9 @@ def _figures(outcomes: Sequence[Outcome], wanted: Conditions, dest: Path) -> lis
             _curve([outcome for outcome in group if outcome.run.name == name], wanted)
             for name in dict.fromkeys(outcome.run.name for outcome in group)
         ]
-        stem = dest / reports.file_name(f"strengths_{dataset.name}_{kind}", taken)
-        files += save(strength_curves(curves, f"{dataset.name}, {dataset.images} images, {kind} map"), stem)
-    return files
+        figure = strength_curves(curves, f"{dataset.name}, {dataset.images} images, {kind} map")
+        figures.append((f"strengths_{dataset.name}_{kind}", figure))
+    return figures
 
 
 def _curve(outcomes: Sequence[Outcome], wanted: Conditions) -> StrengthCurve:

@@ -17,9 +17,9 @@ import numpy as np
 from menet_jax.data.sources import Example, Source
 from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.evaluation.predictor import Predictor
-from menet_jax.evaluation.report import file_name
 from menet_jax.images.files import Mask, ResizedRgb, UnreadableImageError, png, resize_image
 from menet_jax.model.inference import Maps, predict_stream
+from menet_jax.reporting.files import file_name
 from menet_jax.robustness.distortion.conditions import Condition, Conditions
 from menet_jax.runtime.parallel import ahead
 from menet_jax.training.validation import score_maps

@@ -1,0 +1,69 @@
+"""What commands leave in a folder: tables, the numbers of every image, figures, and all of it as JSON."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from menet_jax.reporting.plots import save
+from menet_jax.reporting.tables import RESULTS, Table
+
+IMAGES = "images.csv"
+
+
+def write_results(
+    dest: Path,
+    tables: Sequence[Table],
+    images: Sequence[Mapping[str, Any]],
+    figures: Sequence[tuple[str, Figure]],
+    content: Mapping[str, Any],
+) -> list[Path]:
+    """Write everything into a folder that exists.
+
+    Args:
+        dest: the folder.
+        tables: each becomes `<stem>.csv`, `.md` and `.tex`.
+        images: the lines of `images.csv`, column → value, of the same columns; None is left empty.
+        figures: each with its stem, any text, of which `file_name` makes the name of a `.png` and a `.pdf`.
+        content: what `results.json` holds: settings, results, notes.
+
+    Returns:
+        the files written.
+    """
+    texts = {name: text for table in tables for name, text in table.files().items()}
+    texts |= {RESULTS: json_text(content), IMAGES: csv_text(images)}
+    for name, text in texts.items():
+        (dest / name).write_text(text)
+    taken, drawn = set[str](), list[Path]()
+    for stem, figure in figures:
+        drawn += save(figure, dest / file_name(stem, taken))
+    return [*(dest / name for name in texts), *drawn]
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """Content for a file that people read too."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, numbers in full. Columns are in order of first appearance; what a row lacks is empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def file_name(name: str, taken: set[str]) -> str:
+    """The name in characters that files may have, and not one of those taken, to which it is added."""
+    name = re.sub(r"-?_-?", "_", re.sub(r"[^\w.-]+", "-", name)).strip("-_")
+    while name in taken:  # two datasets may have names that differ in such characters only
+        name += "_"
+    taken.add(name)
+    return name
