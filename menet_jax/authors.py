@@ -1,22 +1,18 @@
 """The authors' weights in, ours out:  python -m menet_jax.authors import|export"""
 
 import hashlib
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import tyro
 
 from menet_jax.model.pytorch.files import check_suffix, read_tensors, write_tensors
-from menet_jax.runtime.cli import INTERRUPTED, uninterrupted
-from menet_jax.runtime.text import complain, printable, warn
+from menet_jax.runtime.cli import command, uninterrupted
+from menet_jax.runtime.text import printable, warn
 from menet_jax.training.config import PAPER, ModelConfig
 from menet_jax.training.run_folder import check_new, check_trained
 
-LISTED = 12
-"""Lines of an error that are printed: another network differs in hundreds of tensors."""
+LEFT = "what was being written is whole, or not there"
 
 
 def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
@@ -31,7 +27,7 @@ def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
         file: the file to read.
         dest: the run directory to make.
     """
-    with _errors():
+    with command(LEFT):
         check_new(dest)
         tensors = read_tensors(file)
 
@@ -68,7 +64,7 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
         dest: the file to write: .pt or .pth, a state dict for torch.load; .npz; or .safetensors.
         newest: use the newest checkpoint of the run, not the best.
     """
-    with _errors():
+    with command(LEFT):
         check_suffix(dest)
         if dest.exists():
             raise ValueError(f"{dest}: is there already, and nothing is overwritten; name another file")
@@ -98,28 +94,13 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
     print(printable(f"{run}, {trained.history}: {len(tensors)} tensors in {dest}"))
 
 
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        heading, *lines = str(error).splitlines()
-        more = [f"… and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-        complain(heading, [line.strip() for line in lines[:LISTED]] + more)
-        sys.exit(2)
-
-
 def main() -> None:
     """The command line."""
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            {"import": import_weights, "export": export_weights},
-            prog="python -m menet_jax.authors",
-            description="The authors' weights as a run, and runs as weights for the authors' code.",
-        )
-    except KeyboardInterrupt:
-        print("stopped; what was being written is whole, or not there", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    tyro.extras.subcommand_cli_from_dict(
+        {"import": import_weights, "export": export_weights},
+        prog="python -m menet_jax.authors",
+        description="The authors' weights as a run, and runs as weights for the authors' code.",
+    )
 
 
 if __name__ == "__main__":

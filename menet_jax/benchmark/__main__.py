@@ -1,6 +1,5 @@
 """Benchmarks: python -m menet_jax.benchmark NAME."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from menet_jax.benchmark.commands import (
     training,
     upsampling,
 )
+from menet_jax.runtime.cli import command
 
 BENCHMARKS: dict[str, Callable[..., Any]] = {
     "all": suite,
@@ -31,11 +31,8 @@ BENCHMARKS: dict[str, Callable[..., Any]] = {
 
 def main() -> None:
     """Run the benchmark that the command line names; bad input ends it with status 2."""
-    try:
+    with command("what was measured is printed"):
         tyro.extras.subcommand_cli_from_dict(BENCHMARKS, description="Measure how fast things are here.")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

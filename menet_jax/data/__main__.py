@@ -7,7 +7,7 @@ import tyro
 
 from menet_jax.data.specs import Places, check_data
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
-from menet_jax.runtime.cli import INTERRUPTED, refuse_doubles
+from menet_jax.runtime.cli import command, refuse_doubles
 from menet_jax.runtime.text import counted
 
 
@@ -37,7 +37,7 @@ def show(
         cache: where prepared datasets are kept; by default where TFDS keeps them.
         manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.
     """
-    try:
+    with command("no picture was written"):
         if not specs:
             raise ValueError("name at least one dataset or folder")
         _check_dest(dest)
@@ -57,9 +57,6 @@ def show(
         batch = next(batches)
         batches.close()
         pictures.batch_grid(batch["image"], batch["mask"], dest)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     print(f"{count} images: {dest}")
 
 
@@ -83,7 +80,7 @@ def check(
         cache: where prepared datasets are kept; by default where TFDS keeps them.
         manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.
     """
-    try:
+    with command("no picture was written"):
         if not specs:
             raise ValueError("name at least one dataset or folder")
         _check_dest(dest)
@@ -110,9 +107,6 @@ def check(
             print(*(surveys.describe_twins(twins) if twins else ["no picture is there twice"]), sep="\n")
             sheets.contact_sheet(found, twins, dest)
             print(f"contact sheet: {dest}")
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     bad_twins = [each for each in twins if each.is_wrong]
     wrong = sum(len(each.irregularities) for each in found) + len(bad_twins)
     if wrong:
@@ -139,13 +133,9 @@ def _check_dest(dest: Path) -> None:
 
 def main() -> None:
     """The command line."""
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            {"show": show, "check": check}, prog="python -m menet_jax.data", description="Look at datasets."
-        )
-    except KeyboardInterrupt:
-        print("stopped; no picture was written", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    tyro.extras.subcommand_cli_from_dict(
+        {"show": show, "check": check}, prog="python -m menet_jax.data", description="Look at datasets."
+    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ BAD_INPUT = 2
 FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
 
+LISTED = 12
+"""Lines of an error that are printed: another network differs in hundreds of tensors."""
+
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
@@ -33,6 +36,7 @@ def run_command(
     prepare: Callable[[], Work],
     do: Callable[[Work], int],
     left: Callable[[Work], str] = lambda _: "nothing was computed",
+    failures: tuple[type[Exception], ...] = (OSError,),
 ) -> int:
     """The exit status: that of the work; 2 for bad input, 1 if writing fails, 130 after Ctrl-C.
 
@@ -40,23 +44,48 @@ def run_command(
         prepare: opens and checks everything; ValueError and OSError say what cannot be used.
         do: the work.
         left: what there is of work that was interrupted, in words.
+        failures: errors of the work that say what to do.
     """
     try:
         work = prepare()
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain_of(error)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("stopped before anything was computed", file=sys.stderr)
         return INTERRUPTED
     try:
         return do(work)
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except failures as error:
+        complain_of(error)
         return FAILED
     except KeyboardInterrupt:
         print(f"stopped; {left(work)}", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextmanager
+def command(left: str) -> Iterator[None]:
+    """End the program with one error and status 2 for what cannot be used, and with status 130 after Ctrl-C.
+
+    Args:
+        left: what there is of work that was interrupted, in words.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        complain_of(error)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        print(f"stopped; {left}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def complain_of(error: Exception) -> None:
+    """Print an error, and of one that lists many things the first."""
+    heading, *lines = str(error).splitlines() or [type(error).__name__]
+    more = [f"… and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    print("\n".join([f"error: {heading}", *lines[:LISTED], *more]), file=sys.stderr)
 
 
 def refuse_repeats(arguments: Sequence[str], *options: type) -> None:

@@ -2,10 +2,10 @@
 
 import dataclasses
 import signal
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import NamedTuple
 
 import jax
 from tqdm import tqdm
@@ -15,7 +15,7 @@ from menet_jax.data.pipeline import training_batches
 from menet_jax.data.sources import ALL, Source, open_all, open_split, place, used_whole
 from menet_jax.images.distortions import Distortion, Jpeg, Noise
 from menet_jax.runtime import devices
-from menet_jax.runtime.cli import BAD_INPUT, FAILED, INTERRUPTED
+from menet_jax.runtime.cli import run_command
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoints import CheckpointStore, DamagedCheckpointError, MismatchedCheckpointError
 from menet_jax.training.config import Config
@@ -153,31 +153,43 @@ def train(
     return stopped_by
 
 
+class Opened(NamedTuple):
+    """All that a run needs, opened and checked."""
+
+    config: Config
+    used: Sequence[jax.Device]
+    training: Sequence[Source]
+    validation: Sequence[Source]
+
+
+def prepare(config: Config) -> Opened:
+    """Open and check everything, and make the run directory.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    start_processes(config)
+    used = devices.start(config.device)
+    check_batch(config.batch_size, jax.device_count())
+    if jax.process_index() == 0:
+        check_run(config.run, resume=config.resume, overwrite=config.overwrite)
+    config = with_whole(config)
+    training, validation = open_data(config)
+    open_run(config)
+    return Opened(config, used, training, validation)
+
+
+def do(opened: Opened) -> int:
+    """Train; the exit status."""
+    stopped_by = train(*opened)
+    return 0 if stopped_by is None else 128 + stopped_by
+
+
 def run(config: Config) -> int:
     """Do what the command line asks for; the exit status: 0, 2 for bad input, 1 for a failed run, 128 + n after
     signal n.
     """
-    try:
-        start_processes(config)
-        used = devices.start(config.device)
-        check_batch(config.batch_size, jax.device_count())
-        if jax.process_index() == 0:
-            check_run(config.run, resume=config.resume, overwrite=config.overwrite)
-        config = with_whole(config)
-        training, validation = open_data(config)
-        open_run(config)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("stopped before training began", file=sys.stderr)
-        return INTERRUPTED
-    try:
-        stopped_by = train(config, used, training, validation)
-    except (NonFiniteLossError, MismatchedCheckpointError, DamagedCheckpointError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("stopped at once; --resume goes on from the last checkpoint", file=sys.stderr)
-        return INTERRUPTED
-    return 0 if stopped_by is None else 128 + stopped_by
+    failures = (OSError, NonFiniteLossError, MismatchedCheckpointError, DamagedCheckpointError)
+    return run_command(
+        lambda: prepare(config), do, lambda _: "--resume goes on from the last checkpoint", failures=failures
+    )
