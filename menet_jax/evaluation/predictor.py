@@ -1,9 +1,4 @@
-"""Saliency maps of single images with a trained network.
-
->>> import menet_jax  # doctest: +SKIP
->>> predictor = menet_jax.load_predictor("runs/horses")  # doctest: +SKIP
->>> saliency = predictor("photo.jpg")  # doctest: +SKIP
-"""
+"""Saliency maps of single images with a trained network."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +23,18 @@ from menet_jax.training.run import load_run
 
 
 class Predictor(Network):
-    """A trained network: image → saliency map. `load_predictor` makes one of a run."""
+    """A trained network: image → saliency map. `load_predictor` makes one of a run.
+
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from menet_jax import Config, MENet, Predictor
+    >>> from menet_jax.model.initialisation import initial_variables
+    >>> from menet_jax.training.config import ModelConfig
+    >>> config = Config(run=Path("runs/mine"), steps=10, model=ModelConfig(width=1))
+    >>> predictor = Predictor(config, initial_variables(MENet(width=1), seed=0))
+    >>> predictor(np.zeros((30, 40, 3), np.uint8)).shape
+    (30, 40)
+    """
 
     def __init__(
         self,
@@ -95,6 +101,13 @@ def load_predictor(run: str | Path, *, newest: bool = False, report: Callable[[s
     Raises:
         FileNotFoundError: there is no run there, or it has no checkpoint yet.
         ValueError: the configuration cannot be read, or all checkpoints are damaged.
+
+    >>> import numpy as np
+    >>> from menet_jax import load_predictor
+    >>> predictor = load_predictor(run)  # a run directory, as training wrote it
+    >>> maps = predictor.maps(np.zeros((30, 40, 3), np.uint8))
+    >>> maps.metric.shape, maps.probability.shape
+    ((30, 40), (30, 40))
     """
     trained = load_run(Path(run).expanduser(), newest=newest, report=report)
     return Predictor(trained.config, trained.variables)

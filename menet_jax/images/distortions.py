@@ -83,6 +83,13 @@ def add_noise(image: np.ndarray, sigma: float, *, name: str, seed: int) -> np.nd
     Raises:
         TypeError: the image is not uint8.
         ValueError: the image is not (H, W, 3), or sigma is negative or not finite.
+
+    >>> import numpy as np
+    >>> from menet_jax import add_noise
+    >>> image = np.full((100, 100, 3), 128, np.uint8)
+    >>> noisy = add_noise(image, 20.0, name="horse", seed=0)
+    >>> 19 < noisy.astype(float).std() < 21, np.array_equal(noisy, add_noise(image, 20.0, name="horse", seed=0))
+    (True, True)
     """
     _check(image)
     if not 0 <= sigma < float("inf"):
@@ -107,6 +114,12 @@ def compress_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     Raises:
         TypeError: the image is not uint8.
         ValueError: the image is not (H, W, 3), or the quality is out of range.
+
+    >>> import numpy as np
+    >>> from menet_jax import compress_jpeg
+    >>> image = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    >>> compress_jpeg(image, 10).shape
+    (16, 16, 3)
     """
     _check(image)
     if not 1 <= quality <= 100:

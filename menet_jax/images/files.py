@@ -60,12 +60,27 @@ def read_image(source: Source, name: str | None = None) -> Rgb:
 
     Raises:
         UnreadableImageError: truncated, empty, too large (a decompression bomb), or not an image.
+
+    >>> import io
+    >>> from PIL import Image
+    >>> from menet_jax import read_image
+    >>> Image.new("L", (4, 2), 200).save(file := io.BytesIO(), "PNG")
+    >>> read_image(file.getvalue()).shape, int(read_image(file.getvalue()).max())
+    ((2, 4, 3), 200)
     """
     return np.asarray(_to_rgb(_open(source, name)))
 
 
 def read_mask(source: Source, name: str | None = None, *, graded: bool = False) -> Mask:
-    """Read a mask, shape (H, W), bool, True = salient: that of `read_mask_file`."""
+    """Read a mask, shape (H, W), bool, True = salient: that of `read_mask_file`.
+
+    >>> import io
+    >>> from PIL import Image
+    >>> from menet_jax import read_mask
+    >>> Image.new("1", (2, 1), 1).save(file := io.BytesIO(), "PNG")
+    >>> read_mask(file.getvalue()).tolist()
+    [[True, True]]
+    """
     return read_mask_file(source, name, graded=graded).mask
 
 

@@ -25,6 +25,11 @@ def quantise(saliency: np.ndarray) -> UInt8[np.ndarray, "h w"]:
     Raises:
         TypeError: the map is not of a float type.
         ValueError: the map is not (H, W), or has values that are not finite or not in [0, 1].
+
+    >>> import numpy as np
+    >>> from menet_jax import quantise
+    >>> quantise(np.array([[0.0, 0.5, 1.0]])).tolist()
+    [[0, 128, 255]]
     """
     if np.issubdtype(saliency.dtype, np.integer) or saliency.dtype == bool:
         raise TypeError(f"quantise takes a float map in [0, 1], this one is {saliency.dtype}")

@@ -144,6 +144,13 @@ def score_image(saliency: np.ndarray, mask: np.ndarray, *, stretch: bool = True)
     Raises:
         TypeError: the map is not uint8 or the mask not bool.
         ValueError: the two differ in shape, are not (H, W), or have no pixels.
+
+    >>> import numpy as np
+    >>> from menet_jax import score_image
+    >>> mask = np.array([[True, False], [False, False]])
+    >>> perfect = score_image(np.array([[255, 0], [0, 0]], np.uint8), mask)
+    >>> perfect.adaptive_f, perfect.mae
+    (1.0, 0.0)
     """
     _check(saliency, mask)
     background, salient = _histograms(saliency, mask)
@@ -176,6 +183,13 @@ def dataset_scores(images: Sequence[ImageScores]) -> DatasetScores:
 
     Raises:
         ValueError: there are no images.
+
+    >>> import numpy as np
+    >>> from menet_jax import dataset_scores, score_image
+    >>> mask, saliency = np.eye(2, dtype=bool), np.array([[255, 0], [0, 0]], np.uint8)
+    >>> scores = dataset_scores([score_image(saliency, mask), score_image(mask * np.uint8(255), mask)])
+    >>> scores.images, scores.mae
+    (2, 0.125)
     """
     if not images:
         raise ValueError("there are no images to score")

@@ -134,6 +134,15 @@ def metric_loss(
         squared: squared distances as in the code, or Euclidean ones as in the paper.
         mining: hard negative mining; without it the mean goes over all pixels.
         stop_centres: treat the class centres as constants in the gradient, as the code does.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from menet_jax import metric_loss
+    >>> labels = jnp.array([[True, False], [False, False]])
+    >>> apart = jnp.where(labels[..., None], jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))
+    >>> float(metric_loss(apart, labels))  # 0 to its own centre, ‖(1, 0) − (0, 1)‖² = 2 to the other
+    -2.0
+    >>> jax.grad(metric_loss)(apart, labels).shape
+    (2, 2, 2)
     """
     unit = unit_features(features)
     centres = class_centres(unit, labels)
@@ -148,7 +157,13 @@ def metric_loss(
 
 
 def cross_entropy(logits: Float[Array, "h w 2"], labels: Labels) -> Float[Array, ""]:
-    """Cross entropy (Eq. 1) of one image: `−log softmax(logits)[label]`, mean over pixels, in [0, ∞)."""
+    """Cross entropy (Eq. 1) of one image: `−log softmax(logits)[label]`, mean over pixels, in [0, ∞).
+
+    >>> import jax.numpy as jnp
+    >>> from menet_jax import cross_entropy
+    >>> round(float(cross_entropy(jnp.zeros((2, 2, 2)), jnp.ones((2, 2), bool))), 4)  # −log ½
+    0.6931
+    """
     # Against one-hot labels, because picking the label's logit has a scatter as its gradient.
     return jnp.mean(optax.softmax_cross_entropy(logits, jax.nn.one_hot(labels.astype(jnp.int32), 2)))
 

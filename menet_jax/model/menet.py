@@ -140,6 +140,15 @@ class MENet(nn.Module):
         axis_name: the mapped axis over which batch statistics are synchronised, under `pmap` or `shard_map`.
         relu: the activation before every convolution but the stem's, and after that one.
         tanh: the activation of the features. Both are linear where the network is bounded (Eq. 13).
+
+    >>> import jax, jax.numpy as jnp
+    >>> from menet_jax import MENet
+    >>> image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    >>> outputs, variables = jax.eval_shape(MENet(width=32).init_with_output, jax.random.key(0), image)
+    >>> outputs.features.shape, outputs.logits.shape
+    ((1, 224, 224, 16), (1, 224, 224, 2))
+    >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    184959166
     """
 
     width: int = 32

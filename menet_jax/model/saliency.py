@@ -16,6 +16,11 @@ Region = Callable[[Float[Array, "h w"]], Bool[Array, "h w"]]
 def probability_map(logits: Float[Array, "*shape 2"]) -> Float[Array, "*shape"]:
     """Cross-entropy map: `softmax(logits)[salient]`, the probability that a pixel is salient. Of two classes that is
     the logistic function of the difference of their logits.
+
+    >>> import jax.numpy as jnp
+    >>> from menet_jax import probability_map
+    >>> probability_map(jnp.array([[[0.0, 0.0]]])).tolist()
+    [[0.5]]
     """
     return jax.nn.sigmoid(logits[..., 1] - logits[..., 0])
 
@@ -74,6 +79,14 @@ def metric_map(
         region: probability map → background region; `border_background` (the authors' code, made deterministic:
             all pixels rather than 100 random ones), `all_background` (the paper), or `border` (for logits that were
             not trained).
+
+    >>> import jax.numpy as jnp
+    >>> from menet_jax import metric_map
+    >>> salient = jnp.zeros((64, 64), bool).at[30:34, 30:34].set(True)
+    >>> logits = jnp.where(salient[..., None], jnp.array([0.0, 9.0]), jnp.array([9.0, 0.0]))
+    >>> saliency = metric_map(logits, logits)
+    >>> float(saliency[32, 32]), float(saliency[0, 0])
+    (1.0, 0.0)
     """
     unit = unit_features(features)
     expected = masked_mean(unit, region(probability_map(logits)))

@@ -182,7 +182,13 @@ class DistributedConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A training run."""
+    """A training run.
+
+    >>> from pathlib import Path
+    >>> from menet_jax import Config
+    >>> Config(run=Path("runs/mine"), steps=10).optimizer.momentum
+    0.9
+    """
 
     run: Path
     """Run directory: configuration, checkpoints, logs, sample maps."""

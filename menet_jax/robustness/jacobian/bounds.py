@@ -114,6 +114,13 @@ def bound_norms(
     Raises:
         TypeError, ValueError: as `bounding_map`.
         OverflowError: the norms are beyond float32 even with vectors scaled down.
+
+    >>> from menet_jax import MENet, bound_norms, network_map
+    >>> from menet_jax.model.initialisation import initial_variables
+    >>> f = network_map(MENet(width=1), initial_variables(MENet(width=1), seed=0))
+    >>> norms = bound_norms(f, (224, 224), max_iterations=2)
+    >>> norms.two >= norms.two_at_least > 0
+    True
     """
     return nonnegative_norms(
         bounding_map(f, softmax=softmax),

@@ -50,6 +50,13 @@ def directional_ratios(
         TypeError: as `checked`.
         ValueError: as `checked`; a distorted image has another shape or is not finite; no draw moved the image; or the
             map or its derivative is not finite.
+
+    >>> import numpy as np
+    >>> from menet_jax import directional_ratios
+    >>> image = np.full((4, 4, 3), 100.0, np.float32)
+    >>> found = directional_ratios(lambda image: 2.0 * image, image, lambda image, draw: image + draw, draws=3)
+    >>> found.finite.mean, found.infinitesimal.mean, found.zero_directions
+    (2.0, 2.0, 1)
     """
     if draws < 1:
         raise ValueError(f"want at least one draw, got {draws}")

@@ -88,6 +88,13 @@ def network_map(network: nn.Module, variables: Mapping[str, Any], reading: Readi
 
     Raises:
         ValueError: a variable has values that are not finite; the text names them.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from menet_jax import MENet, network_map
+    >>> from menet_jax.model.initialisation import initial_variables
+    >>> f = network_map(MENet(width=1), initial_variables(MENet(width=1), seed=0))
+    >>> jax.eval_shape(f, jnp.zeros((224, 224, 3))).shape
+    (224, 224)
     """
     paths = jax.tree_util.tree_leaves_with_path(variables)
     finite = jax.device_get(_finite([leaf for _, leaf in paths]))

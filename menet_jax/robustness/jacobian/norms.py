@@ -39,6 +39,11 @@ def exact_jacobian(
     Raises:
         MemoryError: J alone, or J with what it takes to compute, is over the limit; the text has the number.
         TypeError, ValueError: as `checked`; or J is not finite.
+
+    >>> import jax.numpy as jnp
+    >>> from menet_jax import exact_jacobian
+    >>> exact_jacobian(lambda image: jnp.mean(image, -1), jnp.ones((2, 2, 3))).shape
+    (2, 2, 2, 2, 3)
     """
     f, x = checked(f, image)
     output = evaluate.eval_shape(f, x)
@@ -145,6 +150,12 @@ def frobenius_norm(
 
     Raises:
         TypeError, ValueError: as `checked`; or J is not finite, or a setting is not positive.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from menet_jax import frobenius_norm
+    >>> norm = frobenius_norm(lambda image: 2.0 * image[..., 0], jnp.ones((4, 4, 3)), jax.random.key(0))
+    >>> norm.value, norm.converged  # 16 entries of 2
+    (8.0, True)
     """
     if not relative_error > 0:
         raise ValueError(f"want a positive relative_error, got {relative_error}")

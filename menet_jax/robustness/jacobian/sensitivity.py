@@ -51,6 +51,12 @@ def input_sensitivity(
 
     Raises:
         TypeError, ValueError: as `checked`; or J is not finite, or a number is not positive.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from menet_jax import input_sensitivity
+    >>> f = lambda image: image[..., 0] * jnp.array([1.0, 3.0])
+    >>> input_sensitivity(f, jnp.ones((1, 2, 3)), jax.random.key(0), samples=4).values.tolist()
+    [[1.0, 3.0]]
     """
     _check(samples, chunk)
     jacobian = linearise(f, image)

@@ -100,6 +100,12 @@ def lanczos(
 
     Raises:
         TypeError, ValueError: as `power_iteration`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from menet_jax import lanczos
+    >>> norm = lanczos(lambda image: 2.0 * image[..., 0], jnp.ones((4, 4, 3)), jax.random.key(0))
+    >>> round(norm.value, 4), norm.converged
+    (2.0, True)
     """
     _check(tolerance, max_iterations)
     jacobian, v = linearise(f, image), _random_start(key, image.shape)
