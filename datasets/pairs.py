@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from menet_jax import images
 from menet_jax.datasets import preparing
-from menet_jax.images import files as images
 from menet_jax.runtime.text import counted, printable
 
 CHECK_THREADS = 4

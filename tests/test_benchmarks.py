@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_datasets.core import dataset_metadata
 
+from menet_jax import images
 from menet_jax.datasets import archives
 from menet_jax.datasets.archives import BadArchiveError
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
@@ -28,7 +29,6 @@ from menet_jax.datasets.pairs import IrregularFilesError
 from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.splits import split_by_rank
-from menet_jax.images import files as images
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from menet_jax import train
-from menet_jax.data import audit as surveys
+from menet_jax.data import audit
 from menet_jax.data.sources import NAMED, Places, open_split
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
@@ -103,9 +103,9 @@ def test_real_pairs(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         example.mask, np.asarray(Image.open(SHARED_SOD / "masks" / f"{stem}.png").convert("L")) > 0
     )
-    found = surveys.survey("sod", Sod(manual_dir=SHARED_SOD.parent, data_dir=tmp_path))
+    found = audit.audit_dataset("sod", Sod(manual_dir=SHARED_SOD.parent, data_dir=tmp_path))
     assert len(found.facts) == 150 and {each.mask for each in found.facts} == {"0 and 255 (PNG 1)"}
     assert [str(each) for each in found.irregularities] == [
         "sod: 150 pairs of an image and its mask, and 300 were published"
     ]
-    assert not surveys.twins([found])
+    assert not audit.twins([found])

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from menet_jax import images
 from menet_jax.benchmark.commands import pipeline
 from menet_jax.data import __main__ as data_commands
 from menet_jax.data import pipeline as data
 from menet_jax.data.pipeline import Augmentation, training_batches
 from menet_jax.data.sources import NAMED, Example, open_split
 from menet_jax.data.specs import Places
-from menet_jax.images import files as images
 from menet_jax.images import pictures
 from menet_jax.images.distortions import Jpeg, Noise
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from menet_jax.data import audit as surveys
+from menet_jax.data import audit
 from menet_jax.data.__main__ import check
 from menet_jax.data.sources import NAMED, Places
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
@@ -181,7 +181,7 @@ def test_names_cannot_command_a_terminal(tmp_path: Path, run_check: Check) -> No
 
 def test_a_dataset_that_is_not_downloaded(tmp_path: Path) -> None:
     """Nothing but the prepared dataset is there to be looked at."""
-    found = surveys.survey("synthetic", Synthetic(data_dir=tmp_path, config="tiny"))
+    found = audit.audit_dataset("synthetic", Synthetic(data_dir=tmp_path, config="tiny"))
     assert [each.split for each in found.facts] == ["train"] * 20 + ["validation"] * 5 + ["test"] * 10
     assert {each.mask for each in found.facts} == {"0 and 255 (PNG L)"}
-    assert not surveys.twins([found])
+    assert not audit.twins([found])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from menet_jax.images import files as images
+from menet_jax import images
 from menet_jax.images import maps
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -22,9 +22,8 @@ from menet_jax.robustness import __main__ as robustness
 from menet_jax.robustness.analysis import bound_command, jacobian_command
 from menet_jax.robustness.analysis import inputs as analysis_inputs
 from menet_jax.robustness.analysis.measurement import Settings, measure
-from menet_jax.robustness.analysis.results_cache import Ledger
+from menet_jax.robustness.analysis.results_cache import ResultsCache
 from menet_jax.robustness.analysis.subject import subject
-from menet_jax.robustness.jacobian import norms as jacobian
 from menet_jax.robustness.jacobian.bounds import PAPER_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.robustness.jacobian.directions import directional_ratios
 from menet_jax.robustness.jacobian.norms import frobenius_norm
@@ -51,7 +50,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def few_samples() -> Iterator[None]:
     """As many as say how the numbers travel."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jacobian, "MIN_SAMPLES", 8)
+        patch.setattr(norms, "MIN_SAMPLES", 8)
         yield
 
 
@@ -361,17 +360,17 @@ def test_a_network_that_is_not_finite_is_refused(run: Path, dataset: Path, tmp_p
 
 
 def test_ledger(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.jsonl"
-    ledger = Ledger(path)
-    ledger.add({"a": 1, "b": [2]}, {"value": 0.1})
-    ledger.add({"a": 2, "b": [2]}, "Zürich")
+    path = tmp_path / "cache.jsonl"
+    cache = ResultsCache(path)
+    cache.add({"a": 1, "b": [2]}, {"value": 0.1})
+    cache.add({"a": 2, "b": [2]}, "Zürich")
     with pytest.raises(ValueError, match="not JSON compliant"):
-        ledger.add({"a": 3}, float("nan"))
+        cache.add({"a": 3}, float("nan"))
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], lines[1].replace('"a": 2', '"a": 3'), '{"key":']))
-    found = Ledger(path)
+    found = ResultsCache(path)
     assert found.get({"b": [2], "a": 1}) == {"value": 0.1}
     assert found.get({"a": 3, "b": [2]}) is None and found.get({"a": 2, "b": [2]}) is None
     assert (len(found), found.damaged) == (1, 2)
     found.add({"a": 4}, 4)
-    assert Ledger(path).get({"a": 4}) == 4
+    assert ResultsCache(path).get({"a": 4}) == 4

@@ -12,12 +12,12 @@ import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from menet_jax import images
 from menet_jax.data.sources import Places, find_builder
 from menet_jax.datasets.benchmark import BenchmarkConfig
 from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k, Msra10kConfig
 from menet_jax.datasets.pairs import IrregularFilesError
-from menet_jax.images import files as images
-from menet_jax.images import near_duplicates as likeness
+from menet_jax.images import near_duplicates
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -163,14 +163,17 @@ def test_likeness_is_the_formula(seed: int, noise: list[float]) -> None:
     other = base + generator.normal(0, 1, base.shape) * np.array(noise)[:, None, None, None]
     first, second = (np.clip(each, 0, 255).astype(np.uint8) for each in (base, other))
     expected = [
-        (i, j) for i in range(len(first)) for j in range(len(second)) if distance(first[i], second[j]) <= likeness.LIMIT
+        (i, j)
+        for i in range(len(first))
+        for j in range(len(second))
+        if distance(first[i], second[j]) <= near_duplicates.LIMIT
     ]
-    assert likeness.same_pictures(first, second) == expected
+    assert near_duplicates.same_pictures(first, second) == expected
 
 
 def test_likeness_knows_pictures_compressed_again() -> None:
     def thumbnails(make: Callable[[int], bytes]) -> np.ndarray:
-        return np.stack([likeness.thumbnail(images.read_image(make(index))) for index in range(60)])
+        return np.stack([near_duplicates.thumbnail(images.read_image(make(index))) for index in range(60)])
 
-    found = likeness.same_pictures(thumbnails(small.jpeg), thumbnails(small.recompressed))
+    found = near_duplicates.same_pictures(thumbnails(small.jpeg), thumbnails(small.recompressed))
     assert found == [(index, index) for index in range(60)]

@@ -17,11 +17,11 @@ from menet_jax.data.overlaps import Overlap, Pictures
 from menet_jax.data.sources import Source, open_split
 from menet_jax.data.specs import Places
 from menet_jax.evaluation.options import InputOptions
-from menet_jax.images import near_duplicates as likeness
+from menet_jax.images import near_duplicates
 from menet_jax.images.files import read_image
 from menet_jax.robustness.analysis.inputs import open_subjects
 from menet_jax.robustness.distortion import command as distortion_command
-from menet_jax.robustness.distortion import report as distortion_reports
+from menet_jax.robustness.distortion import report
 from menet_jax.robustness.distortion.study import Outcome
 
 TRAINED, VALIDATED = range(6), range(6, 8)
@@ -59,7 +59,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_thumbnails_are_made_once(root: Path, tmp_path: Path) -> None:
     source = of(root / "training", "train")
-    expected = [likeness.thumbnail(read_image(small.jpeg(index))) for index in TRAINED]
+    expected = [near_duplicates.thumbnail(read_image(small.jpeg(index))) for index in TRAINED]
     assert source.thumbnails is not None and source.thumbnails.exists()
     np.testing.assert_array_equal(overlaps.thumbnails(source), expected)
     records = source.records
@@ -146,7 +146,7 @@ def test_the_other_analyses_mark_them_too(root: Path, capsys: pytest.CaptureFixt
     distorted = distortion_command.prepare(distortion_command.Distortion(run=runs, data=data, cache=cache))
     [run], [dataset] = distorted.runs, distorted.datasets
     nothing_scored = Outcome(dataset, distorted.wanted.clean, run, "metric", ())
-    assert distortion_reports.strengths([nothing_scored])[0].labels["images"] == "0/5 (2 trained on, 1 validated on)"
+    assert report.strengths([nothing_scored])[0].labels["images"] == "0/5 (2 trained on, 1 validated on)"
     [(run, _)], _, _ = open_subjects(InputOptions(run=runs, data=data, cache=cache), "metric", None)
     assert run.mark(dataset, ["c.jpg", "d.jpg"]) == " (1 trained on)"
     assert capsys.readouterr().err.count("warning: seen was trained on 2 of the 5 images of scored (test)") == 2

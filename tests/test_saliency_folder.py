@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from menet_jax import images
 from menet_jax.datasets import pairs
 from menet_jax.datasets.pairs import IrregularFilesError
 from menet_jax.datasets.saliency_folder import saliency_folder_dataset_builder as module
 from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder
-from menet_jax.images import files as images
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -9,14 +9,14 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
+from menet_jax import images
 from menet_jax.datasets import pairs
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.pairs import CHECK_THREADS, File, IrregularFilesError, Pair
 from menet_jax.datasets.splits import split_by_rank
-from menet_jax.images import files as images
-from menet_jax.images import near_duplicates as likeness
+from menet_jax.images import near_duplicates
 
 SIZES = {"test": 1000, "validation": 500, "train": 8500}
 
@@ -51,7 +51,7 @@ class Msra10k(Benchmark):
     """10,000 images with pixelwise masks; 8,500 to train on and 500 to validate with, as in the paper.
 
     MSRA1K, the paper's test set, is part of it by other names and compressed otherwise. With it at hand, its images
-    are recognised by their content (`likeness`) and put into the test split.
+    are recognised by their content (`near_duplicates`) and put into the test split.
     """
 
     BUILDER_CONFIGS = CONFIGS
@@ -105,7 +105,7 @@ class Msra10k(Benchmark):
         # An image without a mask that can be used must stay out of training as well.
         theirs = thumbnails(their_files, "Looking for MSRA1K in MSRA10K, 1 of 2")
         ours = thumbnails([pair.image for pair in matched], "Looking for MSRA1K in MSRA10K, 2 of 2")
-        found = likeness.same_pictures(stack(ours), stack(theirs))
+        found = near_duplicates.same_pictures(stack(ours), stack(theirs))
         our_files = list(ours)
         same = {pairs.stem(our_files[i]) for i, _ in found}
         recognised = {j for _, j in found}
@@ -119,12 +119,12 @@ class Msra10k(Benchmark):
         )
 
 
-def thumbnails(files: Sequence[File], description: str) -> dict[File, likeness.Thumbnail]:
+def thumbnails(files: Sequence[File], description: str) -> dict[File, near_duplicates.Thumbnail]:
     """Thumbnails of the images that can be read, in threads and with a progress bar."""
 
-    def make(file: File) -> likeness.Thumbnail | None:
+    def make(file: File) -> near_duplicates.Thumbnail | None:
         try:
-            return likeness.thumbnail(images.read_image(file.read_bytes(), str(file)))
+            return near_duplicates.thumbnail(images.read_image(file.read_bytes(), str(file)))
         except (images.UnreadableImageError, OSError):  # the check of all pairs reports it
             return None
 
@@ -133,6 +133,6 @@ def thumbnails(files: Sequence[File], description: str) -> dict[File, likeness.T
     return {file: small for file, small in zip(files, made, strict=True) if small is not None}
 
 
-def stack(small: Mapping[File, likeness.Thumbnail]) -> likeness.Thumbnails:
+def stack(small: Mapping[File, near_duplicates.Thumbnail]) -> near_duplicates.Thumbnails:
     """Thumbnails in one array, which may be empty."""
-    return np.array(list(small.values()), np.uint8).reshape(len(small), likeness.SIDE, likeness.SIDE, 3)
+    return np.array(list(small.values()), np.uint8).reshape(len(small), near_duplicates.SIDE, near_duplicates.SIDE, 3)

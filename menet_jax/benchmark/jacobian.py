@@ -13,8 +13,7 @@ from menet_jax.benchmark.measuring import Seconds, in_turns, median, timer
 from menet_jax.benchmark.results import MEBIBYTE, Table
 from menet_jax.model.menet import MENet
 from menet_jax.reporting.tables import Record, Score
-from menet_jax.robustness.jacobian import bounds
-from menet_jax.robustness.jacobian import image_function as image_maps
+from menet_jax.robustness.jacobian import bounds, image_function
 
 SCORES = (
     Score("s", "wall seconds, median over the rounds, or as many as the products it is made of take", None, ".3g"),
@@ -42,16 +41,16 @@ def measure(width: int, size: int, rounds: int) -> Table:
         return jnp.full(leaf.shape, float(path[-1] in ("scale", "var")))
 
     variables = dict(path_aware_map(draw, jax.eval_shape(net.init, jax.random.key(0), image[None])))
-    f = image_maps.network_map(net, variables)
-    jvp, vjp = image_maps.push_forward, image_maps.pull_back
+    f = image_function.network_map(net, variables)
+    jvp, vjp = image_function.push_forward, image_function.pull_back
     programs: dict[str, tuple[Any, tuple[Any, ...]]] = {}
 
     def add(name: str, function: Any, *args: Any) -> Any:
         programs[name] = function.lower(*args).compile(), args
         return programs[name][0](*args)
 
-    add("forward pass", image_maps.evaluate, f, image)
-    value, push = add("linearise: f(x) and J", image_maps.linearise_program, f, image)
+    add("forward pass", image_function.evaluate, f, image)
+    value, push = add("linearise: f(x) and J", image_function.linearise_program, f, image)
     add("J v", jvp, push, image)
     add("transposed J u", vjp, push, image, value[None])
     bounding = bounds.bounding_map(f)

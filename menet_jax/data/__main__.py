@@ -85,7 +85,7 @@ def check(
             raise ValueError("name at least one dataset or folder")
         _check_dest(dest)
 
-        from menet_jax.data import audit as surveys
+        from menet_jax.data import audit
         from menet_jax.data import contact_sheet as sheets  # only now, for it takes long to import
         from menet_jax.data.sources import NAMED, find_builder
 
@@ -93,18 +93,18 @@ def check(
         refuse_doubles("datasets", bases, "they have the same images; check them one after the other")
         # Nothing is prepared from what is passed over here: it is reported instead.
         places = Places(cache, manual_dir, skip_bad=True, graded_masks=graded_masks)
-        found: list[surveys.Survey] = []
+        found: list[audit.Audit] = []
         absent: list[str] = []
         for spec in specs:
             try:
-                found.append(surveys.survey(spec, find_builder(spec, places)))
-                print(*surveys.describe(found[-1]), sep="\n")
+                found.append(audit.audit_dataset(spec, find_builder(spec, places)))
+                print(*audit.describe(found[-1]), sep="\n")
             except (OSError, ValueError) as error:
                 absent.append(spec)
                 print(f"error: {error}", file=sys.stderr)
-        twins = surveys.twins(found)
+        twins = audit.twins(found)
         if any(each.facts for each in found):
-            print(*(surveys.describe_twins(twins) if twins else ["no picture is there twice"]), sep="\n")
+            print(*(audit.describe_twins(twins) if twins else ["no picture is there twice"]), sep="\n")
             sheets.contact_sheet(found, twins, dest)
             print(f"contact sheet: {dest}")
     bad_twins = [each for each in twins if each.is_wrong]

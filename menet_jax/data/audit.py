@@ -17,7 +17,7 @@ from tqdm import tqdm
 from menet_jax.data.sources import encoded
 from menet_jax.datasets import pairs, preparing
 from menet_jax.datasets.pairs import Irregularity, Pair, PairsBuilder
-from menet_jax.images import near_duplicates as likeness
+from menet_jax.images import near_duplicates
 from menet_jax.runtime.text import counted, listed, printable
 
 TEST = "test"
@@ -35,7 +35,7 @@ class Facts(NamedTuple):
         mask: how the mask file says what is salient, `mask_kind`.
         salient: share of salient pixels, 0…1.
         digest: of the image's pixels.
-        thumbnail: for `likeness`.
+        thumbnail: for `near_duplicates`.
     """
 
     dataset: str
@@ -46,7 +46,7 @@ class Facts(NamedTuple):
     mask: str
     salient: float
     digest: str
-    thumbnail: likeness.Thumbnail
+    thumbnail: near_duplicates.Thumbnail
 
     @property
     def place(self) -> tuple[str, str]:
@@ -58,7 +58,7 @@ class Facts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Survey:
+class Audit:
     """What is in one dataset.
 
     Attributes:
@@ -102,7 +102,7 @@ class _Stored(NamedTuple):
         return self.data
 
 
-def survey(name: str, builder: tfds.core.DatasetBuilder) -> Survey:
+def audit_dataset(name: str, builder: tfds.core.DatasetBuilder) -> Audit:
     """Look at every file of a dataset, as it was downloaded where possible, and else as prepared.
 
     Raises:
@@ -121,7 +121,7 @@ def survey(name: str, builder: tfds.core.DatasetBuilder) -> Survey:
         results = list(tqdm(outcomes, total=len(work), desc=f"Checking {name}", unit=" pairs", leave=False))
     facts = tuple(result for result in results if isinstance(result, Facts))
     irregular += [result for result in results if isinstance(result, Irregularity)]
-    return Survey(name, statement, facts, tuple(irregular))
+    return Audit(name, statement, facts, tuple(irregular))
 
 
 def examine(dataset: str, split: str, pair: Pair) -> Facts | Irregularity:
@@ -140,7 +140,7 @@ def examine(dataset: str, split: str, pair: Pair) -> Facts | Irregularity:
         mask_kind(pair.mask.read_bytes()),
         float(mask.mean()),
         hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(),
-        likeness.thumbnail(image),
+        near_duplicates.thumbnail(image),
     )
 
 
@@ -154,9 +154,9 @@ def mask_kind(data: bytes) -> str:
     return f"more than two values ({kind})"
 
 
-def twins(surveys: Sequence[Survey]) -> list[Twins]:
+def twins(audits: Sequence[Audit]) -> list[Twins]:
     """All images that show the same picture, within and between datasets."""
-    everything = [facts for each in surveys for facts in each.facts]
+    everything = [facts for each in audits for facts in each.facts]
     if not everything:
         return []
     by_digest: dict[str, list[int]] = defaultdict(list)
@@ -164,11 +164,11 @@ def twins(surveys: Sequence[Survey]) -> list[Twins]:
         by_digest[facts.digest].append(index)
     exact = {couple for members in by_digest.values() for couple in combinations(members, 2)}
     thumbnails = np.stack([facts.thumbnail for facts in everything])
-    near = {(i, j) for i, j in likeness.same_pictures(thumbnails, thumbnails) if i < j}
+    near = {(i, j) for i, j in near_duplicates.same_pictures(thumbnails, thumbnails) if i < j}
     return [Twins(everything[i], everything[j], (i, j) in exact) for i, j in sorted(exact | near)]
 
 
-def describe(found: Survey) -> Iterator[str]:
+def describe(found: Audit) -> Iterator[str]:
     """The survey in lines of text; all irregularities by name."""
     yield f"{found.name}: {len(found.facts):,} images with masks; {found.statement}"
     if found.facts:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from menet_jax.data.audit import Facts, Survey, Twins
+from menet_jax.data.audit import Audit, Facts, Twins
 from menet_jax.datasets import pairs
 from menet_jax.images import pictures
 
@@ -17,16 +17,16 @@ ROWS = 2  # of each dataset
 CELL = 1.5  # inches
 
 
-def contact_sheet(surveys: Sequence[Survey], twins: Sequence[Twins], path: Path) -> None:
+def contact_sheet(audits: Sequence[Audit], twins: Sequence[Twins], path: Path) -> None:
     """Write a picture: evenly chosen images of each dataset, salient pixels in red, and same pictures side by side.
 
     Args:
-        surveys: of the datasets; those without images have no place on it.
+        audits: of the datasets; those without images have no place on it.
         twins: of which the first few are shown, what is wrong first.
         path: the file to write.
     """
     parts = [
-        (f"{Path(each.name).name}, {len(each.facts):,} images", _spread(each.facts)) for each in surveys if each.facts
+        (f"{Path(each.name).name}, {len(each.facts):,} images", _spread(each.facts)) for each in audits if each.facts
     ]
     worst_first = sorted(twins, key=lambda each: not each.is_wrong)[: COLUMNS // 2 * ROWS]
     if worst_first:

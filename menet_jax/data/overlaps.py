@@ -1,8 +1,8 @@
 """Pictures that a run has seen in training, kept with it, and found again in what it is scored on.
 
-Benchmarks share pictures under other names, sizes and compression (`likeness`), and a network's scores on what it was
-trained on say little. So a run directory holds thumbnails of the images that the run was trained on, and of those that
-it was validated on, by which its best checkpoint is chosen: 768 bytes an image.
+Benchmarks share pictures under other names, sizes and compression (`near_duplicates`), and a network's scores on what
+it was trained on say little. So a run directory holds thumbnails of the images that the run was trained on, and of
+those that it was validated on, by which its best checkpoint is chosen: 768 bytes an image.
 """
 
 import os
@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from menet_jax import images
 from menet_jax.data.sources import Source
 from menet_jax.datasets.pairs import CHECK_THREADS
-from menet_jax.images import files as images
-from menet_jax.images import near_duplicates as likeness
+from menet_jax.images import near_duplicates
 
 PICTURES = "pictures.npz"
 """In a run directory: what it has seen."""
@@ -27,8 +27,8 @@ PICTURES = "pictures.npz"
 class Pictures(NamedTuple):
     """Thumbnails of the images that a run was trained on, and of those that it was validated on."""
 
-    trained: likeness.Thumbnails
-    validated: likeness.Thumbnails
+    trained: near_duplicates.Thumbnails
+    validated: near_duplicates.Thumbnails
 
 
 class Overlap(NamedTuple):
@@ -55,7 +55,7 @@ class Overlap(NamedTuple):
         return f" ({', '.join(parts)})" if parts else ""
 
 
-def thumbnails(source: Source) -> likeness.Thumbnails:
+def thumbnails(source: Source) -> near_duplicates.Thumbnails:
     """Thumbnails of all images of a source, in its order; kept beside the prepared dataset.
 
     There are none of a dataset that this program draws.
@@ -65,9 +65,9 @@ def thumbnails(source: Source) -> likeness.Thumbnails:
     if source.thumbnails.exists():
         return np.load(source.thumbnails, allow_pickle=False)
 
-    def make(index: int) -> likeness.Thumbnail:
+    def make(index: int) -> near_duplicates.Thumbnail:
         record = source.records[index]
-        return likeness.thumbnail(images.read_image(record["image"], record["file_name"].decode()))
+        return near_duplicates.thumbnail(images.read_image(record["image"], record["file_name"].decode()))
 
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
         made = pool.map(make, range(len(source)))
@@ -119,12 +119,12 @@ def find(seen: Pictures, sources: Sequence[Source]) -> Overlap:
     for source in sources:
         scored = thumbnails(source)
         in_training, in_validation = (
-            {index for _, index in likeness.same_pictures(pictures, scored)} for pictures in seen
+            {index for _, index in near_duplicates.same_pictures(pictures, scored)} for pictures in seen
         )
         trained += [source.file_name(index) for index in sorted(in_training)]
         validated += [source.file_name(index) for index in sorted(in_validation - in_training)]
     return Overlap(tuple(trained), tuple(validated))
 
 
-def _stack(made: Sequence[likeness.Thumbnail]) -> likeness.Thumbnails:
-    return np.array(made, np.uint8).reshape(len(made), likeness.SIDE, likeness.SIDE, 3)
+def _stack(made: Sequence[near_duplicates.Thumbnail]) -> near_duplicates.Thumbnails:
+    return np.array(made, np.uint8).reshape(len(made), near_duplicates.SIDE, near_duplicates.SIDE, 3)

@@ -13,8 +13,8 @@ import grain
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from menet_jax import images
 from menet_jax.data.sources import Example
-from menet_jax.images import files as images
 from menet_jax.images.distortions import Distortion
 
 SMALLEST_RATIO = 0.90  # of a crop's sides to the image's; spec: one of 0.90, 0.91, … 1.00

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import tensorflow_datasets as tfds
 
+from menet_jax import images
 from menet_jax.data.specs import TFDS_PLACES, Places
 from menet_jax.datasets import preparing
 from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
@@ -21,7 +22,6 @@ from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
 from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder, find_lists
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
-from menet_jax.images import files as images
 
 T = TypeVar("T")
 

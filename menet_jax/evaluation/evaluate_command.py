@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 
-from menet_jax.evaluation import report as reports
+from menet_jax.evaluation import report
 from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs, say_notes
 from menet_jax.evaluation.map_folders import Match, match
 from menet_jax.evaluation.options import Evaluate
@@ -120,7 +120,7 @@ def do(options: Evaluate, used: Sequence[jax.Device], work: Work) -> int:
     print(describe(options, work, used))
     results = evaluate(options, work, used)
     published = work.published() if options.published else {}
-    print(Table("results", "", reports.records(results, published), reports.columns(options.measures)).text())
+    print(Table("results", "", report.records(results, published), report.columns(options.measures)).text())
     of_masks = masks_notes(results)
     notes = [*say_notes(work.datasets, work.runs, options.published, [work.masks_name] * bool(work.matches)), *of_masks]
     found = [irregularities(result) for result in results]
@@ -129,7 +129,7 @@ def do(options: Evaluate, used: Sequence[jax.Device], work: Work) -> int:
     for problem in dict.fromkeys(problem for problems, _ in found for problem in problems):
         print(f"error: {problem}", file=sys.stderr)
     if options.dest:
-        written = reports.write(results, options.measures, options.dest, published, notes)
+        written = report.write(results, options.measures, options.dest, published, notes)
         print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return 0 if all(result.complete for result in results) else 1
 

@@ -20,7 +20,7 @@ SCORES = (
     Score("max_f_of_mean_pr", "maximum over 256 thresholds of F(mean P, mean R)"),
     Score("mae", "mean over images of the mean absolute error", lower_is_better=True),
 )
-"""The scores of `metrics.DatasetScores`, which defines them in full."""
+"""The scores of `metrics.scores.DatasetScores`, which defines them in full."""
 
 MEASURES = (
     Score("s_measure", "structure measure, α = 0.5 (Fan et al. 2017), mean over images"),

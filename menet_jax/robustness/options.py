@@ -58,7 +58,7 @@ class Settings:
         sigma, quality: strength of the noise and of the compression.
         draws: of the noise. Compression has nothing random in it.
         tolerance, max_iterations: of `spectral.lanczos`.
-        relative_error, max_samples: of `jacobian.frobenius_norm`.
+        relative_error, max_samples: of `norms.frobenius_norm`.
         seed: of everything random.
 
     Raises:

@@ -22,7 +22,7 @@ from menet_jax.robustness.analysis.inputs import (
     say_reused,
 )
 from menet_jax.robustness.analysis.report import UNITS, results_content
-from menet_jax.robustness.analysis.results_cache import Determinants, Ledger
+from menet_jax.robustness.analysis.results_cache import Determinants, ResultsCache
 from menet_jax.robustness.analysis.subject import Place, Subject, image_determinants, random_key
 from menet_jax.robustness.jacobian.bounds import PAPER_SOFTMAX, TIGHT_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.robustness.jacobian.spectral import lanczos
@@ -86,14 +86,14 @@ def do(options: Bound, used: Sequence[jax.Device], work: Subjects) -> int:
 
 
 def find(options: Bound, work: Subjects) -> tuple[list[Outcome], list[str]]:
-    """Bound every run and measure its norm at the images, as far as the ledger does not have them."""
-    failures, outcomes, before, reused = list[str](), list[Outcome](), len(work.ledger), 0
+    """Bound every run and measure its norm at the images, as far as the cache does not have them."""
+    failures, outcomes, before, reused = list[str](), list[Outcome](), len(work.cache), 0
     places = [(dataset, place) for dataset, several in work.datasets for place in several]
     with progress(len(work.runs) * (1 + len(places))) as bar:
         for named_run, measured in work.runs:
             bar.set_description(f"{named_run.name}, bound")
             of = _bound_determinants(options, measured)
-            value = work.ledger.get(of)
+            value = work.cache.get(of)
             reused += value is not None
             if value is None:
                 try:
@@ -102,13 +102,13 @@ def find(options: Bound, work: Subjects) -> tuple[list[Outcome], list[str]]:
                     failures.append(f"{named_run.name}: {error}")
                     bar.update(1 + len(places))
                     continue
-                work.ledger.add(of, value)
+                work.cache.add(of, value)
             bar.update()
             images = list[Measured]()
             for dataset, place in places:
                 bar.set_description(f"{named_run.name}, {place.file_name}")
                 try:
-                    image, known = _measured(options, work.ledger, measured, dataset, place)
+                    image, known = _measured(options, work.cache, measured, dataset, place)
                 except ValueError as error:  # also of images that cannot be read
                     name = "" if isinstance(error, UnreadableImageError) else f"{named_run.name} on {place.file_name}: "
                     failures.append(f"{name}{error}")
@@ -117,7 +117,7 @@ def find(options: Bound, work: Subjects) -> tuple[list[Outcome], list[str]]:
                     images.append(image)
                 bar.update()
             outcomes.append(Outcome(named_run, BoundNorms(**value), tuple(images)))
-    say_reused(work.ledger, before, reused, len(work.runs) * (1 + len(places)))
+    say_reused(work.cache, before, reused, len(work.runs) * (1 + len(places)))
     return outcomes, list(dict.fromkeys(failures))
 
 
@@ -185,20 +185,20 @@ def _bound_determinants(options: Bound, measured: Subject) -> Determinants:
 
 
 def _measured(
-    options: Bound, ledger: Ledger, measured: Subject, dataset: Dataset, place: Place
+    options: Bound, cache: ResultsCache, measured: Subject, dataset: Dataset, place: Place
 ) -> tuple[Measured, bool]:
-    """The norm at one image, and whether the ledger had it."""
+    """The norm at one image, and whether the cache had it."""
     example = place.source[place.number]
     settings = {name: getattr(options, name) for name in ("reading", "tolerance", "max_iterations", "seed")}
     of = {"norm": 1, **image_determinants(measured, example), "settings": settings}
-    value = ledger.get(of)
+    value = cache.get(of)
     if value is not None:
         return Measured(dataset.name, place.file_name, **value), True
     x = resize_image(example.image, (measured.size, measured.size)).astype(np.float32)
     key = random_key(options.seed, example.file_name)
     norm = lanczos(measured.f, x, key, tolerance=options.tolerance, max_iterations=options.max_iterations)
     value = {"spectral": norm.value, "residual": norm.residual, "converged": norm.converged}
-    ledger.add(of, value)
+    cache.add(of, value)
     return Measured(dataset.name, place.file_name, **value), False
 
 

@@ -9,14 +9,14 @@ from tqdm import tqdm
 
 from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs
 from menet_jax.evaluation.options import InputOptions
-from menet_jax.robustness.analysis.results_cache import Ledger
+from menet_jax.robustness.analysis.results_cache import ResultsCache
 from menet_jax.robustness.analysis.subject import RULE, Place, Subject, choose, subject
 from menet_jax.robustness.options import ReadingName
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import named, run_command
 from menet_jax.runtime.text import complain, warn
 
-LEDGER = "images.jsonl"
+CACHE = "images.jsonl"
 """In --dest: what was measured of each image, as it came."""
 
 
@@ -25,11 +25,11 @@ class Subjects(NamedTuple):
 
     runs: list[tuple[NamedRun, Subject]]
     datasets: list[tuple[Dataset, list[Place]]]
-    ledger: Ledger
+    cache: ResultsCache
 
 
 def open_subjects(options: InputOptions, reading: ReadingName, limit: int | None) -> Subjects:
-    """Open the runs, the first `limit` images of each dataset, and the ledger in `--dest`, which is made.
+    """Open the runs, the first `limit` images of each dataset, and the cache in `--dest`, which is made.
 
     Raises:
         ValueError, OSError: something cannot be used; the text says what, and what to do.
@@ -41,7 +41,7 @@ def open_subjects(options: InputOptions, reading: ReadingName, limit: int | None
     runs = [(run, of_run) for run, (_, of_run) in zip(marked, subjects, strict=True)]
     if options.dest:
         options.dest.mkdir(parents=True, exist_ok=True)
-    return Subjects(runs, datasets, Ledger(options.dest / LEDGER if options.dest else None))
+    return Subjects(runs, datasets, ResultsCache(options.dest / CACHE if options.dest else None))
 
 
 def opened_lines(
@@ -67,15 +67,15 @@ def say_failures(failures: Sequence[str], of: str = "images") -> int:
 
 
 @runtime_checkable
-class HasLedger(Protocol):
+class HasCache(Protocol):
     """Work whose results are kept as they come."""
 
     @property
-    def ledger(self) -> Ledger: ...
+    def cache(self) -> ResultsCache: ...
 
 
 Options = TypeVar("Options", bound=InputOptions)
-Work = TypeVar("Work", bound=HasLedger)
+Work = TypeVar("Work", bound=HasCache)
 
 
 def run_analysis(
@@ -83,10 +83,10 @@ def run_analysis(
     prepare: Callable[[Options], Work],
     do: Callable[[Options, Sequence[jax.Device], Work], int],
 ) -> int:
-    """`run_command`, on the devices asked for; what an interrupted analysis leaves is its ledger."""
+    """`run_command`, on the devices asked for; what an interrupted analysis leaves is its cache."""
 
     def left(opened: tuple[Sequence[jax.Device], Work]) -> str:
-        path = opened[1].ledger.path
+        path = opened[1].cache.path
         if path is None:
             return "nothing was kept, for there is no --dest"
         return f"what was measured is in {path}: go on with the same flags"
@@ -96,14 +96,14 @@ def run_analysis(
     )
 
 
-def say_reused(ledger: Ledger, before: int, reused: int, of: int) -> None:
+def say_reused(cache: ResultsCache, before: int, reused: int, of: int) -> None:
     """Print what an earlier start has left: how many results there were before, and how many of them are of use."""
-    if ledger.damaged:
-        warn(f"{ledger.path}: {ledger.damaged} incomplete lines are passed over, and measured anew")
+    if cache.damaged:
+        warn(f"{cache.path}: {cache.damaged} incomplete lines are passed over, and measured anew")
     if before:
         others = before - reused
         rest = f"; {others} others in it are of other networks, images or settings" if others else ""
-        print(f"reusing  {reused} of {of} results from {ledger.path}{rest}")
+        print(f"reusing  {reused} of {of} results from {cache.path}{rest}")
 
 
 @contextmanager

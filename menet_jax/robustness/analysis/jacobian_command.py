@@ -12,7 +12,7 @@ from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.images.files import UnreadableImageError, resize_image
 from menet_jax.reporting.files import file_name
 from menet_jax.reporting.plots import SensitivityRow, save, sensitivity_maps
-from menet_jax.robustness.analysis import report as jacobian_reports
+from menet_jax.robustness.analysis import report
 from menet_jax.robustness.analysis.inputs import (
     open_subjects,
     opened_lines,
@@ -31,7 +31,7 @@ from menet_jax.robustness.analysis.measurement import (
     picture,
     to_json,
 )
-from menet_jax.robustness.analysis.results_cache import Ledger, kept_arrays
+from menet_jax.robustness.analysis.results_cache import ResultsCache, kept_arrays
 from menet_jax.robustness.analysis.subject import Place, Subject
 from menet_jax.robustness.options import Jacobian, Settings
 from menet_jax.runtime.text import listed
@@ -46,7 +46,7 @@ class Work(NamedTuple):
     settings: Settings
     runs: list[tuple[NamedRun, Subject]]
     datasets: list[tuple[Dataset, list[Place]]]
-    ledger: Ledger
+    cache: ResultsCache
 
     @property
     def images(self) -> int:
@@ -79,20 +79,20 @@ def do(options: Jacobian, used: Sequence[jax.Device], work: Work) -> int:
     """Measure and report; the exit status."""
     print(describe(options, work, used))
     analyses, failures = analyse(work)
-    for table in jacobian_reports.all_tables(analyses, work.settings, options.published):
+    for table in report.all_tables(analyses, work.settings, options.published):
         print(f"\n{table.text()}")
     _say_what_did_not_converge(analyses)
     if options.dest:
-        written = jacobian_reports.write(analyses, failures, work.settings, options.published, options.dest)
+        written = report.write(analyses, failures, work.settings, options.published, options.dest)
         written += _pictures(options, work, analyses, options.dest)
         print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return say_failures(failures)
 
 
 def analyse(work: Work) -> tuple[list[Analysis], list[str]]:
-    """Measure what the ledger does not have, with a progress bar; also, what failed and why."""
+    """Measure what the cache does not have, with a progress bar; also, what failed and why."""
     found, pending, failures = _known(work)
-    say_reused(work.ledger, len(work.ledger), len(found), work.images)
+    say_reused(work.cache, len(work.cache), len(found), work.images)
     with progress(len(pending)) as bar:
         for run_index, dataset_index, place in pending:
             named_run, measured = work.runs[run_index]
@@ -103,7 +103,7 @@ def analyse(work: Work) -> tuple[list[Analysis], list[str]]:
             except ValueError as error:  # also of images that cannot be read
                 failures.append(f"{named_run.name} on {place.file_name}: {error}")
             else:
-                work.ledger.add(determinants(measured, example, work.settings), to_json(measurement))
+                work.cache.add(determinants(measured, example, work.settings), to_json(measurement))
                 found[run_index, dataset_index, place.file_name] = measurement
             bar.update()
     analyses = []
@@ -120,7 +120,7 @@ _Where = tuple[int, int, str]
 
 
 def _known(work: Work) -> tuple[dict[_Where, Measurement], list[tuple[int, int, Place]], list[str]]:
-    """What the ledger has, what is still to be measured, and what cannot be read."""
+    """What the cache has, what is still to be measured, and what cannot be read."""
     found, pending, failures = dict[_Where, Measurement](), list[tuple[int, int, Place]](), list[str]()
     for dataset_index, (_, places) in enumerate(work.datasets):
         for place in places:
@@ -130,7 +130,7 @@ def _known(work: Work) -> tuple[dict[_Where, Measurement], list[tuple[int, int, 
                 failures.append(str(error))
                 continue
             for run_index, (_, measured) in enumerate(work.runs):
-                value = work.ledger.get(determinants(measured, example, work.settings))
+                value = work.cache.get(determinants(measured, example, work.settings))
                 if value is None:
                     pending.append((run_index, dataset_index, place))
                 else:

@@ -25,7 +25,7 @@ from menet_jax.images.maps import full_size
 from menet_jax.metrics.scores import score_image
 from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.analysis.subject import Subject, digest, image_determinants, random_key
-from menet_jax.robustness.jacobian import image_function as image_maps
+from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.directions import directional_ratios
 from menet_jax.robustness.jacobian.norms import frobenius_norm
 from menet_jax.robustness.jacobian.sensitivity import (
@@ -244,7 +244,7 @@ def _distorted(distortion: Distortion, example: Example, seed: int, size: int) -
 
 def _saliency(of: Subject, reading: ReadingName, square: Rgb) -> Float[np.ndarray, "h w"]:
     """The map that is scored: the reading itself; of the logit margin the probability, its logistic function."""
-    found = image_maps.evaluate(of.f, jnp.asarray(square.astype(np.float32)))
+    found = image_function.evaluate(of.f, jnp.asarray(square.astype(np.float32)))
     return np.asarray(jax.nn.sigmoid(found) if reading == "logit_margin" else found)
 
 

@@ -13,7 +13,7 @@ Determinants = Mapping[str, Any]
 """All that a result depends on, as JSON knows it. Anything that differs makes it another result."""
 
 
-class Ledger:
+class ResultsCache:
     """A file of JSON lines, one a result: `{"key": ..., "of": determinants, "value": ...}`.
 
     What an interruption left incomplete is noticed and counts as not there. Lines of other determinants are left as

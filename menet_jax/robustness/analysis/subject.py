@@ -14,7 +14,7 @@ from menet_jax.data.sources import Example, Source
 from menet_jax.model.menet import Outputs
 from menet_jax.model.saliency import border_background, metric_map
 from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.jacobian import image_function as image_maps
+from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.image_function import NetworkMap, Reading, network_map
 from menet_jax.robustness.options import ReadingName
 from menet_jax.training.config import LossConfig
@@ -101,9 +101,9 @@ def _reading(name: ReadingName, loss: LossConfig) -> Reading:
 
         return metric
     readings: dict[str, Reading] = {
-        "probability": image_maps.probability,
-        "logit_margin": image_maps.logit_margin,
-        "metric": image_maps.metric,
+        "probability": image_function.probability,
+        "logit_margin": image_function.logit_margin,
+        "metric": image_function.metric,
     }
     return readings[name]
 

@@ -10,7 +10,7 @@ import jax
 from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs, say_notes
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.reporting.tables import Table
-from menet_jax.robustness.distortion import report as distortion_reports
+from menet_jax.robustness.distortion import report
 from menet_jax.robustness.distortion.conditions import Condition, Conditions
 from menet_jax.robustness.distortion.study import Outcome, folders, study
 from menet_jax.robustness.options import Distortion
@@ -115,13 +115,13 @@ def _study(options: Distortion, work: Work, used: Sequence[jax.Device]) -> tuple
 
 
 def _report(options: Distortion, work: Work, outcomes: Sequence[Outcome]) -> None:
-    table = distortion_reports.table_2(outcomes, work.wanted, options.published)
-    print(Table("results", "", table, distortion_reports.table_2_columns(work.wanted)).text())
+    table = report.table_2(outcomes, work.wanted, options.published)
+    print(Table("results", "", table, report.table_2_columns(work.wanted)).text())
     if work.wanted.fixed:
-        print("\n" + Table("strengths", "", distortion_reports.strengths(outcomes), distortion_reports.SCORES).text())
+        print("\n" + Table("strengths", "", report.strengths(outcomes), report.SCORES).text())
     notes = say_notes(work.datasets, work.runs, options.published)
     if options.dest:
-        written = distortion_reports.write(
+        written = report.write(
             outcomes, work.wanted, seed=options.seed, with_published=options.published, notes=notes, dest=options.dest
         )
         print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from menet_jax.evaluation import report as reports
+from menet_jax.evaluation.report import SCORES as EVALUATION_SCORES
 from menet_jax.images.distortions import Jpeg, Noise
 from menet_jax.reporting import published
 from menet_jax.reporting.files import write_results
@@ -14,7 +14,7 @@ from menet_jax.reporting.plots import StrengthCurve, strength_curves
 from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.distortion.study import Condition, Conditions, Outcome
 
-SCORES = tuple(score for score in reports.SCORES if score.name in ("adaptive_f", "mae"))
+SCORES = tuple(score for score in EVALUATION_SCORES if score.name in ("adaptive_f", "mae"))
 
 PUBLISHED_TABLES = "Tables I and II"
 

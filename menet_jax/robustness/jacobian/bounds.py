@@ -18,7 +18,7 @@ from flax.traverse_util import flatten_dict, path_aware_map
 from jaxtyping import Array, Float
 
 from menet_jax.model.menet import DEPTH, Outputs
-from menet_jax.robustness.jacobian import image_function as image_maps
+from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.image_function import (
     ImageMap,
     NetworkMap,
@@ -243,13 +243,13 @@ class _SumOfLogits:
 
 
 def _bounding_reading(reading: Reading, softmax: float) -> Reading:
-    if reading is image_maps.features:
+    if reading is image_function.features:
         return reading
-    if reading is image_maps.logit_margin:
+    if reading is image_function.logit_margin:
         return _SumOfLogits(1.0)
-    if reading is image_maps.probability:
+    if reading is image_function.probability:
         return _SumOfLogits(softmax)
-    if reading is image_maps.metric:
+    if reading is image_function.metric:
         raise ValueError(
             "the metric map has no bound that holds at every image: scaling a feature f to unit length magnifies "
             "changes by 1/‖f‖, and stretching the map by one over its range, both without limit. "

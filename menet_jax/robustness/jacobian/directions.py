@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from menet_jax.robustness.jacobian.image_function import ImageMap, as_tree, evaluate, linearise
+from menet_jax.robustness.jacobian.image_function import ImageMap, checked, evaluate, jvp
 from menet_jax.robustness.jacobian.norms import Summary, summarise
 
 Distortion = Callable[[np.ndarray, int], np.ndarray]
@@ -61,8 +61,8 @@ def directional_ratios(
     if draws < 1:
         raise ValueError(f"want at least one draw, got {draws}")
     original = np.asarray(image)
-    jacobian = linearise(f, _as_float(original))
-    x, before = np.asarray(jacobian.image), np.asarray(jacobian.value)
+    f, at = checked(f, _as_float(original))
+    x, before = np.asarray(at), np.asarray(evaluate(f, at))
     finite, infinitesimal, distances = list[float](), list[float](), list[float]()
     for draw in range(draws):
         distorted = np.asarray(distortion(original, draw))
@@ -74,8 +74,8 @@ def directional_ratios(
             raise ValueError(f"the distorted image of draw {draw} has values that are not finite")
         if not distance:
             continue
-        finite.append(_norm(np.asarray(evaluate(as_tree(f), jnp.asarray(x + delta))) - before) / distance)
-        infinitesimal.append(_norm(np.asarray(jacobian.jvp(delta / distance))))
+        finite.append(_norm(np.asarray(evaluate(f, jnp.asarray(x + delta))) - before) / distance)
+        infinitesimal.append(_norm(np.asarray(jvp(f, at, jnp.asarray(delta / distance, at.dtype)))))
         distances.append(distance)
     if not distances:
         raise ValueError(f"none of the {draws} draws of the distortion changed the image: there is no direction")

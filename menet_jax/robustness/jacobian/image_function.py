@@ -1,6 +1,6 @@
 """What is differentiated: functions from one image to a map, of a network or anything else (F of Section III-D).
 
-Everything in `jacobian`, `spectral`, `directions` and `sensitivity` takes any function of a float image (H, W, 3),
+Everything in `norms`, `spectral`, `directions` and `sensitivity` takes any function of a float image (H, W, 3),
 range 0…255, that returns one float array. `network_map` makes one of a network and a reading of its outputs; the
 network's variables then travel as arguments of the compiled programs, not as constants in them.
 """
@@ -155,6 +155,18 @@ def check_image(image: jax.Array | np.ndarray) -> None:
 def evaluate(f: ImageMap, image: Float[Array, "h w 3"]) -> Any:
     """`f(image)`, compiled once for each kind of f and shape of image."""
     return f(image)
+
+
+@jax.jit
+def jvp(f: ImageMap, image: Float[Array, "h w 3"], direction: Float[Array, "h w 3"]) -> jax.Array:
+    """J·v at the image, of the map's shape: one product, where `linearise` would be more than is wanted."""
+    return jax.jvp(f, (image,), (direction,))[1]
+
+
+@jax.jit
+def vjp(f: ImageMap, image: Float[Array, "h w 3"], cotangent: jax.Array) -> Float[Array, "h w 3"]:
+    """Jᵀ·u at the image, for u of the map's shape: one product."""
+    return jax.vjp(f, image)[1](cotangent)[0]
 
 
 class Linearised(NamedTuple):

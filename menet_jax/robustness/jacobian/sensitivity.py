@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from menet_jax.model.menet import Outputs
-from menet_jax.robustness.jacobian.image_function import ImageMap, linearise, network_map
+from menet_jax.robustness.jacobian.image_function import ImageMap, checked, evaluate, linearise, network_map, vjp
 from menet_jax.robustness.jacobian.norms import random_signs
 
 TABLE_III_SIDE = 352
@@ -37,7 +38,7 @@ def input_sensitivity(
 
         s_p² = Σ_c ‖∂F/∂x_pc‖² = E Σ_c (Jᵀu)_pc²,   u ∈ {−1, 1}^m, independent signs
 
-    For small or pooled maps `jacobian.exact_norms` has them exactly.
+    For small or pooled maps `norms.exact_norms` has them exactly.
 
     Args:
         f: image → map.
@@ -75,7 +76,7 @@ def output_sensitivity(
 
         s_i² = ‖∂F_i/∂x‖² = E (Jz)_i²,   z ∈ {−1, 1}^n, independent signs
 
-    For small or pooled maps `jacobian.exact_norms` has them exactly.
+    For small or pooled maps `norms.exact_norms` has them exactly.
 
     Args:
         f, image, key, samples: as `input_sensitivity`.
@@ -154,8 +155,9 @@ def _gradient_statistics(
     network: nn.Module, variables: Mapping[str, Any], image: jax.Array | np.ndarray, weights: tuple[int, int]
 ) -> GradientStatistics:
     """Of the gradient of the probabilities' weighted sum, the weights those of background and salient."""
-    jacobian = linearise(network_map(network, variables, _probabilities), image)
-    gradient = jacobian.vjp(np.broadcast_to(np.array(weights), jacobian.value.shape))
+    f, x = checked(network_map(network, variables, _probabilities), image)
+    value = evaluate.eval_shape(f, x)
+    gradient = vjp(f, x, jnp.broadcast_to(jnp.array(weights, value.dtype), value.shape))
     size = np.abs(np.asarray(gradient, np.float64))
     if not np.isfinite(size).all():
         raise ValueError("the gradient at this image is not finite")
