@@ -24,6 +24,7 @@ from menet_jax.robustness.analysis import inputs as analysis_inputs
 from menet_jax.robustness.analysis.measurement import Settings, measure
 from menet_jax.robustness.analysis.results_cache import ResultsCache
 from menet_jax.robustness.analysis.subject import subject
+from menet_jax.robustness.jacobian import norms
 from menet_jax.robustness.jacobian.bounds import PAPER_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.robustness.jacobian.directions import directional_ratios
 from menet_jax.robustness.jacobian.norms import frobenius_norm
