@@ -158,18 +158,7 @@ def training_batches(
         ValueError: no images; a batch that does not divide by the processes; an impossible seed; images to distort,
             and no distortion.
     """
-    lengths = [len(source) for source in sources]
-    if not sum(lengths):
-        raise ValueError("there are no images to train on")
-    if batch_size < 1 or batch_size % process_count:
-        below = batch_size // process_count * process_count
-        nearest = f"{below} or {below + process_count}" if below else str(process_count)
-        raise ValueError(
-            f"a batch of {batch_size} images cannot be shared among {process_count} processes; try {nearest}"
-        )
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"the seed must be at least 0 and less than 2**32, not {seed}")
-
+    _check(sources, batch_size, process_count, seed)
     if distorted and not distortions:
         raise ValueError(f"{distorted:.0%} of the images are to be distorted: say by what")
 
@@ -187,8 +176,26 @@ def training_batches(
     joined = grain.MapDataset.concatenate([grain.MapDataset.source(source) for source in sources])
     stream = joined.seed(seed).shuffle().repeat().random_map(element)
     mine = stream[process_index::process_count]
-    origin = {"seed": seed, "batch_size": batch_size, "images": lengths, "contents": list(identity)}
+    origin = {
+        "seed": seed,
+        "batch_size": batch_size,
+        "images": [len(source) for source in sources],
+        "contents": list(identity),
+    }
     batches = TrainingBatches(mine.batch(batch_size // process_count), threads, origin)
     if start is not None:
         batches.set_state(start)
     return batches
+
+
+def _check(sources: Sequence[Examples], batch_size: int, process_count: int, seed: int) -> None:
+    if not sum(len(source) for source in sources):
+        raise ValueError("there are no images to train on")
+    if batch_size < 1 or batch_size % process_count:
+        below = batch_size // process_count * process_count
+        nearest = f"{below} or {below + process_count}" if below else str(process_count)
+        raise ValueError(
+            f"a batch of {batch_size} images cannot be shared among {process_count} processes; try {nearest}"
+        )
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"the seed must be at least 0 and less than 2**32, not {seed}")

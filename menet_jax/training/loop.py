@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 
 import jax
@@ -98,72 +98,42 @@ def fit(
     Raises:
         NonFiniteLossError: a loss, its gradient or the parameters after it are not finite.
     """
-    rate = learning_rate(config.optimizer)
     start, state = int(state.step), mapped.replicate(state)
-    window, validated = _Window(start), False
     unchecked: tuple[int, Metrics] | None = None
-
-    def check() -> Metrics | None:
-        """Wait for the last dispatched step and look at what it says."""
-        if unchecked is None:
-            return None
-        step, metrics = unchecked[0], first_replica(unchecked[1])
-        if not all(math.isfinite(value) for value in metrics):
-            raise NonFiniteLossError(step, metrics)
-        return metrics
-
-    def save(step: int, scores: dict[str, float] | None) -> None:
-        here = first_replica(state)
-        position = batches.get_state(used=step)
-        store.save(Checkpoint(step, _variables(here), here.opt_state, here.rng, position, to_dict(config), scores))
-
-    with ExitStack() as stack:
-        received = stack.enter_context(stop_on_signal())
-        bar = stack.enter_context(
-            Bar(
-                total=config.steps,
-                initial=start,
-                unit="step",
-                mininterval=0.5 if sys.stderr.isatty() else 30,  # a file or a notebook gets a line now and then
-                disable=recorder is None,
-            )
-        )
-        bar.compiling()
+    validated = False
+    with stop_on_signal() as received, _bar(config, start, hidden=recorder is None) as bar:
+        log = _Log(config, start, bar, recorder)
         for step in range(start + 1, config.steps + 1):
             batch = next(batches)
             state, metrics = mapped.train(state, Batch(batch["image"], batch["mask"]))
-            check()  # of the step before, while this one runs
+            if unchecked is not None:
+                _check(*unchecked)  # the step before, while this one runs
             unchecked = step, metrics
             bar.update()
             if step == start + 1:
-                window = _Window(start)  # from when the step was compiled
+                log.start_clock(step)  # from when the step was compiled
 
-            last = step == config.steps
-            due = last or step % config.save_every == 0
+            due = step == config.steps or step % config.save_every == 0
             logging = due or step % config.log_every == 0
             stopping = _anywhere(bool(received)) if logging or jax.process_count() == 1 else False
             if logging or stopping:
-                measured = check()
-                assert measured is not None
-                values = {name: float(value) for name, value in measured._asdict().items()}
-                values |= {
-                    "learning_rate": np.asarray(rate(step - 1)).item(),
-                    "images_per_second": window.rate(step) * config.batch_size,
-                }
-                bar.set_postfix_str(_one_line(values))
-                if recorder is not None:
-                    recorder.scalars("train", step, values)
+                log.write(step, _check(step, metrics))
+
+            # What is saved with a checkpoint is how good it is, as far as it was asked for.
+            scores, samples = None, list[Sample]()
             if due:
-                evaluate = partial(mapped.evaluate, _variables(state))
-                network = Network(evaluate, config.data.size, _evaluation_batch(config))
+                network = Network(partial(mapped.evaluate, _variables(state)), config.data.size, _share(config))
                 scores, samples = validate(network, validation, threads=config.data.threads, compiled=validated)
                 validated = True
-                save(step, scores)
+            if due or stopping:
+                here, position = first_replica(state), batches.get_state(used=step)
+                saved = Checkpoint(step, _variables(here), here.opt_state, here.rng, position, to_dict(config), scores)
+                store.save(saved)
+            if scores is not None:
                 _record(recorder, step, scores, samples, report)
-                window = _Window(step)
-            elif stopping:
-                save(step, None)
-            if stopping and not last:
+                log.start_clock(step)
+
+            if stopping and step < config.steps:
                 store.wait()
                 name = received[0].name if received else "a signal to another process"
                 report(f"stopped by {name} at step {step}; a checkpoint is saved: go on with --resume")
@@ -172,24 +142,53 @@ def fit(
     return None
 
 
-class _Window:
-    """Measures steps a second since it was made or last asked."""
+def _bar(config: Config, start: int, *, hidden: bool) -> Bar:
+    interval = 0.5 if sys.stderr.isatty() else 30  # a file or a notebook gets a line now and then
+    bar = Bar(total=config.steps, initial=start, unit="step", mininterval=interval, disable=hidden)
+    bar.compiling()
+    return bar
 
-    def __init__(self, step: int) -> None:
+
+def _check(step: int, metrics: Metrics) -> Metrics:
+    """Wait for a dispatched step, and look at what it says."""
+    found: Metrics = first_replica(metrics)
+    if not all(math.isfinite(value) for value in found):
+        raise NonFiniteLossError(step, found)
+    return found
+
+
+class _Log:
+    """Says how training goes: in the bar, and in the run's records."""
+
+    def __init__(self, config: Config, step: int, bar: Bar, recorder: Recorder | None) -> None:
+        self._config, self._bar, self._recorder = config, bar, recorder
+        self._rate = learning_rate(config.optimizer)
+        self.start_clock(step)
+
+    def start_clock(self, step: int) -> None:
+        """Measure images a second from this step on."""
         self._step, self._time = step, time.monotonic()
 
-    def rate(self, step: int) -> float:
-        now = time.monotonic()
-        rate = (step - self._step) / max(now - self._time, 1e-9)
-        self._step, self._time = step, now
-        return rate
+    def write(self, step: int, metrics: Metrics) -> None:
+        """What a step says, and how fast the steps since the last time were."""
+        values = {name: float(value) for name, value in metrics._asdict().items()}
+        values["learning_rate"] = np.asarray(self._rate(step - 1)).item()
+        seconds = max(time.monotonic() - self._time, 1e-9)
+        values["images_per_second"] = (step - self._step) * self._config.batch_size / seconds
+        self.start_clock(step)
+        self._bar.set_postfix_str(
+            f"loss {values['loss']:.3f}; metric {values['metric_loss']:.3f}; CE {values['cross_entropy']:.3f}; "
+            f"lr {values['learning_rate']:.2g}; {values['images_per_second']:.1f} images/s"
+        )
+        if self._recorder is not None:
+            self._recorder.scalars("train", step, values)
 
 
 def _variables(state: TrainState) -> dict[str, Params]:
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 
-def _evaluation_batch(config: Config) -> int:
+def _share(config: Config) -> int:
     """Images of one evaluation in this process: its share of a training batch, which divides by its devices."""
     return config.batch_size // jax.process_count()
 
@@ -197,13 +196,6 @@ def _evaluation_batch(config: Config) -> int:
 def _anywhere(stop: bool) -> bool:
     """Whether any process was told to stop; all must ask at the same step."""
     return stop if jax.process_count() == 1 else bool(np.any(multihost_utils.process_allgather(np.array(stop))))
-
-
-def _one_line(values: dict[str, float]) -> str:
-    return (
-        f"loss {values['loss']:.3f}; metric {values['metric_loss']:.3f}; CE {values['cross_entropy']:.3f}; "
-        f"lr {values['learning_rate']:.2g}; {values['images_per_second']:.1f} images/s"
-    )
 
 
 def _record(

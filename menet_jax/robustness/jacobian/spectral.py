@@ -1,8 +1,8 @@
 """The spectral norm ‖J‖₂ of the Jacobian of an image-to-map function (Eq. 8 to 11): two methods, one kind of result.
 
 Both work on JᵀJ through products alone, of the function linearised once (`image_function.linearise`): that spares
-`jax.jvp` and `jax.vjp` the function itself in every step. Power iteration is the textbook's, but takes thousands of steps
-where the largest singular values lie close together; `lanczos` takes tens, and holds one image for each.
+`jax.jvp` and `jax.vjp` the function itself in every step. Power iteration is the textbook's, but takes thousands of
+steps where the largest singular values lie close together; `lanczos` takes tens, and holds one image for each.
 """
 
 import math
