@@ -145,7 +145,7 @@ def _content(results: Sequence[Result], table: Table, published_names: Mapping[s
         }
         for result in results
     ]
-    paper = published.content(published_names, published.CLEAN_TABLES)
+    paper = published.content(published_names, [published.CLEAN_TABLES])
     return {"results": rows, "published": paper, "legend": table.legend(), "notes": list(table.notes)}
 
 

@@ -88,7 +88,7 @@ def add_noise(image: np.ndarray, sigma: float, *, name: str, seed: int) -> np.nd
     >>> from menet_jax import add_noise
     >>> image = np.full((100, 100, 3), 128, np.uint8)
     >>> noisy = add_noise(image, 20.0, name="horse", seed=0)
-    >>> 19 < noisy.astype(float).std() < 21, np.array_equal(noisy, add_noise(image, 20.0, name="horse", seed=0))
+    >>> 19 < float(noisy.std()) < 21, np.array_equal(noisy, add_noise(image, 20.0, name="horse", seed=0))
     (True, True)
     """
     _check(image)

@@ -96,18 +96,18 @@ def rows(name: str, tables: Sequence[str]) -> list[Published]:
     return list(found.values())
 
 
-def content(names: Mapping[str, str], tables: Sequence[str]) -> list[dict[str, Any]]:
+def content(names: Mapping[str, str], groups: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
     """The rows for JSON.
 
     Args:
         names: of each ground truth, what the paper may call it.
-        tables: whose rows, in this order.
+        groups: of tables; of each group the rows that `rows` finds, in this order.
     """
     return [
         {"ground_truth": truth, **asdict(row)}
         for truth, name in names.items()
-        for table in tables
-        for row in rows(name, [table])
+        for tables in groups
+        for row in rows(name, tables)
     ]
 
 

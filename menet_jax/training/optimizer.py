@@ -17,8 +17,8 @@ def learning_rate(config: OptimizerConfig) -> optax.Schedule:
     drops = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(config.drops, 0.1))
 
     def rate(step: jax.typing.ArrayLike) -> jax.Array:
-        warm = jnp.minimum((jnp.asarray(step, jnp.float32) + 1.0) / max(config.warmup, 1), 1.0)
-        return jnp.asarray(drops(step)) * warm
+        now = jnp.asarray(step, jnp.float32)
+        return jnp.asarray(drops(now)) * jnp.minimum((now + 1.0) / max(config.warmup, 1), 1.0)
 
     return rate
 

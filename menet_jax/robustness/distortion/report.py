@@ -147,7 +147,7 @@ def _content(outcomes: Sequence[Outcome], seed: int, with_published: bool, notes
         for outcome in outcomes
     ]
     names = {outcome.dataset.truth: outcome.dataset.published or "" for outcome in outcomes if with_published}
-    paper = published.content(names, ("table_1", "table_2"))
+    paper = published.content(names, [["table_1"], ["table_2"]])
     legend = {score.name: score.about for score in SCORES}
     return {"seed": seed, "results": rows, "published": paper, "legend": legend, "notes": list(notes)}
 

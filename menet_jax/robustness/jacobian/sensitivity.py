@@ -55,7 +55,7 @@ def input_sensitivity(
 
     >>> import jax, jax.numpy as jnp
     >>> from menet_jax import input_sensitivity
-    >>> f = lambda image: image[..., 0] * jnp.array([1.0, 3.0])
+    >>> f = lambda image: image[..., 0] * jnp.array([[1.0, 3.0]])
     >>> input_sensitivity(f, jnp.ones((1, 2, 3)), jax.random.key(0), samples=4).values.tolist()
     [[1.0, 3.0]]
     """
