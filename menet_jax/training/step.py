@@ -16,7 +16,7 @@ from menet_jax.model.inference import Maps, Params, map_evaluation
 from menet_jax.model.initialisation import initial_variables
 from menet_jax.model.losses import cross_entropy, metric_loss
 from menet_jax.model.menet import MENet
-from menet_jax.runtime.devices import DEVICES, replicate, share
+from menet_jax.runtime.devices import DEVICES, put_everywhere, replicate, share
 from menet_jax.training.config import Config, LossConfig
 from menet_jax.training.network import background_region, network
 from menet_jax.training.optimizer import make_optimizer
@@ -142,7 +142,10 @@ def map_over_devices(config: Config, devices: Sequence[jax.Device]) -> Mapped:
         return result
 
     evaluate = map_evaluation(network(config), background_region(config.loss), devices)
-    return Mapped(train_shares, evaluate, partial(replicate, n=n))
+    if jax.process_count() > 1:
+        return Mapped(train_shares, evaluate, partial(replicate, n=n))
+    # Arrays of the host would have the step traced and compiled for them, and again for its own results.
+    return Mapped(train_shares, evaluate, partial(put_everywhere, devices=devices))
 
 
 def first_replica(tree: Any) -> Any:
