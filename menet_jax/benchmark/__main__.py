@@ -32,7 +32,9 @@ BENCHMARKS: dict[str, Callable[..., Any]] = {
 def main() -> None:
     """Run the benchmark that the command line names; bad input ends it with status 2."""
     with command("what was measured is printed"):
-        tyro.extras.subcommand_cli_from_dict(BENCHMARKS, description="Measure how fast things are here.")
+        tyro.extras.subcommand_cli_from_dict(
+            BENCHMARKS, prog="python -m menet_jax.benchmark", description="Measure how fast things are here."
+        )
 
 
 if __name__ == "__main__":

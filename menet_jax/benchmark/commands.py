@@ -119,7 +119,7 @@ def pytorch(
 
 def upsampling(width: int = 4, batch_size: int = 5, rounds: int = 5) -> None:
     """Time of a whole training step by how stride-2 transposed convolutions are computed: as the network has them
-    (`menet_jax.convolution`), as `jax.lax.conv_transpose` (input dilation), and by phases (`menet_jax.phases`).
+    (`model.convolution`), as `jax.lax.conv_transpose` (input dilation), and by phases (`model.phases`).
     All compute the same. They are timed in turns; medians are reported.
 
     Args:

@@ -1,6 +1,6 @@
 """The same network in PyTorch, to compare with: written from the paper, by itself, with none of our JAX code.
 
-Modules have the names of the authors' (`menet_jax.authors`), so that `load_state_dict` takes what we export. Layouts
+Modules have the names of the authors' (`model.pytorch.names`), so that `load_state_dict` takes what we export. Layouts
 are PyTorch's, (b, c, h, w). Enlarging is by `interpolate`, where the authors copy pixel by pixel.
 """
 

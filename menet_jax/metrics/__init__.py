@@ -1,1 +1,1 @@
-"""Scores of saliency maps against masks (Section IV-A), and rank correlations."""
+"""Scores of saliency maps against masks (Section IV-D), and rank correlations."""

@@ -1,1 +1,1 @@
-"""How a network takes distortions, and what its Jacobian says of that (Section IV-F, IV-G)."""
+"""How a network takes distortions, and what its Jacobian says of that (Sections III-D and IV-F)."""

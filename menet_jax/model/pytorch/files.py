@@ -27,7 +27,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     Nothing in the file is executed.
 
     Raises:
-        WeightFileError, torch_reading.TorchFileError: it is damaged, or of no known kind.
+        WeightFileError, reading.TorchFileError: it is damaged, or of no known kind.
         OSError: it cannot be opened.
     """
     if not path.is_file():

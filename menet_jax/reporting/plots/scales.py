@@ -15,7 +15,7 @@ SCALES = (
     *((f"decoder {k}", k) for k in range(DEPTH)),
     ("bottleneck", DEPTH),
 )
-"""Name and halvings of each of `model.Outputs.scales`: the map is that many times smaller by 2 than the image."""
+"""Name and halvings of each of `model.menet.Outputs.scales`: the map is that many times smaller by 2 than the image."""
 
 
 def scale_maps(
@@ -34,8 +34,8 @@ def scale_maps(
     Args:
         image: at any size; gives the pictures their shape.
         truth: its mask, at any size.
-        features: of `model.Outputs`.
-        scales: of `model.Outputs`, in the order of `SCALES`.
+        features: of `model.menet.Outputs`.
+        scales: of `model.menet.Outputs`, in the order of `SCALES`.
         probability: `saliency.probability_map`.
         metric: `saliency.metric_map` (Eq. 5).
     """
