@@ -11,6 +11,7 @@ import tyro
 
 from menet_jax.evaluation.draw_options import Grid, Scales, Worst
 from menet_jax.runtime.cli import refuse_repeats, run_command
+from menet_jax.runtime.memory import use_huge_pages
 
 
 def parse(arguments: Sequence[str]) -> Grid | Scales | Worst:
@@ -23,6 +24,8 @@ def parse(arguments: Sequence[str]) -> Grid | Scales | Worst:
 
 def work(options: Grid | Scales | Worst) -> int:
     """Do it; the exit status."""
+    use_huge_pages()
+
     from menet_jax.evaluation.draw_command import run  # only now, for it imports JAX
 
     return run(options)

@@ -10,6 +10,7 @@ import tyro
 
 from menet_jax.evaluation.options import Evaluate
 from menet_jax.runtime.cli import refuse_repeats, run_command
+from menet_jax.runtime.memory import use_huge_pages
 
 
 def parse(arguments: Sequence[str]) -> Evaluate:
@@ -22,6 +23,8 @@ def parse(arguments: Sequence[str]) -> Evaluate:
 
 def work(options: Evaluate) -> int:
     """Do it; the exit status."""
+    use_huge_pages()
+
     from menet_jax.evaluation.evaluate_command import run  # only now, for it imports JAX
 
     return run(options)

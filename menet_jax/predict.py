@@ -7,6 +7,7 @@ import tyro
 
 from menet_jax.evaluation.options import Predict
 from menet_jax.runtime.cli import run_command
+from menet_jax.runtime.memory import use_huge_pages
 
 
 def parse(arguments: Sequence[str]) -> Predict:
@@ -18,6 +19,8 @@ def parse(arguments: Sequence[str]) -> Predict:
 
 def work(options: Predict) -> int:
     """Do it; the exit status."""
+    use_huge_pages()
+
     from menet_jax.evaluation.predict_command import run  # only now, for it imports JAX
 
     return run(options)

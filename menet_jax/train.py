@@ -8,6 +8,7 @@ import tyro
 
 from menet_jax.data.specs import check_data
 from menet_jax.runtime.cli import refuse_repeats, run_command
+from menet_jax.runtime.memory import use_huge_pages
 from menet_jax.training import config as configuration
 from menet_jax.training.config import Config
 from menet_jax.training.presets import describe_presets, preset
@@ -66,6 +67,8 @@ def check(config: Config) -> Config:
 
 def work(config: Config) -> int:
     """Do it; the exit status."""
+    use_huge_pages()
+
     from menet_jax.training.command import run  # only now, for it imports JAX
 
     return run(config)

@@ -16,6 +16,7 @@ from menet_jax.benchmark.commands import (
     upsampling,
 )
 from menet_jax.runtime.cli import command
+from menet_jax.runtime.memory import use_huge_pages
 
 BENCHMARKS: dict[str, Callable[..., Any]] = {
     "all": suite,
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[..., Any]] = {
 
 def main() -> None:
     """Run the benchmark that the command line names; bad input ends it with status 2."""
+    use_huge_pages()
     with command("what was measured is printed"):
         tyro.extras.subcommand_cli_from_dict(
             BENCHMARKS, prog="python -m menet_jax.benchmark", description="Measure how fast things are here."

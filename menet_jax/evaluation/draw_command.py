@@ -122,7 +122,7 @@ def run(options: Grid | Scales | Worst) -> int:
     """Do what the command line asks for; the exit status: 0; 2 for bad input or a figure that cannot be written."""
     try:
         used = devices.start(options.device)
-        print(f"devices  {len(used)} × {used[0].device_kind} ({used[0].platform})")
+        print(f"devices  {devices.described(used)}")
         match options:
             case Grid():
                 figure = grid(options)

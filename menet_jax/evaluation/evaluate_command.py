@@ -71,7 +71,7 @@ def prepare(options: Evaluate) -> Work:
 
 def describe(options: Evaluate, work: Work, used: Sequence[jax.Device]) -> str:
     """What the command says before it starts."""
-    lines = [f"devices  {len(used)} × {used[0].device_kind} ({used[0].platform})"] if used else []
+    lines = [f"devices  {devices.described(used)}"] if used else []
     lines += [f"data     {source.summary()}" for dataset in work.datasets for source in dataset.sources[:1]]
     lines += [f"run      {run.summary()}" for run in work.runs]
     lines += [

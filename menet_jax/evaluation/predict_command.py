@@ -25,7 +25,7 @@ def describe(options: Predict, used: Sequence[jax.Device], run: TrainedRun, imag
     passed_over = f"; {len(others)} others passed over: {listed(others)}" if others else ""
     weight = run.config.loss.cross_entropy if options.probability else run.config.loss.metric
     lines = [
-        f"devices  {len(used)} × {used[0].device_kind} ({used[0].platform})",
+        f"devices  {devices.described(used)}",
         f"run      {options.checkpoint}, {run.history}, {score}",
         f"images   {images:,} from {options.source}{passed_over}",
         f"maps     {_kind(options)}{'' if weight else ', which the run did not train: its loss had weight 0'}",

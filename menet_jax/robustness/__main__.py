@@ -7,6 +7,7 @@ import tyro
 
 from menet_jax.robustness.options import Bound, Distortion, Jacobian
 from menet_jax.runtime.cli import refuse_repeats, run_command
+from menet_jax.runtime.memory import use_huge_pages
 
 
 def parse(arguments: Sequence[str]) -> Distortion | Jacobian | Bound:
@@ -24,6 +25,8 @@ def parse(arguments: Sequence[str]) -> Distortion | Jacobian | Bound:
 
 def work(options: Distortion | Jacobian | Bound) -> int:
     """Do it; the exit status."""
+    use_huge_pages()
+
     from menet_jax.robustness.analysis import bound_command, jacobian_command
     from menet_jax.robustness.distortion import command as distortion_command  # only now, for they import JAX
 

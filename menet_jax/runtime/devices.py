@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from menet_jax.runtime.memory import huge_pages_in_use
+
 DEVICES = "devices"
 """Name of the axis over which programs are mapped."""
 
@@ -42,6 +44,17 @@ def start(device: str | None) -> list[jax.Device]:
         )
     enable_compilation_cache()
     return jax.local_devices()
+
+
+def described(used: Sequence[jax.Device], count: int | None = None) -> str:
+    """The devices in words, and what was done for the speed of a CPU.
+
+    Args:
+        used: devices of one kind.
+        count: how many there are in all processes; by default those.
+    """
+    pages = ", huge pages" if used[0].platform == "cpu" and huge_pages_in_use() else ""
+    return f"{count or len(used)} × {used[0].device_kind} ({used[0].platform}{pages})"
 
 
 def enable_compilation_cache() -> None:

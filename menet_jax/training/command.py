@@ -90,7 +90,7 @@ def describe(
     kinds = " or ".join(distortion.label for distortion in distortions(config))
     distorted = f"distortions  {config.data.distort:.0%} of the training images: {kinds}"
     lines = [
-        f"devices      {jax.device_count()} × {used[0].device_kind} ({used[0].platform}){processes}",
+        f"devices      {devices.described(used, jax.device_count())}{processes}",
         f"precision    {config.model.precision} (parameters and losses float32)",
         *(f"{'training' if not i else '':12} {source.summary()}" for i, source in enumerate(training)),
         *([distorted] if config.data.distort else []),

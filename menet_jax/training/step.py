@@ -124,9 +124,11 @@ class Mapped(NamedTuple):
 
 def mapped_train_step(config: Config, devices: Sequence[jax.Device]) -> Any:
     """`train_step` under `pmap`: states and batches carry a leading device axis; donates the state it is given."""
-    step = partial(train_step, network(config, DEVICES), make_optimizer(config.optimizer), config.loss)
-    everywhere = None if jax.process_count() > 1 else devices
-    return jax.pmap(step, axis_name=DEVICES, donate_argnums=0, devices=everywhere)
+    several = jax.process_count() > 1
+    # The mean over a single device is not computed: it would take longer to compile.
+    axis = DEVICES if several or len(devices) > 1 else None
+    step = partial(train_step, network(config, axis), make_optimizer(config.optimizer), config.loss)
+    return jax.pmap(step, axis_name=DEVICES, donate_argnums=0, devices=None if several else devices)
 
 
 def map_over_devices(config: Config, devices: Sequence[jax.Device]) -> Mapped:

@@ -50,7 +50,7 @@ def opened_lines(
     used: Sequence[jax.Device],
 ) -> list[str]:
     """What is said of it before anything is measured."""
-    lines = [f"device   {used[0].device_kind} ({used[0].platform})"]
+    lines = [f"devices  {devices.described(used)}"]
     lines += [
         f"data     {dataset.sources[0].summary()}: {len(places)} of {dataset.images} images of {dataset.name}"
         for dataset, places in datasets

@@ -60,7 +60,7 @@ def prepare(options: Distortion) -> Work:
 
 def describe(options: Distortion, work: Work, used: Sequence[jax.Device]) -> str:
     """What the command says before it starts."""
-    lines = [f"devices      {len(used)} × {used[0].device_kind} ({used[0].platform})"] if used else []
+    lines = [f"devices      {devices.described(used)}"] if used else []
     lines += [f"data         {dataset.sources[0].summary()}" for dataset in work.datasets]
     lines += [f"run          {run.summary()}" for run in work.runs]
     lines += [f"distortions  {', '.join(condition.label for condition in work.wanted.all())}; seed {options.seed}"]
