@@ -110,9 +110,13 @@ def _primitive(name: str, xla: Callable[..., jax.Array], cpu: Callable[..., jax.
     def compiled(**params: Any) -> Callable[..., jax.Array]:
         return jax.jit(partial(primitive.bind, **params))
 
+    @cache  # the same shapes come up again and again while a network is traced
+    def shape_of(operands: tuple[jax.ShapeDtypeStruct, ...], params: tuple[tuple[str, Any], ...]) -> Any:
+        return jax.eval_shape(partial(xla, **dict(params)), *operands)
+
     def abstract(*operands: Any, **params: Any) -> Any:
-        shapes = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in operands]
-        out = jax.eval_shape(partial(xla, **params), *shapes)
+        shapes = tuple(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in operands)
+        out = shape_of(shapes, tuple(params.items()))
         return operands[0].update(shape=out.shape, dtype=out.dtype, weak_type=False)
 
     primitive.def_impl(lambda *operands, **params: compiled(**params)(*operands))

@@ -1,5 +1,8 @@
 """How a CPU computes the three maps of `convolution`: the same sums, in shapes that XLA's libraries are fast at."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +20,9 @@ FEW = 3
 
 WORTH_BLOCKS = 10**8
 """Multiplications from which on a gradient by a kernel is computed in blocks, if XLA's own way is slow."""
+
+WORTH_COLUMNS = 10**7
+"""Multiplications from which on one of few channels is computed by several columns at once."""
 
 ROWS = 28
 """Rows of a block that stays in the cache; divides the sides of all feature maps of a 224² image, or they it."""
@@ -58,42 +64,73 @@ def input_gradient(y: jax.Array, k: jax.Array, *, stride: int, padding: int, sid
 def kernel_gradient(x: jax.Array, y: jax.Array, *, stride: int, padding: int, sides: tuple[int, int]) -> jax.Array:
     """The transpose in k: `k[a, c] = Σ x[stride·p + a − padding, stride·q + c − padding]ᵀ · y[p, q]`.
 
-    XLA's own way is fast with stride 1 and few or many channels. Else it is summed over blocks of rows, which stay in
-    the cache while they meet every tap of the kernel, each a matrix product; where that is worth a longer compilation.
+    XLA's own way is fast with stride 1 and some sixteen channels, or many. Else it is summed over blocks of rows, which
+    stay in the cache while they meet every tap of the kernel in matrix products, where that is worth a longer
+    compilation. Of few channels, each product takes several columns at once.
     """
     if y.shape[1:3] == (1, 1) and x.shape[1:3] == sides:
         taps = x.reshape(x.shape[0], -1, x.shape[3]).swapaxes(0, 1)
         return jnp.einsum("tbi,tbo->tio", taps, _at_every_tap(y, sides)).reshape(*sides, x.shape[3], y.shape[3])
     fewest, products = min(x.shape[3], y.shape[3]), y.size * x.shape[3] * sides[0] * sides[1]
+    columns = _columns(y.shape[2], y.shape[3])
+    few = y.shape[3] > 1 and x.shape[3] <= 16 and columns >= 4
+    if products > WORTH_COLUMNS and stride == 1 and few:
+        sums = _over_blocks(partial(_products_of_columns, columns=columns, sides=sides), x, y, 1, padding, sides[0])
+        bands = sums.reshape(sides[0], columns + sides[1] - 1, x.shape[3], columns, y.shape[3])
+        return jnp.stack([sum(bands[:, c + q, :, q] for q in range(columns)) for c in range(sides[1])], axis=1)
     if products > WORTH_BLOCKS and (stride > 1 or 16 < fewest < 64):
-        return _kernel_gradient_in_blocks(x, y, stride, padding, sides)
+        sums = _over_blocks(partial(_products_of_taps, stride=stride, sides=sides), x, y, stride, padding, sides[0])
+        return sums.reshape(*sides, x.shape[3], y.shape[3])
     k = jax.ShapeDtypeStruct((*sides, x.shape[3], y.shape[3]), x.dtype)
     return jax.linear_transpose(lambda k: _convolution(x, k, stride, padding), k)(y)[0]
 
 
-def _kernel_gradient_in_blocks(
-    x: jax.Array, y: jax.Array, stride: int, padding: int, sides: tuple[int, int]
+def _over_blocks(
+    products: Callable[[jax.Array, jax.Array], jax.Array],
+    x: jax.Array,
+    y: jax.Array,
+    stride: int,
+    padding: int,
+    kernel_rows: int,
 ) -> jax.Array:
-    batch, height, width = y.shape[:3]
+    """Σ over blocks of rows of y, with those of the padded x that they meet: products(x block, y block)."""
+    batch, height, _, _ = y.shape
     rows = next(n for n in range(min(ROWS, height), 0, -1) if height % n == 0)
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    x_block = (1, stride * (rows - 1) + sides[0], *x.shape[2:])
+    x_block, y_block = (1, stride * (rows - 1) + kernel_rows, *x.shape[2:]), (1, rows, *y.shape[2:])
 
     def add_block(total: jax.Array, block: jax.Array) -> tuple[jax.Array, None]:
         image, row = block // (height // rows), block % (height // rows) * rows
         xs = lax.dynamic_slice(x, (image, stride * row, 0, 0), x_block)[0]
-        ys = lax.dynamic_slice(y, (image, row, 0, 0), (1, rows, *y.shape[2:]))[0]
-        below, right = stride * (rows - 1) + 1, stride * (width - 1) + 1
-        taps = [
-            jnp.einsum("hwi,hwo->io", xs[a : a + below : stride, c : c + right : stride], ys)
-            for a in range(sides[0])
-            for c in range(sides[1])
-        ]
-        return total + jnp.stack(taps), None
+        ys = lax.dynamic_slice(y, (image, row, 0, 0), y_block)[0]
+        return total + products(xs, ys), None
 
-    zeros = jnp.zeros((sides[0] * sides[1], x.shape[3], y.shape[3]), x.dtype)
-    total, _ = lax.scan(add_block, zeros, jnp.arange(batch * height // rows))
-    return total.reshape(*sides, *total.shape[1:])
+    of_one = jax.eval_shape(products, *(jax.ShapeDtypeStruct(each[1:], x.dtype) for each in (x_block, y_block)))
+    return lax.scan(add_block, jnp.zeros(of_one.shape, x.dtype), jnp.arange(batch * height // rows))[0]
+
+
+def _products_of_taps(xs: jax.Array, ys: jax.Array, *, stride: int, sides: tuple[int, int]) -> jax.Array:
+    """A matrix product for every tap: (kh·kw, i, o)."""
+    below, right = stride * (ys.shape[0] - 1) + 1, stride * (ys.shape[1] - 1) + 1
+    taps = [
+        jnp.einsum("hwi,hwo->io", xs[a : a + below : stride, c : c + right : stride], ys)
+        for a in range(sides[0])
+        for c in range(sides[1])
+    ]
+    return jnp.stack(taps)
+
+
+def _products_of_columns(xs: jax.Array, ys: jax.Array, *, columns: int, sides: tuple[int, int]) -> jax.Array:
+    """A matrix product for every row of the kernel, of several columns of y with all of x that they meet:
+    (kh, (columns + kw − 1)·i, columns·o). The kernel's entries are sums over its diagonals.
+    """
+    rows, width, out = ys.shape
+    groups = width // columns
+    own = xs[:, :width].reshape(xs.shape[0], groups, columns * xs.shape[2])
+    further = [xs[:, q : q + width - columns + 1 : columns] for q in range(columns, columns + sides[1] - 1)]
+    windows = jnp.concatenate([own, *further], axis=-1)
+    y = ys.reshape(rows * groups, columns * out)
+    return jnp.stack([windows[a : a + rows].reshape(rows * groups, -1).T @ y for a in range(sides[0])])
 
 
 def _tap_by_tap(x: jax.Array, k: jax.Array, padding: int) -> jax.Array:
