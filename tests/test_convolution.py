@@ -151,6 +151,7 @@ def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """Small cases are not worth blocks; there they are all the same."""
     if request.param:
         monkeypatch.setattr(convolution_cpu, "WORTH_BLOCKS", 0)
+        monkeypatch.setattr(convolution_cpu, "WORTH_COLUMNS", 0)
         monkeypatch.setattr(convolution_cpu, "ROWS", 2)
         jax.clear_caches()
 

@@ -11,6 +11,7 @@ from menet_jax.benchmark.commands import Precision
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.model.pytorch.files import read_tensors
 from menet_jax.model.pytorch.names import from_state_dict
+from menet_jax.runtime import devices
 from menet_jax.training.config import Config, ModelConfig, OptimizerConfig
 from menet_jax.training.optimizer import make_optimizer
 from menet_jax.training.step import Batch, TrainState, map_over_devices
@@ -36,6 +37,7 @@ def random_batch(batch_size: int) -> Batch:
 
 def training_step(weights: Path, width: int, batch_size: int) -> Callable[[], Any]:
     """The step that training maps over devices, on one device; every call goes on from where the last one ended."""
+    devices.start("cpu")  # as the command does
     config = configuration(width)
     variables = from_state_dict(read_tensors(weights))
     opt_state = jax.eval_shape(make_optimizer(config.optimizer).init, variables["params"])
@@ -57,6 +59,7 @@ def training_step(weights: Path, width: int, batch_size: int) -> Callable[[], An
 
 def inference(weights: Path, width: int, batch_size: int) -> Callable[[], Any]:
     """Both maps of a batch as predicting and evaluating compute them, back on the host."""
+    devices.start("cpu")  # as the command does
     predictor = Predictor(configuration(width), from_state_dict(read_tensors(weights)), batch_size=batch_size)
     images = list(random_batch(batch_size).images)
     return lambda: predictor.evaluate(images)
