@@ -104,6 +104,12 @@ def test_a_batch_may_be_larger_than_the_dataset() -> None:
     assert Counter(seen) == {0: 8, 1: 8, 2: 8}
 
 
+def test_batches_of_one() -> None:
+    """Grain counts the batches of a dataset, and cannot of an endless one."""
+    seen = numbers(take(start([Numbered(3)], batch_size=1), 6))
+    assert sorted(seen[:3]) == sorted(seen[3:]) == [0, 1, 2]
+
+
 @pytest.mark.parametrize("threads", [2, 4])
 def test_threads_change_nothing(threads: int) -> None:
     assert_same(take(start([Textured(10)], threads=1), 8), take(start([Textured(10)], threads=threads), 8))

@@ -432,3 +432,29 @@ def test_the_same_file_by_path_and_by_bytes(tmp_path: Path) -> None:
     path.write_bytes(encode(Image.fromarray(NOISE)))
     np.testing.assert_array_equal(images.read_image(path), images.read_image(path.read_bytes()))
     np.testing.assert_array_equal(images.read_image(str(path)), NOISE)
+
+
+def test_a_postscript_file_is_not_opened(tmp_path: Path) -> None:
+    """Pillow would have Ghostscript run it, whatever the file is called."""
+    path = tmp_path / "photograph.jpg"
+    Image.new("RGB", (4, 3)).save(path, "EPS")
+    for read in (images.read_image, images.read_mask, images.read_map):
+        with pytest.raises(images.UnreadableImageError, match=r"not an image|cannot identify"):
+            read(path)
+    assert not images.is_image(path.read_bytes())
+
+
+def test_an_exif_block_that_is_none_says_nothing(tmp_path: Path) -> None:
+    path, gray = tmp_path / "image.png", np.arange(12, dtype=np.uint8).reshape(3, 4) * np.uint8(20)
+    Image.fromarray(gray).save(path, exif=b"b'Exif\\x00\\x00II*'")
+    np.testing.assert_array_equal(images.read_image(path)[..., 0], gray)
+    np.testing.assert_array_equal(images.read_mask(path), gray > 127)
+    np.testing.assert_array_equal(images.read_map(path), gray)
+    assert images.is_image(path.read_bytes()) and not images.is_plain(path.read_bytes())
+
+
+def test_values_that_are_not_finite_are_of_a_file_with_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "depth.tif"
+    Image.fromarray(np.array([[0.5, np.nan]], np.float32)).save(path)
+    with pytest.raises(images.UnreadableImageError, match=r"depth.tif.*not finite"):
+        images.read_image(path)

@@ -202,9 +202,10 @@ def test_a_small_file_cannot_take_much_memory(tmp_path: Path) -> None:
 
 DEEP = b")" + b"\x85" * 100_000  # a tuple in a tuple in …, which takes more stack to hash than there is
 DOUBLED = b")" + b"2\x86" * 60  # a pair of the same pair of …, which takes 2^60 steps
+SETS = b"(" * 50 + b"\x91" * 50  # a set of a set of …, frozen, to be compared in each other
 
 
-@pytest.mark.parametrize("key", [DEEP, DOUBLED])
+@pytest.mark.parametrize("key", [DEEP, DOUBLED, SETS])
 @pytest.mark.parametrize(
     "before, after",
     [

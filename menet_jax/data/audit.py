@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 from tqdm import tqdm
 
 from menet_jax.data.sources import encoded
 from menet_jax.datasets import pairs, preparing
 from menet_jax.datasets.pairs import Irregularity, Pair, PairsBuilder
 from menet_jax.images import near_duplicates
+from menet_jax.images.files import open_image
 from menet_jax.runtime.text import counted, listed, printable
 
 TEST = "test"
@@ -146,7 +146,7 @@ def examine(dataset: str, split: str, pair: Pair) -> Facts | Irregularity:
 
 def mask_kind(data: bytes) -> str:
     """How a mask file says what is salient: by which values, in which kind of file."""
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(io.BytesIO(data)) as image:
         kind = f"{image.format} {image.mode}"
         values = np.unique(np.asarray(image.convert("L") if image.mode == "1" else image)).tolist()
     if len(values) <= 2:

@@ -20,6 +20,7 @@ from menet_jax.images.distortions import Distortion
 SMALLEST_RATIO = 0.90  # of a crop's sides to the image's; spec: one of 0.90, 0.91, … 1.00
 RATIO_STEP = 0.01
 RATIOS = 11
+EPOCHS = 2**31  # without end as far as anyone trains; Grain cannot count batches of an endless dataset one by one
 AHEAD = 2  # batches prepared ahead, for each thread
 
 
@@ -174,7 +175,7 @@ def training_batches(
         return {"image": image, "mask": mask}
 
     joined = grain.MapDataset.concatenate([grain.MapDataset.source(source) for source in sources])
-    stream = joined.seed(seed).shuffle().repeat().random_map(element)
+    stream = joined.seed(seed).shuffle().repeat(EPOCHS).random_map(element)
     mine = stream[process_index::process_count]
     origin = {
         "seed": seed,

@@ -19,6 +19,7 @@ from menet_jax.images.pictures import TINT
 from menet_jax.model.inference import Maps, predict_stream
 from menet_jax.runtime.cli import check_there
 from menet_jax.runtime.text import listed
+from menet_jax.runtime.whole_files import written_whole
 
 Kind = Literal["metric", "probability"]
 
@@ -60,7 +61,8 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
         raise ValueError(f"--dest {dest}: is a file, and a folder is needed")
     entries = [source] if source.is_file() else sorted(source.iterdir())
     named = [path for path in entries if path == source or (path.is_file() and _has_image_name(path))]
-    passed_over = [path.name + "/" * path.is_dir() for path in entries if path not in named]
+    chosen = set(named)
+    passed_over = [path.name + "/" * path.is_dir() for path in entries if path not in chosen]
     if not named:
         others = f", only {listed(passed_over)}" if passed_over else ""
         raise ValueError(f"--source {source}: holds no images{others}")
@@ -156,4 +158,5 @@ def _write(loaded: _Loaded, maps: Sequence[Maps], kind: Kind) -> None:
 
 
 def _save(array: np.ndarray, path: Path) -> None:
-    Image.fromarray(array).save(path, "PNG", compress_level=3)  # half the time of the default, little larger
+    with written_whole(path) as unfinished:
+        Image.fromarray(array).save(unfinished, "PNG", compress_level=3)  # half the time of the default, little larger

@@ -69,7 +69,8 @@ def by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
     doubled = [path.name for path in images if found[path.stem] != path]
     if doubled:
         raise ValueError(f"{folder} holds two files of one stem: {listed(doubled)} and others")
-    return found, [path.name for path in files if path not in images]
+    chosen = set(images)
+    return found, [path.name for path in files if path not in chosen]
 
 
 def _first(paths: Iterable[Path]) -> str:

@@ -20,6 +20,9 @@ Mask = Bool[np.ndarray, "h w"]
 ResizedRgb = UInt8[np.ndarray, "h2 w2 3"]
 ResizedMask = Bool[np.ndarray, "h2 w2"]
 
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+"""Formats of files that are opened, whatever their names say."""
+
 ASPECT_TOLERANCE = 0.02  # how far the aspect ratio of a mask may be from that of its image
 BILINEAR = Image.Resampling.BILINEAR  # Pillow widens the filter when it shrinks: antialiased
 LABELS = 20 / 255  # of white: a mask with nothing above holds class numbers; one observer of twelve would be 21 / 255
@@ -68,7 +71,11 @@ def read_image(source: Source, name: str | None = None) -> Rgb:
     >>> read_image(file.getvalue()).shape, int(read_image(file.getvalue()).max())
     ((2, 4, 3), 200)
     """
-    return np.asarray(_to_rgb(_open(source, name)))
+    image = _open(source, name)
+    try:
+        return np.asarray(_to_rgb(image))
+    except ValueError as error:  # of values that are not finite
+        raise UnreadableImageError(_name(source, name), str(error)) from error
 
 
 def read_mask(source: Source, name: str | None = None, *, graded: bool = False) -> Mask:
@@ -146,15 +153,15 @@ def is_plain(source: bytes) -> bool:
 
     Only the header is read: this does not say that the file is whole.
     """
-    with Image.open(io.BytesIO(source)) as image:
+    with open_image(io.BytesIO(source)) as image:
         opaque_rgb = image.mode == "RGB" and not image.has_transparency_data
-        return image.format in {"JPEG", "PNG"} and opaque_rgb and _upright(image)
+        return image.format in {"JPEG", "PNG"} and opaque_rgb and is_upright(image)
 
 
 def is_image(source: bytes) -> bool:
     """Whether the bytes begin like an image; says nothing about the rest of them."""
     try:
-        Image.open(io.BytesIO(source)).close()
+        open_image(io.BytesIO(source)).close()
     except UnidentifiedImageError:
         return False
     except Exception:  # a damaged header raises nearly anything, and is the header of an image all the same
@@ -219,12 +226,12 @@ def _open(source: Source, name: str | None) -> Image.Image:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         if not data:
             raise UnreadableImageError(name, "the file is empty")
-        image = Image.open(io.BytesIO(data))
+        image = open_image(io.BytesIO(data))
         # Above this size Pillow only warns, and warnings cannot be caught safely in threads.
         if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise UnreadableImageError(name, f"{image.width} by {image.height} pixels could be a decompression bomb")
         image.load()
-        return image if _upright(image) else ImageOps.exif_transpose(image)
+        return image if is_upright(image) else ImageOps.exif_transpose(image)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
@@ -233,8 +240,22 @@ def _open(source: Source, name: str | None) -> Image.Image:
         raise UnreadableImageError(name, str(error) or type(error).__name__) from error
 
 
-def _upright(image: Image.Image) -> bool:
-    return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+def open_image(file: io.BytesIO | Path) -> Image.Image:
+    """Open a file of one of `FORMATS`, as yet undecoded. Pillow knows others, of which EPS would run Ghostscript.
+
+    Raises:
+        UnidentifiedImageError: it is none; and whatever Pillow raises of a damaged header.
+    """
+    Image.init()  # loads what Pillow knows; nothing after the first time
+    return Image.open(file, formats=[each for each in FORMATS if each in Image.OPEN])
+
+
+def is_upright(image: Image.Image) -> bool:
+    """Whether its EXIF block does not say otherwise; one that cannot be read says nothing."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    except Exception:  # Pillow raises SyntaxError, struct.error and others of a block that is not EXIF
+        return True
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

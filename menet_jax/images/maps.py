@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image, ImageOps
 
-from menet_jax.images.files import BILINEAR, UnreadableImageError, read_image
+from menet_jax.images.files import BILINEAR, UnreadableImageError, is_upright, open_image, read_image
 
 
 def full_size(saliency: Float[np.ndarray, "h w"], shape: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
@@ -72,8 +72,9 @@ def read_map(path: Path) -> UInt8[np.ndarray, "h w"]:
         UnreadableImageError: damaged or not an image; or transparent somewhere, so that its meaning is not known.
     """
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
+        with open_image(path) as image:
+            image.load()
+        image = image if is_upright(image) else ImageOps.exif_transpose(image)
         if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
             raise ValueError("partly transparent: what a transparent pixel's saliency is, is not known")
         if image.mode.startswith("I;16") and np.asarray(image).max() <= 255:

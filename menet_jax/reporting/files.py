@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from menet_jax.reporting.plots import save
 from menet_jax.reporting.tables import RESULTS, Table
+from menet_jax.runtime.whole_files import written_whole
 
 IMAGES = "images.csv"
 
@@ -38,7 +39,8 @@ def write_results(
     texts = {name: text for table in tables for name, text in table.files().items()}
     texts |= {RESULTS: json_text(content), IMAGES: csv_text(images)}
     for name, text in texts.items():
-        (dest / name).write_text(text)
+        with written_whole(dest / name) as unfinished:
+            unfinished.write_text(text)
     taken, drawn = set[str](), list[Path]()
     for stem, figure in figures:
         drawn += save(figure, dest / file_name(stem, taken))

@@ -12,6 +12,7 @@ import tyro
 
 from menet_jax.data.specs import Places
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
+from menet_jax.runtime.whole_files import written_whole
 
 
 def _require(condition: bool, flag: str, value: object, rule: str) -> None:
@@ -281,7 +282,8 @@ def read(path: Path) -> Config:
 
 def write(config: Config, path: Path) -> None:
     """Write the configuration as JSON."""
-    path.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(to_dict(config), indent=2) + "\n")
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -167,9 +167,9 @@ class _StandIn(metaclass=_NoCalls):
 
 
 def _check_keys(keys: Iterable[Any]) -> None:
-    """Raise TorchFileError if one is a tuple of tuples: to hash these in one another takes any time, or ends Python."""
+    """Raise TorchFileError if one is a tuple of tuples, or of sets: to hash these takes any time, or ends Python."""
     for key in keys:
-        if isinstance(key, tuple) and any(isinstance(part, tuple) for part in key):
+        if isinstance(key, tuple | frozenset) and any(isinstance(part, tuple | frozenset) for part in key):
             raise TorchFileError("it has a tuple of tuples as a key, as checkpoints have none")
 
 

@@ -1,0 +1,24 @@
+"""Files that are written whole, or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path to write to, whose file takes the place of `path` in the end: a reader finds the old one or the new one,
+    also after a kill or where the disk is full.
+
+    Raises:
+        OSError: it cannot be written; it names `path`.
+    """
+    beside = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    try:
+        yield beside
+        beside.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        beside.unlink(missing_ok=True)

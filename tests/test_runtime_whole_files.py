@@ -1,0 +1,28 @@
+"""A file is replaced at once, or stays what it was."""
+
+from pathlib import Path
+
+import pytest
+
+from menet_jax.runtime.whole_files import written_whole
+
+
+def test_the_new_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("old")
+    with written_whole(path) as unfinished:
+        unfinished.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("no")])
+def test_what_fails_leaves_the_old_file_and_nothing_else(error: BaseException, tmp_path: Path) -> None:
+    path = tmp_path / "map.png"
+    path.write_text("old")
+    with pytest.raises(type(error)) as caught, written_whole(path) as unfinished:
+        unfinished.write_text("ne")
+        raise error
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    if isinstance(error, OSError):
+        assert str(path) in str(caught.value) and "No space left" in str(caught.value)
