@@ -58,7 +58,7 @@ class CheckpointStore:
     Keeps the newest two and the one with the highest score named `best`. With several processes, each opens
     the store on the same folder, and all save and restore together; the first one does the writing.
 
-    >>> with CheckpointStore(run / "checkpoints", best="adaptive_f") as store:  # doctest: +SKIP
+    >>> with CheckpointStore(run / "checkpoints", best="metric_adaptive_f") as store:  # doctest: +SKIP
     ...     start = store.restore(variables, optimizer, report=print)
     ...     store.save(dataclasses.replace(start, step=start.step + 1))
     """

@@ -1,4 +1,4 @@
-"""One training step and one evaluation step as plain functions, and the one place that maps them over devices."""
+"""The training step as a plain function, and mapped over devices; `model.inference` has the evaluation step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
