@@ -22,9 +22,9 @@ def pysodmetrics() -> ModuleType:
 
 
 def measure(saliency: UInt8[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> dict[str, float]:
-    """The measures of one map, by the names that `evaluation.report.MEASURES` explains, in [0, 1]. The map is stretched to 0 ... 1 first.
+    """The measures of one map by name, in [0, 1]; `evaluation.report.MEASURES` explains them.
 
-    Safe in threads.
+    The map is stretched to 0 ... 1 first. Safe in threads.
 
     Raises:
         ValueError: PySODMetrics is not installed.
