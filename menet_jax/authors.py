@@ -9,10 +9,14 @@ import tyro
 from menet_jax.model.pytorch.files import check_suffix, read_tensors, write_tensors
 from menet_jax.runtime.cli import command, uninterrupted
 from menet_jax.runtime.text import printable, warn
+from menet_jax.runtime.whole_files import written_whole
 from menet_jax.training.config import PAPER, ModelConfig
 from menet_jax.training.run_folder import check_new, check_trained
 
 LEFT = "what was being written is whole, or not there"
+
+LISTED = 12
+"""Lines of an error that are printed: another network differs in hundreds of tensors."""
 
 
 def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
@@ -27,7 +31,7 @@ def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
         file: the file to read.
         dest: the run directory to make.
     """
-    with command(LEFT):
+    with command(LEFT, LISTED):
         check_new(dest)
         tensors = read_tensors(file)
 
@@ -64,7 +68,7 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
         dest: the file to write: .pt or .pth, a state dict for torch.load; .npz; or .safetensors.
         newest: use the newest checkpoint of the run, not the best.
     """
-    with command(LEFT):
+    with command(LEFT, LISTED):
         check_suffix(dest)
         if dest.exists():
             raise ValueError(f"{dest}: is there already, and nothing is overwritten; name another file")
@@ -78,12 +82,8 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
             raise ValueError(f"{run}: its network has no scale maps, and in the authors' code there is no such network")
         tensors = to_state_dict(trained.variables)
         dest.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = dest.with_name(f".unfinished-{dest.name}")
-        try:
+        with written_whole(dest) as unfinished:
             write_tensors(unfinished, tensors)
-            unfinished.replace(dest)
-        finally:
-            unfinished.unlink(missing_ok=True)
     loss = trained.config.loss
     if not loss.cross_entropy:
         warn(

@@ -131,6 +131,7 @@ def test_transposed_2x2_by_hand() -> None:
 
 CONVOLUTIONS = [  # kernel size, stride, padding, image side, inputs, outputs: what the network has, in small
     (3, 1, 1, 8, 4, 4),  # few channels: eight columns at once
+    (3, 1, 1, 16, 4, 8),  # several groups of four
     (3, 1, 1, 6, 13, 16),  # more than eight and less than sixteen
     (3, 1, 1, 5, 20, 20),  # a gradient by the kernel in blocks, once they pay
     (3, 2, 1, 8, 3, 5),

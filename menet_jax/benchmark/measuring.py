@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from menet_jax.runtime.cli import check_counts
 from menet_jax.runtime.parallel import CORES
 
 TURN = 0.5
@@ -80,13 +81,6 @@ def in_turns(timers: Sequence[Callable[[], Seconds]], rounds: int) -> list[list[
         for each, times in zip(timers, taken, strict=True):
             times.append(each())
     return taken
-
-
-def check_counts(**counts: int) -> None:
-    """Raise ValueError, naming the flag, unless all of these are at least 1."""
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {count}: must be at least 1")
 
 
 def median(times: Sequence[Seconds]) -> Seconds:

@@ -11,11 +11,12 @@ import jax
 
 from menet_jax.benchmark import programs
 from menet_jax.benchmark.commands import Activity
-from menet_jax.benchmark.measuring import Seconds, check_counts, in_turns, machine, median
+from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median
 from menet_jax.benchmark.processes import Peak, ProcessDiedError, in_process
 from menet_jax.model.menet import MENet
 from menet_jax.model.pytorch.names import to_state_dict
 from menet_jax.model.pytorch.writing import write_torch
+from menet_jax.runtime.cli import check_counts
 from menet_jax.training.config import Config
 from menet_jax.training.step import create_state
 

@@ -10,13 +10,14 @@ import numpy as np
 
 from menet_jax.benchmark.commands import Activity, Device, Precision
 from menet_jax.benchmark.convolutions import convolutions, slow_convolutions
-from menet_jax.benchmark.measuring import Seconds, calls_a_turn, check_counts, in_turns, machine, median, timed
+from menet_jax.benchmark.measuring import Seconds, calls_a_turn, in_turns, machine, median, timed
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.programs import SIZE, configuration, random_batch
 from menet_jax.benchmark.results import CPU, MEBIBYTE, WALL, Table
 from menet_jax.model.inference import eval_step, mapped_eval_step
 from menet_jax.reporting.tables import Record, Score
 from menet_jax.runtime import devices
+from menet_jax.runtime.cli import check_counts
 from menet_jax.training.config import Config
 from menet_jax.training.network import background_region, network
 from menet_jax.training.optimizer import make_optimizer

@@ -9,12 +9,13 @@ import jax
 
 from menet_jax.benchmark import jacobian, steps, upsampling
 from menet_jax.benchmark.commands import Activity, Device, Precision
-from menet_jax.benchmark.measuring import check_counts, machine
+from menet_jax.benchmark.measuring import machine
 from menet_jax.benchmark.programs import SIZE, configuration
 from menet_jax.benchmark.results import RESULTS, Table, write
 from menet_jax.benchmark.steps import Case
 from menet_jax.reporting.tables import Record
 from menet_jax.runtime import devices
+from menet_jax.runtime.cli import check_counts
 from menet_jax.runtime.parallel import workers
 
 Result = TypeVar("Result")

@@ -5,7 +5,6 @@ it was trained on say little. So a run directory holds thumbnails of the images 
 those that it was validated on, by which its best checkpoint is chosen: 768 bytes an image.
 """
 
-import os
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +18,7 @@ from menet_jax import images
 from menet_jax.data.sources import Source
 from menet_jax.datasets.pairs import CHECK_THREADS
 from menet_jax.images import near_duplicates
+from menet_jax.runtime.whole_files import written_whole
 
 PICTURES = "pictures.npz"
 """In a run directory: what it has seen."""
@@ -74,10 +74,8 @@ def thumbnails(source: Source) -> near_duplicates.Thumbnails:
         found = _stack(
             list(tqdm(made, total=len(source), desc=f"Looking at {source.name}", unit=" images", leave=False))
         )
-    unfinished = source.thumbnails.with_suffix(f".{os.getpid()}.npy")
-    with suppress(OSError):  # where they cannot be kept they are made anew
+    with suppress(OSError), written_whole(source.thumbnails) as unfinished:  # what cannot be kept is made anew
         np.save(unfinished, found, allow_pickle=False)
-        unfinished.replace(source.thumbnails)
     return found
 
 
@@ -92,9 +90,8 @@ def keep(run: Path, training: Sequence[Source], validation: Sequence[Source]) ->
     before = load(run)
     if before is not None:
         seen = seen._replace(validated=np.unique(np.concatenate([before.validated, seen.validated]), axis=0))
-    unfinished = run / f"unfinished-{PICTURES}"
-    np.savez_compressed(unfinished, **seen._asdict())
-    unfinished.replace(run / PICTURES)
+    with written_whole(run / PICTURES) as unfinished:
+        np.savez_compressed(unfinished, **seen._asdict())
 
 
 def load(run: Path) -> Pictures | None:

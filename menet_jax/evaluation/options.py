@@ -124,7 +124,7 @@ class Predict:
     """Predict saliency maps of images with a trained network.
 
     Writes DEST/<stem>.png of every image: 8-bit gray, at the image's own size. Exit status: 0; 1 if an image could
-    not be read or a map not be written, the rest being done; 2 for bad input, nothing being done.
+    not be read, the rest being done, or a map not be written; 2 for bad input, nothing being done.
     """
 
     checkpoint: Path
@@ -149,9 +149,7 @@ class Predict:
     """Fail unless JAX computes there; none given: wherever JAX does by default."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+        check_counts(batch_size=self.batch_size, threads=self.threads)
 
     def check(self) -> None:
         """Refuse at once what can be; as of `InputOptions`."""

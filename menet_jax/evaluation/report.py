@@ -12,6 +12,7 @@ from menet_jax.reporting import published
 from menet_jax.reporting.files import write_results
 from menet_jax.reporting.plots import PrCurve, pr_curves
 from menet_jax.reporting.tables import Record, Score, Table
+from menet_jax.runtime.whole_files import written_whole
 
 SCORES = (
     Score("adaptive_f", "mean over images of F(P, R), β² = 0.3, at each image's adaptive threshold, min(2 · mean, 1)"),
@@ -21,6 +22,20 @@ SCORES = (
     Score("mae", "mean over images of the mean absolute error", lower_is_better=True),
 )
 """The scores of `metrics.scores.DatasetScores`, which defines them in full."""
+
+IMAGE_COLUMNS = (
+    "dataset",
+    "method",
+    "map",
+    "source",
+    "image",
+    "adaptive_f",
+    "adaptive_precision",
+    "adaptive_recall",
+    "mae",
+    "max_f",
+)
+"""Of `images.csv`; further measures follow."""
 
 MEASURES = (
     Score("s_measure", "structure measure, α = 0.5 (Fan et al. 2017), mean over images"),
@@ -88,8 +103,11 @@ def write(
     """
     names = published_names or {}
     table = Table("results", "", records(results, names), columns(measures), notes)
-    written = write_results(dest, [table], _image_rows(results), _figures(results), _content(results, table, names))
-    np.save(dest / "pr_curves.npy", curves(results), allow_pickle=False)
+    written = write_results(
+        dest, [table], _image_rows(results), _figures(results), _content(results, table, names), IMAGE_COLUMNS
+    )
+    with written_whole(dest / "pr_curves.npy") as unfinished:
+        np.save(unfinished, curves(results), allow_pickle=False)
     return [*written, dest / "pr_curves.npy"]
 
 

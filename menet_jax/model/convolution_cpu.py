@@ -77,10 +77,11 @@ def kernel_gradient(x: jax.Array, y: jax.Array, *, stride: int, padding: int, si
     if products > WORTH_COLUMNS and stride == 1 and few:
         sums = _over_blocks(partial(_products_of_columns, columns=columns, sides=sides), x, y, 1, padding, sides[0])
         bands = sums.reshape(sides[0], columns + sides[1] - 1, x.shape[3], columns, y.shape[3])
-        return jnp.stack([sum(bands[:, c + q, :, q] for q in range(columns)) for c in range(sides[1])], axis=1)
+        of_taps = [sum(bands[:, c + q, :, q] for q in range(columns)) for c in range(sides[1])]
+        return jnp.stack(of_taps, axis=1).astype(x.dtype)
     if products > WORTH_BLOCKS and (stride > 1 or 16 < fewest < 64):
         sums = _over_blocks(partial(_products_of_taps, stride=stride, sides=sides), x, y, stride, padding, sides[0])
-        return sums.reshape(*sides, x.shape[3], y.shape[3])
+        return sums.reshape(*sides, x.shape[3], y.shape[3]).astype(x.dtype)
     k = jax.ShapeDtypeStruct((*sides, x.shape[3], y.shape[3]), x.dtype)
     return jax.linear_transpose(lambda k: _convolution(x, k, stride, padding), k)(y)[0]
 
@@ -106,14 +107,19 @@ def _over_blocks(
         return total + products(xs, ys), None
 
     of_one = jax.eval_shape(products, *(jax.ShapeDtypeStruct(each[1:], x.dtype) for each in (x_block, y_block)))
-    return lax.scan(add_block, jnp.zeros(of_one.shape, x.dtype), jnp.arange(batch * height // rows))[0]
+    return lax.scan(add_block, jnp.zeros(of_one.shape, of_one.dtype), jnp.arange(batch * height // rows))[0]
+
+
+def _sum_of_products(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    """`jnp.einsum`, summed in float32 at least."""
+    return jnp.einsum(subscripts, a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
 
 
 def _products_of_taps(xs: jax.Array, ys: jax.Array, *, stride: int, sides: tuple[int, int]) -> jax.Array:
     """A matrix product for every tap: (kh·kw, i, o)."""
     below, right = stride * (ys.shape[0] - 1) + 1, stride * (ys.shape[1] - 1) + 1
     taps = [
-        jnp.einsum("hwi,hwo->io", xs[a : a + below : stride, c : c + right : stride], ys)
+        _sum_of_products("hwi,hwo->io", xs[a : a + below : stride, c : c + right : stride], ys)
         for a in range(sides[0])
         for c in range(sides[1])
     ]
@@ -129,8 +135,8 @@ def _products_of_columns(xs: jax.Array, ys: jax.Array, *, columns: int, sides: t
     own = xs[:, :width].reshape(xs.shape[0], groups, columns * xs.shape[2])
     further = [xs[:, q : q + width - columns + 1 : columns] for q in range(columns, columns + sides[1] - 1)]
     windows = jnp.concatenate([own, *further], axis=-1)
-    y = ys.reshape(rows * groups, columns * out)
-    return jnp.stack([windows[a : a + rows].reshape(rows * groups, -1).T @ y for a in range(sides[0])])
+    y = ys.reshape(rows, groups, columns * out)
+    return jnp.stack([_sum_of_products("hgi,hgo->io", windows[a : a + rows], y) for a in range(sides[0])])
 
 
 def _tap_by_tap(x: jax.Array, k: jax.Array, padding: int) -> jax.Array:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ def write_results(
     images: Sequence[Mapping[str, Any]],
     figures: Sequence[tuple[str, Figure]],
     content: Mapping[str, Any],
+    columns: Sequence[str] = (),
 ) -> list[Path]:
     """Write everything into a folder that exists.
 
@@ -32,15 +34,16 @@ def write_results(
         images: the lines of `images.csv`, column → value, of the same columns; None is left empty.
         figures: each with its stem, any text, of which `file_name` makes the name of a `.png` and a `.pdf`.
         content: what `results.json` holds: settings, results, notes.
+        columns: of `images.csv`, that it has also without any line.
 
     Returns:
         the files written.
     """
     texts = {name: text for table in tables for name, text in table.files().items()}
-    texts |= {RESULTS: json_text(content), IMAGES: csv_text(images)}
+    texts |= {RESULTS: json_text(content), IMAGES: csv_text(images, columns)}
     for name, text in texts.items():
         with written_whole(dest / name) as unfinished:
-            unfinished.write_text(text)
+            unfinished.write_text(text, "utf-8", "backslashreplace")  # names of files may be no UTF-8
     taken, drawn = set[str](), list[Path]()
     for stem, figure in figures:
         drawn += save(figure, dest / file_name(stem, taken))
@@ -48,13 +51,25 @@ def write_results(
 
 
 def json_text(content: Mapping[str, Any]) -> str:
-    """Content for a file that people read too."""
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Content for a file that people read too; numbers that are not finite become null, for JSON has none."""
+    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV, numbers in full. Columns are in order of first appearance; what a row lacks is empty."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+def _finite(content: Any) -> Any:
+    match content:
+        case float():
+            return content if math.isfinite(content) else None
+        case Mapping():
+            return {name: _finite(value) for name, value in content.items()}
+        case list() | tuple():
+            return [_finite(value) for value in content]
+    return content
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> str:
+    """Rows as CSV, numbers in full; what a row lacks is empty. Columns: the first ones, then in order of appearance."""
+    columns = list(dict.fromkeys([*first, *(name for row in rows for name in row)]))
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()

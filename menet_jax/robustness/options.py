@@ -7,6 +7,7 @@ from typing import Literal
 from menet_jax.evaluation.options import InputOptions, ScoringOptions
 from menet_jax.images.distortions import QUALITIES, QUALITY_RANGE, SIGMA_RANGE, SIGMAS, Jpeg, Noise
 from menet_jax.robustness.distortion.conditions import Conditions, conditions
+from menet_jax.runtime.cli import check_counts
 
 ReadingName = Literal["probability", "logit_margin", "metric"]
 """What is differentiated."""
@@ -76,9 +77,7 @@ class Settings:
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("draws", "max_iterations", "max_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+        check_counts(draws=self.draws, max_iterations=self.max_iterations, max_samples=self.max_samples)
         for name in ("sigma", "tolerance", "relative_error"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be finite and positive")
@@ -190,10 +189,8 @@ class Bound(InputOptions):
     """Another seed starts otherwise."""
 
     def check(self) -> None:
-        for name in ("limit", "bound_iterations", "max_iterations"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+        limit = 1 if self.limit is None else self.limit
+        check_counts(limit=limit, bound_iterations=self.bound_iterations, max_iterations=self.max_iterations)
         for name in ("bound_tolerance", "tolerance"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be finite and positive")

@@ -9,14 +9,13 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TypeVar, get_origin, get_type_hints
 
+from menet_jax.runtime.text import printable
+
 Work = TypeVar("Work")
 
 BAD_INPUT = 2
 FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
-
-LISTED = 12
-"""Lines of an error that are printed: another network differs in hundreds of tensors."""
 
 
 @contextmanager
@@ -65,27 +64,29 @@ def run_command(
 
 
 @contextmanager
-def command(left: str) -> Iterator[None]:
+def command(left: str, most: int | None = None) -> Iterator[None]:
     """End the program with one error and status 2 for what cannot be used, and with status 130 after Ctrl-C.
 
     Args:
         left: what there is of work that was interrupted, in words.
+        most: lines that are printed of an error; None: all.
     """
     try:
         yield
     except (ValueError, OSError) as error:
-        complain_of(error)
+        complain_of(error, most)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         print(f"stopped; {left}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
-def complain_of(error: Exception) -> None:
-    """Print an error, and of one that lists many things the first."""
+def complain_of(error: Exception, most: int | None = None) -> None:
+    """Print an error, line by line, and of at most so many lines; names in it may hold what a terminal would obey."""
     heading, *lines = str(error).splitlines() or [type(error).__name__]
-    more = [f"… and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    print("\n".join([f"error: {heading}", *lines[:LISTED], *more]), file=sys.stderr)
+    shown = lines if most is None else lines[:most]
+    more = [f"… and {len(lines) - len(shown)} more"] if len(lines) > len(shown) else []
+    print("\n".join([f"error: {printable(heading)}", *map(printable, shown), *more]), file=sys.stderr)
 
 
 def refuse_repeats(arguments: Sequence[str], *options: type) -> None:

@@ -11,12 +11,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from menet_jax.runtime.memory import huge_pages_in_use
+from menet_jax.runtime.memory import huge_pages
 
 DEVICES = "devices"
 """Name of the axis over which programs are mapped."""
 
 OPTIMIZATION_LEVEL = "--xla_backend_optimization_level"
+
+LEVEL_1 = f"{OPTIMIZATION_LEVEL}=1"
 
 
 def start(device: str | None) -> list[jax.Device]:
@@ -53,8 +55,9 @@ def described(used: Sequence[jax.Device], count: int | None = None) -> str:
         used: devices of one kind.
         count: how many there are in all processes; by default those.
     """
-    pages = ", huge pages" if used[0].platform == "cpu" and huge_pages_in_use() else ""
-    return f"{count or len(used)} × {used[0].device_kind} ({used[0].platform}{pages})"
+    done = [", huge pages"] * huge_pages() + [", LLVM at level 1"] * (LEVEL_1 in os.environ.get("XLA_FLAGS", ""))
+    what = "".join(done) if used[0].platform == "cpu" else ""
+    return f"{count or len(used)} × {used[0].device_kind} ({used[0].platform}{what})"
 
 
 def enable_compilation_cache() -> None:
@@ -82,11 +85,12 @@ def put_everywhere(tree: Any, devices: Sequence[jax.Device]) -> Any:
 
 def _accelerators() -> bool:
     """Whether anything is installed by which JAX could compute elsewhere than on the CPU."""
-    return bool(entry_points(group="jax_plugins")) or find_spec("libtpu") is not None
+    modules = any(find_spec(name) is not None for name in ("jax_plugins", "libtpu"))
+    return modules or bool(entry_points(group="jax_plugins"))
 
 
 def _compile_sooner() -> None:
     """Have LLVM optimise less: on the CPU a training step compiles in five sixths of the time and runs as fast."""
     flags = os.environ.get("XLA_FLAGS", "")
-    if OPTIMIZATION_LEVEL not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {OPTIMIZATION_LEVEL}=1".strip()
+    if OPTIMIZATION_LEVEL not in flags and (not flags or flags.lstrip().startswith("-")):  # else it names a file
+        os.environ["XLA_FLAGS"] = f"{flags} {LEVEL_1}".strip()

@@ -1,7 +1,10 @@
 """Memory in huge pages, for the system's allocator to ask for."""
 
 import os
+import re
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 TUNABLE = "glibc.malloc.hugetlb"
 """1: malloc asks for transparent huge pages (glibc 2.35 and newer; elsewhere nobody reads it)."""
@@ -17,15 +20,25 @@ def use_huge_pages() -> None:
     huge pages a training step of width 8 on the CPU takes a sixth less time. The allocator is told so only when a
     process starts.
     """
-    is_command = "-m" in sys.orig_argv and any(each.startswith("menet_jax.") for each in sys.orig_argv)
-    if sys.platform != "linux" or not is_command or huge_pages_in_use():
-        return
-    others = [each for each in [os.environ.get(_VARIABLE)] if each]
-    environment = {**os.environ, _VARIABLE: ":".join([*others, f"{TUNABLE}=1"])}
-    sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+    if _is_command() and sys.platform == "linux" and TUNABLE not in os.environ.get(_VARIABLE, ""):
+        others = [each for each in [os.environ.get(_VARIABLE)] if each]
+        environment = {**os.environ, _VARIABLE: ":".join([*others, f"{TUNABLE}=1"])}
+        sys.stdout.flush()
+        with suppress(OSError):  # where that is not allowed, it is slower
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
-def huge_pages_in_use() -> bool:
-    """Whether this process was started with them, or told not to."""
-    return TUNABLE in os.environ.get(_VARIABLE, "")
+def huge_pages() -> bool:
+    """Whether malloc asks for huge pages, and the system gives them."""
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if sys.platform != "linux" or f"{TUNABLE}=1" not in os.environ.get(_VARIABLE, "") or not setting.exists():
+        return False
+    library = re.fullmatch(r"glibc (\d+)\.(\d+).*", os.confstr("CS_GNU_LIBC_VERSION") or "")
+    new = library is not None and (int(library[1]), int(library[2])) >= (2, 35)
+    return new and "[never]" not in setting.read_text()
+
+
+def _is_command() -> bool:
+    """Whether Python was started by `python -m menet_jax.…`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name.startswith("menet_jax.")

@@ -1,6 +1,7 @@
 """Files that are written whole, or not at all."""
 
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,14 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; it names `path`.
     """
-    beside = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    path = path.resolve()  # of a link, what it points to
+    beside = path.with_name(f".unfinished-{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}")
     try:
         yield beside
         beside.replace(path)
     except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        if error.errno is None:
+            raise OSError(f"{path}: {error}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)

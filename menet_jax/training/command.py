@@ -14,6 +14,7 @@ from menet_jax.data import overlaps
 from menet_jax.data.pipeline import training_batches
 from menet_jax.data.sources import ALL, Source, open_all, open_split, place, used_whole
 from menet_jax.images.distortions import Distortion, Jpeg, Noise
+from menet_jax.images.files import UnreadableImageError
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import run_command
 from menet_jax.training import config as configuration
@@ -189,7 +190,9 @@ def run(config: Config) -> int:
     """Do what the command line asks for; the exit status: 0, 2 for bad input, 1 for a failed run, 128 + n after
     signal n.
     """
-    failures = (OSError, NonFiniteLossError, MismatchedCheckpointError, DamagedCheckpointError)
+    failures = (
+        OSError, NonFiniteLossError, MismatchedCheckpointError, DamagedCheckpointError, UnreadableImageError,
+    )  # fmt: skip
     return run_command(
         lambda: prepare(config), do, lambda _: "--resume goes on from the last checkpoint", failures=failures
     )

@@ -11,6 +11,7 @@ from tensorboardX import SummaryWriter
 
 from menet_jax.images.files import resize_mask
 from menet_jax.images.pictures import grid
+from menet_jax.runtime.whole_files import written_whole
 from menet_jax.training.validation import Sample
 
 
@@ -26,9 +27,8 @@ class Recorder:
         self._samples.mkdir(exist_ok=True)
         path = logs / "log.jsonl"
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
-        rewritten = path.with_suffix(".tmp")
-        rewritten.write_text("".join(line + "\n" for line in kept))
-        rewritten.replace(path)  # at once: nothing is lost if the run is killed here
+        with written_whole(path) as rewritten:  # nothing is lost if the run is killed here
+            rewritten.write_text("".join(line + "\n" for line in kept))
         self._log = path.open("a")
         self._board = SummaryWriter(str(logs), purge_step=step + 1 if step else None)
 
@@ -49,7 +49,8 @@ class Recorder:
         """Write a picture: two samples a row, each image, ground truth, probability map and metric map."""
         picture = sample_grid(samples)
         path = self._samples / f"step_{step:06d}.png"
-        Image.fromarray(picture).save(path, compress_level=3)  # half the time of the default, little larger
+        with written_whole(path) as unfinished:
+            Image.fromarray(picture).save(unfinished, compress_level=3)  # half the time of the default, little larger
         self._board.add_image("validation/samples", picture, step, dataformats="HWC")
         return path
 

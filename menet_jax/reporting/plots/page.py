@@ -9,6 +9,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
 from matplotlib.textpath import text_to_path
 
+from menet_jax.runtime.whole_files import written_whole
+
 COLUMN = 3.4  # inches: the width of a column of a two-column page
 DOTS = 300  # an inch, of a PNG
 TITLE, TICK, SMALL = 8.0, 7.0, 6.0  # points: titles and labels of axes, numbers at ticks, legends and captions
@@ -30,13 +32,14 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
-    figure.savefig(files[0], dpi=DOTS)
+    with written_whole(files[0]) as unfinished:
+        figure.savefig(unfinished, dpi=DOTS)
     images = [artist for artist in figure.findobj(AxesImage) if isinstance(artist, AxesImage)]
     interpolations = [image.get_interpolation() for image in images]
     for image in images:
         image.set_interpolation("none")  # which for a PDF means: embed the pixels themselves
-    with rc_context({"pdf.fonttype": 42}):  # text that can be searched, and that publishers take
-        figure.savefig(files[1], metadata={"CreationDate": None})
+    with rc_context({"pdf.fonttype": 42}), written_whole(files[1]) as unfinished:  # text that can be searched
+        figure.savefig(unfinished, metadata={"CreationDate": None})
     for image, interpolation in zip(images, interpolations, strict=True):
         image.set_interpolation(interpolation)
     return files

@@ -22,6 +22,7 @@ from menet_jax.model.inference import Maps, predict_stream
 from menet_jax.reporting.files import file_name
 from menet_jax.robustness.distortion.conditions import Condition, Conditions
 from menet_jax.runtime.parallel import ahead
+from menet_jax.runtime.whole_files import written_whole
 from menet_jax.training.validation import score_maps
 
 
@@ -181,7 +182,8 @@ def _load(
         raise UnreadableImageError(file_name, f"{error} ({label})") from error
     if folders:
         for kind, array in (("images", distorted), ("masks", mask)):
-            (folders[task.condition] / kind / f"{name}.png").write_bytes(png(array))
+            with written_whole(folders[task.condition] / kind / f"{name}.png") as unfinished:
+                unfinished.write_bytes(png(array))
     squares = {size: resize_image(distorted, (size, size)) for size in sizes}
     return _Distorted(file_name, task.condition, distortion.strength(name, seed), mask), squares
 
