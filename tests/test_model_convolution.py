@@ -251,3 +251,26 @@ def test_uneven_strides_and_paddings_are_refused() -> None:
     for strides, padding in (((1, 2), [(1, 1), (1, 1)]), ((1, 1), [(0, 1), (0, 1)])):
         with pytest.raises(ValueError, match="want the same along both axes"):
             conv_general_dilated(x, k, strides, padding)
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 24), (24, 6), (7, 16), (5, 9)])
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+def test_kernel_gradients_of_oblong_maps(
+    height: int, width: int, dtype: type, blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By columns, in blocks or by XLA, as the width divides; sums of half precision are taken in float32."""
+    generator = np.random.default_rng(height)
+    x, y = (jnp.asarray(generator.standard_normal((2, height, width, channels)), dtype) for channels in (5, 4))
+
+    def convolve(k: jax.Array) -> jax.Array:
+        wide = x.astype(jnp.float32)
+        return lax.conv_general_dilated(
+            wide, k, (1, 1), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest"
+        )
+
+    _, pull = jax.vjp(convolve, jnp.zeros((3, 3, 5, 4)))
+    [expected] = pull(y.astype(jnp.float32))
+    found = convolution_cpu.kernel_gradient(x, y, stride=1, padding=1, sides=(3, 3))
+    assert found.dtype == dtype
+    tolerance = 1e-5 if dtype == np.float32 else 1e-2
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=tolerance, atol=tolerance * 10)

@@ -112,7 +112,8 @@ def _over_blocks(
 
 def _sum_of_products(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """`jnp.einsum`, summed in float32 at least."""
-    return jnp.einsum(subscripts, a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
+    wide = jnp.float32 if a.dtype.itemsize < 4 else a.dtype
+    return jnp.einsum(subscripts, a, b, preferred_element_type=wide)
 
 
 def _products_of_taps(xs: jax.Array, ys: jax.Array, *, stride: int, sides: tuple[int, int]) -> jax.Array:
