@@ -31,7 +31,6 @@ from menet_jax.train import main, parse
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoint_format import read_record
 from menet_jax.training.checkpoints import CheckpointStore, saved_steps
-from menet_jax.training.command import distortions
 from menet_jax.training.config import LossConfig
 from menet_jax.training.loop import NonFiniteLossError, fit
 from menet_jax.training.presets import PRESETS
@@ -263,7 +262,7 @@ def test_training_sees_distorted_images_only_if_asked_to() -> None:
     assert all(preset.config.data.distort == 0 for preset in PRESETS.values())
     asked = parse(["--data.distort", "0.25", "--data.distort-sigma", "1", "2", "--data.distort-quality", "3", "4"])
     assert asked.data.distort == 0.25
-    assert distortions(asked) == (Noise(1.0, 2.0), Jpeg(3, 4))
+    assert asked.data.distortions == (Noise(1.0, 2.0), Jpeg(3, 4))
 
 
 def test_a_flag_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

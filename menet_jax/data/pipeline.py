@@ -6,6 +6,7 @@ stay uint8, 0…255: the network takes them as float32, but converting on the de
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, SupportsIndex, TypedDict, runtime_checkable
 
@@ -163,17 +164,7 @@ def training_batches(
     if distorted and not distortions:
         raise ValueError(f"{distorted:.0%} of the images are to be distorted: say by what")
 
-    def element(example: Example, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        height, width = example.mask.shape
-        whole = Augmentation(0, 0, height, width, flip=False)
-        augmentation = Augmentation.draw(rng, height, width) if augment else whole
-        image = example.image
-        if rng.random() < distorted:  # drawn last, and another noise each time that the image comes round
-            distort = distortions[int(rng.integers(len(distortions)))]
-            image = distort(image, Path(example.file_name).stem, int(rng.integers(2**63)))
-        image, mask = augmentation(image, example.mask, size)
-        return {"image": image, "mask": mask}
-
+    element = partial(_drawn, size=size, augment=augment, distorted=distorted, distortions=distortions)
     joined = grain.MapDataset.concatenate([grain.MapDataset.source(source) for source in sources])
     stream = joined.seed(seed).shuffle().repeat(EPOCHS).random_map(element)
     mine = stream[process_index::process_count]
@@ -187,6 +178,27 @@ def training_batches(
     if start is not None:
         batches.set_state(start)
     return batches
+
+
+def _drawn(
+    example: Example,
+    rng: np.random.Generator,
+    *,
+    size: int,
+    augment: bool,
+    distorted: float,
+    distortions: Sequence[Distortion],
+) -> dict[str, np.ndarray]:
+    """One image as it comes up this time: cropped and flipped, distorted or not, and resized."""
+    height, width = example.mask.shape
+    whole = Augmentation(0, 0, height, width, flip=False)
+    augmentation = Augmentation.draw(rng, height, width) if augment else whole
+    image = example.image
+    if rng.random() < distorted:  # drawn last, and another noise each time that the image comes round
+        distort = distortions[int(rng.integers(len(distortions)))]
+        image = distort(image, Path(example.file_name).stem, int(rng.integers(2**63)))
+    image, mask = augmentation(image, example.mask, size)
+    return {"image": image, "mask": mask}
 
 
 def _check(sources: Sequence[Examples], batch_size: int, process_count: int, seed: int) -> None:

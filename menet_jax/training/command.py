@@ -13,7 +13,6 @@ from tqdm import tqdm
 from menet_jax.data import overlaps
 from menet_jax.data.pipeline import training_batches
 from menet_jax.data.sources import ALL, Source, open_all, open_split, place, used_whole
-from menet_jax.images.distortions import Distortion, Jpeg, Noise
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import run_command
@@ -73,11 +72,6 @@ def open_data(config: Config) -> tuple[list[Source], list[Source]]:
     return open_splits(data.train, "train"), open_splits(data.validation or data.train, "validation")
 
 
-def distortions(config: Config) -> tuple[Distortion, Distortion]:
-    """What distorts training images, where any are to be distorted."""
-    return Noise(*config.data.distort_sigma), Jpeg(*config.data.distort_quality)
-
-
 def describe(
     config: Config,
     used: Sequence[jax.Device],
@@ -88,7 +82,7 @@ def describe(
     """What a run says of itself at its start."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    kinds = " or ".join(distortion.label for distortion in distortions(config))
+    kinds = " or ".join(distortion.label for distortion in config.data.distortions)
     distorted = f"distortions  {config.data.distort:.0%} of the training images: {kinds}"
     lines = [
         f"devices      {devices.described(used, jax.device_count())}{processes}",
@@ -124,7 +118,7 @@ def train(
             seed=config.seed,
             augment=config.data.augment,
             distorted=config.data.distort,
-            distortions=distortions(config),
+            distortions=config.data.distortions,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             threads=config.data.threads,

@@ -11,7 +11,7 @@ import pydantic
 import tyro
 
 from menet_jax.data.specs import Places
-from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
+from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Distortion, Jpeg, Noise
 from menet_jax.runtime.whole_files import written_whole
 
 
@@ -92,6 +92,11 @@ class DataConfig:
     """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
     threads: int = 2
     """Threads that decode images; the batches do not depend on it."""
+
+    @property
+    def distortions(self) -> tuple[Distortion, ...]:
+        """What distorts training images, where any are to be distorted."""
+        return Noise(*self.distort_sigma), Jpeg(*self.distort_quality)
 
     @property
     def places(self) -> Places:

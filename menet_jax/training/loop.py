@@ -112,34 +112,44 @@ def fit(
             bar.update()
             if step == start + 1:
                 log.start_clock(step)  # from when the step was compiled
-
             due = step == config.steps or step % config.save_every == 0
             logging = due or step % config.log_every == 0
             stopping = _anywhere(bool(received)) if logging or jax.process_count() == 1 else False
             if logging or stopping:
                 log.write(step, _check(step, metrics))
-
             # What is saved with a checkpoint is how good it is, as far as it was asked for.
-            scores, samples = None, list[Sample]()
-            if due:
-                network = Network(partial(mapped.evaluate, _variables(state)), config.data.size, _share(config))
-                scores, samples = validate(network, validation, threads=config.data.threads, compiled=validated)
-                validated = True
+            scores, samples = _validated(config, mapped, state, validation, validated) if due else (None, [])
+            validated |= due
             if due or stopping:
-                here, position = first_replica(state), batches.get_state(used=step)
-                saved = Checkpoint(step, _variables(here), here.opt_state, here.rng, position, to_dict(config), scores)
-                store.save(saved)
+                store.save(_checkpoint(config, step, first_replica(state), batches, scores))
             if scores is not None:
                 _record(recorder, step, scores, samples, report)
                 log.start_clock(step)
-
             if stopping and step < config.steps:
                 store.wait()
-                name = received[0].name if received else "a signal to another process"
-                report(f"stopped by {name} at step {step}; a checkpoint is saved: go on with --resume")
-                return received[0] if received else signal.SIGTERM
+                return _stopped(step, received, report)
     store.wait()
     return None
+
+
+def _validated(
+    config: Config, mapped: Mapped, state: TrainState, validation: Sequence[Source], compiled: bool
+) -> tuple[dict[str, float], list[Sample]]:
+    network = Network(partial(mapped.evaluate, _variables(state)), config.data.size, _share(config))
+    return validate(network, validation, threads=config.data.threads, compiled=compiled)
+
+
+def _checkpoint(
+    config: Config, step: int, state: TrainState, batches: TrainingBatches, scores: dict[str, float] | None
+) -> Checkpoint:
+    position = batches.get_state(used=step)
+    return Checkpoint(step, _variables(state), state.opt_state, state.rng, position, to_dict(config), scores)
+
+
+def _stopped(step: int, received: Sequence[signal.Signals], report: Report) -> signal.Signals:
+    name = received[0].name if received else "a signal to another process"
+    report(f"stopped by {name} at step {step}; a checkpoint is saved: go on with --resume")
+    return received[0] if received else signal.SIGTERM
 
 
 def _bar(config: Config, start: int, *, hidden: bool) -> Bar:
