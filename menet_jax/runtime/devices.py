@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jaxlib
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -16,9 +17,9 @@ from menet_jax.runtime.memory import huge_pages
 DEVICES = "devices"
 """Name of the axis over which programs are mapped."""
 
-OPTIMIZATION_LEVEL = "--xla_backend_optimization_level"
+LEVEL_1 = "--xla_backend_optimization_level=1"
 
-LEVEL_1 = f"{OPTIMIZATION_LEVEL}=1"
+EIGEN = "--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
 
 
 def start(device: str | None) -> list[jax.Device]:
@@ -33,7 +34,7 @@ def start(device: str | None) -> list[jax.Device]:
     if device == "cpu":  # the others JAX prefers by itself where they exist
         jax.config.update("jax_platforms", "cpu")
     if "cpu" in (device, os.environ.get("JAX_PLATFORMS")) or not _accelerators():
-        _compile_sooner()
+        _tune_cpu()
     try:
         found = jax.default_backend()
     except Exception as error:  # whatever a broken or missing driver makes JAX raise
@@ -55,7 +56,9 @@ def described(used: Sequence[jax.Device], count: int | None = None) -> str:
         used: devices of one kind.
         count: how many there are in all processes; by default those.
     """
-    done = [", huge pages"] * huge_pages() + [", LLVM at level 1"] * (LEVEL_1 in os.environ.get("XLA_FLAGS", ""))
+    flags = os.environ.get("XLA_FLAGS", "")
+    done = [", huge pages"] * huge_pages() + [", LLVM at level 1"] * (LEVEL_1 in flags)
+    done += [", convolutions by Eigen"] * (EIGEN in flags)
     what = "".join(done) if used[0].platform == "cpu" else ""
     return f"{count or len(used)} × {used[0].device_kind} ({used[0].platform}{what})"
 
@@ -89,8 +92,16 @@ def _accelerators() -> bool:
     return modules or bool(entry_points(group="jax_plugins"))
 
 
-def _compile_sooner() -> None:
-    """Have LLVM optimise less: on the CPU a training step compiles in five sixths of the time and runs as fast."""
+def _tune_cpu() -> None:
+    """Have XLA compile sooner for the CPU, and compute convolutions in all threads; what the user has set stays.
+
+    LLVM optimises less: a training step compiles in five sixths of the time and runs as fast. And Eigen computes
+    convolutions, where XLA would take YNNPACK, which computes each in a single thread: a step of width 8 then takes a
+    quarter less time on two cores. XLA aborts at names that it does not know, so that one is for the versions that do.
+    """
     flags = os.environ.get("XLA_FLAGS", "")
-    if OPTIMIZATION_LEVEL not in flags and (not flags or flags.lstrip().startswith("-")):  # else it names a file
-        os.environ["XLA_FLAGS"] = f"{flags} {LEVEL_1}".strip()
+    if flags and not flags.lstrip().startswith("-"):
+        return  # it names a file
+    wanted = [LEVEL_1, *([EIGEN] if jaxlib.__version__.startswith("0.10.") else [])]
+    more = [flag for flag in wanted if flag.split("=")[0] not in flags]
+    os.environ["XLA_FLAGS"] = " ".join([flags, *more]).strip()

@@ -1,0 +1,33 @@
+"""What a process on the CPU is told before JAX starts."""
+
+import os
+import subprocess
+import sys
+
+import jaxlib
+import pytest
+
+SCRIPT = (
+    "import os; from menet_jax.runtime import devices; found = devices.start('cpu'); "
+    "print(os.environ['XLA_FLAGS']); print(devices.described(found))"
+)
+NEW = jaxlib.__version__.startswith("0.10.")
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept", "said"),
+    [
+        ("", [], ", LLVM at level 1"),
+        ("--xla_backend_optimization_level=0", ["--xla_backend_optimization_level=0"], ""),
+        ("--xla_force_host_platform_device_count=2", ["--xla_force_host_platform_device_count=2"], ", LLVM at level 1"),
+    ],
+)
+def test_what_the_user_has_set_stays(flags: str, kept: list[str], said: str) -> None:
+    env = {**os.environ, "XLA_FLAGS": flags, "GLIBC_TUNABLES": "", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, check=True)
+    set_flags, described = done.stdout.splitlines()
+    assert all(flag in set_flags.split() for flag in kept)
+    assert set_flags.count("--xla_backend_optimization_level") == 1
+    assert ("ynn_fusion_type" in set_flags) == NEW
+    count = 2 if "device_count=2" in flags else 1
+    assert described == f"{count} × cpu (cpu{said}{', convolutions by Eigen' * NEW})"
