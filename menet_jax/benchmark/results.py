@@ -6,6 +6,7 @@ from typing import Any
 
 from menet_jax.reporting.files import json_text
 from menet_jax.reporting.tables import Score, Table
+from menet_jax.runtime.whole_files import written_whole
 
 WALL = Score("wall s", "seconds that pass, median over the rounds", None, ".4g")
 CPU = Score("CPU s", "seconds that all threads of the process compute, together, median over the rounds", None, ".4g")
@@ -23,11 +24,13 @@ def write(dest: Path, written: Sequence[Table], where: str, settings: Mapping[st
         settings: with which the tables can be made again.
     """
     markdown, json_file = dest / "benchmark.md", dest / RESULTS
-    markdown.write_text("\n".join([f"# Benchmarks\n\n{where}\n", *(table.markdown() for table in written)]))
+    text = "\n".join([f"# Benchmarks\n\n{where}\n", *(table.markdown() for table in written)])
     content = {
         "machine": where,
         "settings": dict(settings),
         "tables": {table.stem: table.content() for table in written},
     }
-    json_file.write_text(json_text(content))
+    for path, whole in ((markdown, text), (json_file, json_text(content))):
+        with written_whole(path) as unfinished:
+            unfinished.write_text(whole)
     return [markdown, json_file]

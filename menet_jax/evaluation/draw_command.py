@@ -21,7 +21,7 @@ from menet_jax.images.files import UnreadableImageError
 from menet_jax.images.maps import quantise, read_map
 from menet_jax.reporting.plots import comparison, failures, save, scale_maps
 from menet_jax.runtime import devices
-from menet_jax.runtime.cli import BAD_INPUT, INTERRUPTED, named, uninterrupted
+from menet_jax.runtime.cli import BAD_INPUT, INTERRUPTED, complain_of, named, uninterrupted
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import warn
@@ -133,7 +133,7 @@ def run(options: Grid | Scales | Worst) -> int:
         with uninterrupted():
             written = save(figure, options.dest.with_suffix(""))
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain_of(error)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("stopped; the figure is whole, or not there", file=sys.stderr)

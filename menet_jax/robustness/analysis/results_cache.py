@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from menet_jax.runtime.whole_files import written_whole
+
 Determinants = Mapping[str, Any]
 """All that a result depends on, as JSON knows it. Anything that differs makes it another result."""
 
@@ -82,9 +84,8 @@ def kept_arrays(
     except (FileNotFoundError, EOFError, ValueError, zipfile.BadZipFile):
         arrays = dict(compute())
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished.npz")
-    np.savez_compressed(unfinished, allow_pickle=False, **arrays)
-    unfinished.replace(path)
+    with written_whole(path) as unfinished:
+        np.savez_compressed(unfinished, allow_pickle=False, **arrays)
     return arrays
 
 
