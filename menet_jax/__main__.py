@@ -11,6 +11,7 @@ COMMANDS = {
     "robustness": "scores on distorted images; norms and bounds of the Jacobian",
     "draw": "the paper's figures of images",
     "data": "check datasets, and look at what the network is fed",
+    "export": "a trained network as one file",
     "authors": "the authors' PyTorch weights in, ours out",
     "benchmark": "how fast things are here",
 }

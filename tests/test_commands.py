@@ -12,6 +12,7 @@ HEAVY = {"jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets", "matpl
 COMMANDS = {
     "train": [],
     "predict": [],
+    "export": [],
     "evaluate": [],
     "robustness": ["distortion", "jacobian", "bound"],
     "draw": ["grid", "scales", "worst"],
@@ -73,6 +74,7 @@ REFUSED = {
     "draw grid": "--run {none} --data {there} --dest {there}/grid.png",
     "draw scales": "--run {none} --data {there} --image 1 --dest {there}/scales.png",
     "draw worst": "--run {none} --data {there} --dest {there}/worst.png",
+    "export": "{none} --dest {there}/network.safetensors",
     "authors import": "{none} --dest {there}/run",
     "authors export": "{none} --dest {there}/weights.npz",
     "benchmark scores": "--maps {none} --masks {there}",

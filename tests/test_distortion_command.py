@@ -20,6 +20,7 @@ from menet_jax.images.files import UnreadableImageError
 from menet_jax.model.inference import Maps
 from menet_jax.robustness import __main__ as robustness
 from menet_jax.robustness.distortion.conditions import conditions
+from menet_jax.training.config import DataConfig
 
 IMAGES = 5
 SEED = 3
@@ -66,7 +67,7 @@ def cache(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network as it is drawn; its configuration says that it was trained with distortions."""
-    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", distort=0.5)
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", DataConfig(distort=0.5))
 
 
 class Studied(NamedTuple):
@@ -168,7 +169,7 @@ def test_what_the_study_writes(studied: Studied, run: Path) -> None:
             if (image["distortion"], image["method"], image["map"]) == (label, row["method"], row["map"])
         ]
         assert row["scores"]["adaptive_f"] == pytest.approx(np.mean(of_row))
-        assert row["source"] == f"{run}, step 2, trained with distortions"
+        assert row["source"] == f"{run}, step 2 on synthetic, trained with distortions"
 
     with (studied.dest / "results.csv").open() as file:
         table = list(csv.DictReader(file))

@@ -22,7 +22,7 @@ from test_commands import COMMANDS as SUBCOMMANDS
 
 import menet_jax
 from menet_jax import __main__ as listing
-from menet_jax import authors, draw, evaluate, metric_loss, predict, train
+from menet_jax import authors, draw, evaluate, export, metric_loss, predict, train
 from menet_jax.benchmark import __main__ as benchmark
 from menet_jax.data import __main__ as data
 from menet_jax.data.sources import NAMED
@@ -48,6 +48,7 @@ PARSE: dict[str, Callable[[list[str]], object]] = {
     "menet_jax.evaluate": evaluate.parse,
     "menet_jax.draw": draw.parse,
     "menet_jax.robustness": robustness.parse,
+    "menet_jax.export": export.parse,
 }
 """Commands whose flags become options: what parses them."""
 
@@ -63,6 +64,7 @@ WITHOUT_FLAGS = ("menet_jax.datasets.synthetic.samples",)
 FILE_CHECKS = {
     "menet_jax.evaluation.options": ("check_data", "check_folder", "check_runs", "check_there", "check_trained"),
     "menet_jax.evaluation.draw_options": ("check_data", "check_folder", "check_runs"),
+    "menet_jax.export": ("check_trained",),
 }
 """What refuses files that are not there, as those of the pages are not."""
 

@@ -27,6 +27,7 @@ from menet_jax.model.inference import Maps
 from menet_jax.model.menet import DEPTH, Outputs
 from menet_jax.reporting.plots.comparisons import with_detail
 from menet_jax.reporting.plots.scales import SCALES
+from menet_jax.training.checkpoint_format import TrainedVariables
 from menet_jax.training.config import Config, LossConfig, ModelConfig
 from menet_jax.training.network import network
 from menet_jax.training.run import TrainedRun
@@ -101,7 +102,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
     def load(folder: Path, *, newest: bool, report: object) -> TrainedRun:
         assert (folder.name, newest) == ("narrow", False)
-        return TrainedRun(CONFIG, {}, 2, (CONFIG.best_score, None))
+        return TrainedRun(CONFIG, TrainedVariables(2, {}, {}, None, {}))
 
     monkeypatch.setattr(draw_command, "load_run", load)
     monkeypatch.setattr(draw_command, "Predictor", Lookalike)
@@ -217,7 +218,7 @@ def test_scale_maps_of_a_run(command: Command, dataset: Path, run: str, monkeypa
         return (kernel if len(leaf.shape) > 1 else rng.uniform(0.5, 1.5, leaf.shape)).astype(np.float32)
 
     variables = jax.tree.map(numbers, shapes)
-    trained = TrainedRun(CONFIG, variables, 2, (CONFIG.best_score, None))
+    trained = TrainedRun(CONFIG, TrainedVariables(2, variables, {}, None, {}))
     monkeypatch.setattr(draw_command, "load_run", lambda *_, **__: trained)
     seen = []
 
@@ -323,6 +324,8 @@ def test_runs_that_cannot_be_drawn(command: Command, run: str, tmp_path: Path, m
     assert (done.code, done.err) == (2, f"error: {tmp_path}/none is not a directory: name the directory that training "
                                         "wrote, as its --run says\n")  # fmt: skip
     plain = dataclasses.replace(CONFIG, model=ModelConfig(width=1, multi_scale=False))
-    monkeypatch.setattr(draw_command, "load_run", lambda *_, **__: TrainedRun(plain, {}, 2, ("", None)))
+    monkeypatch.setattr(
+        draw_command, "load_run", lambda *_, **__: TrainedRun(plain, TrainedVariables(2, {}, {}, None, {}))
+    )
     done = command("scales", "--run", f"ours={run}", "--image", "photo_0")
     assert done.code == 2 and "no scale maps" in done.err

@@ -244,13 +244,13 @@ def test_a_run_scores_as_its_saved_maps(run: Path, dataset: Path, tmp_path: Path
     rows = {(row["method"], row["map"]): row for row in results(dest)}
     for kind in saved:
         row = rows["first", kind]
-        assert (row["images"], row["of"], row["source"]) == (7, 7, f"{run}, step 2")
+        assert (row["images"], row["of"], row["source"]) == (7, 7, f"{run}, step 2 on synthetic")
         assert row["scores"] == pytest.approx(rows[kind, "given"]["scores"], abs=1e-12)  # summed in another order
     drawn = [path.name for path in dest.iterdir() if path.suffix == ".png"]
     assert drawn == ["pr_discs.png"]  # the same images: one figure, one group
     split = command("--run", run, "--data", dataset, "--split", "train", "--cache", cache)
     assert split.code == 0
-    assert "discs (train)" in split.out and f"{run}, step 2" in split.out
+    assert "discs (train)" in split.out and f"{run}, step 2 on synthetic" in split.out
 
 
 def test_measures(dataset: Path, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

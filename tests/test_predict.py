@@ -150,7 +150,7 @@ def test_the_command_says_what_it_does(written: tuple[Outcome, Path], run: Path)
     outcome, dest = written
     lines = outcome.out.splitlines()
     assert lines[0].startswith("devices  4 × cpu (cpu")
-    assert lines[1] == f"run      {run}, step 1, metric_adaptive_f 0.750"
+    assert lines[1] == f"run      {run}, step 1 on synthetic, metric_adaptive_f 0.750"
     assert lines[2].startswith("images   9 from ")
     assert lines[2].endswith("; 4 others passed over: .hidden.png, Thumbs.db, nested.png/, notes.txt")
     assert lines[3] == "maps     metric"
@@ -209,7 +209,7 @@ def test_probability_flag_writes_the_other_map(
 
 def test_newest_flag_uses_the_newest_checkpoint(run: Path, one: Path, tmp_path: Path) -> None:
     outcome = command(run, one, tmp_path / "maps", "--newest")
-    assert outcome.code == 0 and "step 2, metric_adaptive_f 0.500" in outcome.out
+    assert outcome.code == 0 and "step 2 on synthetic, metric_adaptive_f 0.500" in outcome.out
     expected = menet_jax.load_predictor(run, newest=True)(one / "photo.jpg")
     assert_same_map(pixels(tmp_path / "maps/photo.png"), quantise(expected))
     assert np.abs(expected - menet_jax.load_predictor(run)(one / "photo.jpg")).max() > 0.1
@@ -347,7 +347,7 @@ def test_a_damaged_checkpoint_is_reported_and_passed_over(run: Path, one: Path, 
     copy = shutil.copytree(run, tmp_path / "copy")
     damage(copy, step=1)
     outcome = command(copy, one, tmp_path / "maps")
-    assert outcome.code == 0 and "step 2, metric_adaptive_f 0.500" in outcome.out
+    assert outcome.code == 0 and "step 2 on synthetic, metric_adaptive_f 0.500" in outcome.out
     assert outcome.err.startswith("warning: the checkpoint of step 1") and "damaged" in outcome.err
     reports: list[str] = []
     menet_jax.load_predictor(copy, report=reports.append)
@@ -359,7 +359,7 @@ def test_a_damaged_checkpoint_is_reported_and_passed_over(run: Path, one: Path, 
 def test_a_map_that_was_not_trained_is_said(one: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", Config(Path("unused"), 2, model=CONFIG.model, loss=LossConfig(metric=0.0)))
     outcome = command(run, one, tmp_path / "maps")
-    assert "step 1, probability_adaptive_f 0.750" in outcome.out
+    assert "step 1 on synthetic, probability_adaptive_f 0.750" in outcome.out
     assert "maps     metric, which the run did not train" in outcome.out
     assert "did not train" not in command(run, one, tmp_path / "maps", "--probability").out
 

@@ -12,7 +12,7 @@ from menet_jax.data.specs import Places, check_data
 from menet_jax.reporting.tables import RESULTS
 from menet_jax.runtime.cli import check_counts, check_folder, check_there, named, refuse_doubles
 from menet_jax.runtime.parallel import CORES
-from menet_jax.training.run_folder import check_trained
+from menet_jax.training.run_folder import RELEASED, check_trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,8 @@ class InputOptions(SourceOptions):
     """Those, and the flags of all commands that take several runs and datasets."""
 
     run: tuple[str, ...] = ()
-    """Run directories, as training wrote them. NAME=DIRECTORY calls one otherwise than its directory."""
+    """Run directories, as training wrote them, or `released`, the network that comes with the package.
+    NAME=DIRECTORY calls one otherwise than its directory."""
     data: tuple[str, ...] = ()
     """Datasets to take images from: names or folders, as in training."""
     dest: Path | None = None
@@ -127,12 +128,12 @@ class Predict:
     not be read, the rest being done, or a map not be written; 2 for bad input, nothing being done.
     """
 
-    checkpoint: Path
-    """Run directory, as training wrote it."""
     source: Path
     """Image file, or folder of images."""
     dest: Path
     """Folder to write to; made if there is none."""
+    checkpoint: Path = RELEASED
+    """Run directory, as training wrote it; none given: the network that comes with the package."""
     probability: bool = False
     """Write the probability map (cross-entropy branch) instead of the metric map."""
     overlay: bool = False

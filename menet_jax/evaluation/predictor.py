@@ -20,6 +20,7 @@ from menet_jax.runtime.text import warn
 from menet_jax.training.config import Config
 from menet_jax.training.network import background_region, network
 from menet_jax.training.run import load_run
+from menet_jax.training.run_folder import RELEASED
 
 
 class Predictor(Network):
@@ -42,6 +43,7 @@ class Predictor(Network):
         variables: Mapping[str, Any],
         devices: Sequence[jax.Device] | None = None,
         batch_size: int = 1,
+        about: str = "of no run",
     ) -> None:
         """Put a network on devices.
 
@@ -50,11 +52,16 @@ class Predictor(Network):
             variables: `params` and `batch_stats`.
             devices: of this process; by default the first one, all that one image at a time can use.
             batch_size: images computed at once; rounded up to a multiple of the devices.
+            about: which network it is, in words.
         """
         used = list(devices) if devices else jax.local_devices()[:1]
         evaluate = map_evaluation(network(config), background_region(config.loss), used)
         there = put_everywhere(variables, used)
+        self.about = about
         super().__init__(partial(evaluate, there), config.data.size, -(-batch_size // len(used)) * len(used))
+
+    def __repr__(self) -> str:
+        return f"<Predictor {self.about}>"
 
     def __call__(self, image: str | Path | Image.Image | np.ndarray) -> Float32[np.ndarray, "h w"]:
         """The metric map of one image (Eq. 5), in [0, 1], at the image's own size; 1 is most salient.
@@ -90,11 +97,13 @@ def look_inside(config: Config, variables: Mapping[str, Any], image: Rgb) -> tup
     return jax.tree.map(lambda x: np.asarray(x[0]), one)
 
 
-def load_predictor(run: str | Path, *, newest: bool = False, report: Callable[[str], None] = warn) -> Predictor:
-    """A predictor with the best checkpoint of a run.
+def load_predictor(
+    run: str | Path = RELEASED, *, newest: bool = False, report: Callable[[str], None] = warn
+) -> Predictor:
+    """A predictor with the best checkpoint of a run; it says of which when it is printed.
 
     Args:
-        run: the run directory.
+        run: the run directory; by default the network that comes with the package.
         newest: take the newest checkpoint instead of the best.
         report: told of damaged checkpoints, which are passed over; by default they are printed to stderr.
 
@@ -110,7 +119,7 @@ def load_predictor(run: str | Path, *, newest: bool = False, report: Callable[[s
     ((30, 40), (30, 40))
     """
     trained = load_run(Path(run).expanduser(), newest=newest, report=report)
-    return Predictor(trained.config, trained.variables)
+    return Predictor(trained.config, trained.variables, about=f"{run}, {trained.history}")
 
 
 def _to_rgb(image: str | Path | Image.Image | np.ndarray) -> Rgb:

@@ -94,12 +94,12 @@ def to_items(checkpoint: Checkpoint) -> ocp.args.Composite:
         "config": checkpoint.config,
         "scores": None if scores is None else {name: float(score) for name, score in scores.items()},
         "versions": checkpoint.versions,
-        "arrays": {name: _describe(tree) for name, tree in trees.items()},
+        "arrays": {name: describe(tree) for name, tree in trees.items()},
     }
     return ocp.args.Composite(
         variables=ocp.args.PyTreeSave(trees["variables"]),
         training=ocp.args.PyTreeSave(trees["training"]),
-        record=ocp.args.JsonSave(_seal(record)),
+        record=ocp.args.JsonSave(seal(record)),
     )
 
 
@@ -148,12 +148,10 @@ def read_variables(folder: Path) -> TrainedVariables:
 def read_record(folder: Path) -> dict[str, Any]:
     """The record alone, which takes no time."""
     with _damage_is_one_error():
-        sealed = ocp.JsonCheckpointHandler().restore(epath.Path(folder / "record"))
-        if sealed["sha256"] != _seal(sealed["content"])["sha256"]:
-            raise DamagedCheckpointError("its record is not what was saved")
-        if sealed["content"]["step"] != int(folder.name):
-            raise DamagedCheckpointError(f"it was saved as step {sealed['content']['step']}")
-        return sealed["content"]
+        record = unseal(ocp.JsonCheckpointHandler().restore(epath.Path(folder / "record")))
+        if record["step"] != int(folder.name):
+            raise DamagedCheckpointError(f"it was saved as step {record['step']}")
+        return record
 
 
 def _read_arrays(folder: Path, item: str, record: Mapping[str, Any]) -> Tree:
@@ -162,7 +160,7 @@ def _read_arrays(folder: Path, item: str, record: Mapping[str, Any]) -> Tree:
         tree = handler.restore(epath.Path(folder.resolve() / item))
     finally:
         handler.close()
-    found, saved = _describe(tree), record["arrays"][item]
+    found, saved = describe(tree), record["arrays"][item]
     for path in saved | found:
         if saved.get(path) != found.get(path):
             raise DamagedCheckpointError(f"array {path} of its {item} is not what was saved")
@@ -179,7 +177,7 @@ def _like(template: Tree, leaves: Mapping[str, Any]) -> Tree:
     return jax.tree.unflatten(jax.tree.structure(template), [leaves[path] for path in _leaves(template)])
 
 
-def _describe(tree: Tree) -> dict[str, dict[str, Any]]:
+def describe(tree: Tree) -> dict[str, dict[str, Any]]:
     """JSON: dtype, shape and digest of every array, by path."""
     leaves = _leaves(tree)
     with ThreadPoolExecutor() as threads:  # hashing releases the interpreter lock
@@ -195,10 +193,18 @@ def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
-def _seal(content: Mapping[str, Any]) -> dict[str, Any]:
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content, as JSON will give it back, with its digest, which covers the digests of the arrays."""
     text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
     return {"content": json.loads(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def unseal(sealed: Mapping[str, Any]) -> dict[str, Any]:
+    """The content; DamagedCheckpointError if it is not what was sealed."""
+    content: dict[str, Any] = sealed["content"]
+    if sealed["sha256"] != seal(content)["sha256"]:
+        raise DamagedCheckpointError("its record is not what was saved")
+    return content
 
 
 def _check_match(folder: Path, saved: Mapping[str, Mapping[str, Any]], expected: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Run directories: made by training or from weights, opened to use the trained network.
+"""Run directories: made by training or from weights. Trained networks: opened to be used, or put into one file.
 
 A run directory holds `config.json`, `checkpoints/`, `logs/` and `samples/`.
 """
@@ -6,7 +6,7 @@ A run directory holds `config.json`, `checkpoints/`, `logs/` and `samples/`.
 import dataclasses
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,11 +19,13 @@ from menet_jax.training import config as configuration
 from menet_jax.training.checkpoints import (
     Checkpoint,
     CheckpointStore,
+    TrainedVariables,
     load_best_variables,
     load_newest_variables,
 )
 from menet_jax.training.config import Config
-from menet_jax.training.run_folder import CHECKPOINTS, CONFIG_FILE, check_new, check_trained
+from menet_jax.training.run_folder import CHECKPOINTS, CONFIG_FILE, check_new, check_trained, locate
+from menet_jax.training.weights_file import read_weights, write_weights
 
 
 def open_run(config: Config) -> None:
@@ -84,16 +86,29 @@ class TrainedRun:
 
     Attributes:
         config: the configuration it was trained with; of a network from elsewhere, what is known of it.
-        variables: `params` and `batch_stats`, nested dictionaries of host arrays.
-        step: how many steps it was trained.
-        score: the name and value of the validation score that tells the best checkpoint; the value is None if
-            the checkpoint was not validated.
+        saved: the checkpoint.
     """
 
     config: Config
-    variables: Mapping[str, Any]
-    step: int
-    score: tuple[str, float | None]
+    saved: TrainedVariables
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """`params` and `batch_stats`, nested dictionaries of host arrays."""
+        variables: Mapping[str, Any] = self.saved.variables
+        return variables
+
+    @property
+    def step(self) -> int:
+        """How many steps it was trained."""
+        return self.saved.step
+
+    @property
+    def score(self) -> tuple[str, float | None]:
+        """The name and value of the validation score that tells the best checkpoint; the value is None if the
+        checkpoint was not validated.
+        """
+        return self.config.best_score, (self.saved.scores or {}).get(self.config.best_score)
 
     @property
     def history(self) -> str:
@@ -101,14 +116,14 @@ class TrainedRun:
         if self.config.origin is not None:
             shortened = re.sub(r"([0-9a-f]{8})[0-9a-f]{56}", r"\1…", self.config.origin)
             return f"from {shortened}, trained elsewhere, on images that are not known"
-        return f"step {self.step:,}"
+        return f"step {self.step:,} on {', '.join(_names(self.config.data.train))}"
 
 
-def load_run(folder: Path, *, newest: bool = False, report: Callable[[str], None]) -> TrainedRun:
+def load_run(run: Path, *, newest: bool = False, report: Callable[[str], None]) -> TrainedRun:
     """Load the best checkpoint of a run.
 
     Args:
-        folder: the run directory.
+        run: the run directory; or a file of `write_release`; or `released`, the one that comes with the package.
         newest: take the newest checkpoint instead.
         report: told, in a sentence, of every damaged checkpoint; the one before it is used.
 
@@ -116,17 +131,42 @@ def load_run(folder: Path, *, newest: bool = False, report: Callable[[str], None
         FileNotFoundError: there is no run there, or it has no checkpoint yet.
         ValueError: its configuration cannot be read, or all checkpoints are damaged.
     """
-    check_trained(folder)
-    checkpoints = folder / CHECKPOINTS
-    best = configuration.read(folder / CONFIG_FILE).best_score
-    if newest:
-        found_variables = load_newest_variables(checkpoints, report=report)
-    else:
-        found_variables = load_best_variables(checkpoints, best, report=report)
-    return TrainedRun(
-        # The one saved with the variables: it fits them, and its digest was verified.
-        configuration.from_dict(dict(found_variables.config)),
-        found_variables.variables,
-        found_variables.step,
-        (best, (found_variables.scores or {}).get(best)),
+    found = _load_variables(run, newest, report)
+    # The configuration saved with the variables: it fits them, and its digest was verified.
+    return TrainedRun(configuration.from_dict(dict(found.config)), found)
+
+
+def write_release(trained: TrainedRun, file: Path) -> None:
+    """Put a trained network into one file; see `weights_file.py`. Of folders on this machine it keeps the names alone.
+
+    Raises:
+        ValueError: a parameter is too large for float16.
+        OSError: the file cannot be written.
+    """
+    data = trained.config.data
+    data = dataclasses.replace(
+        data,
+        train=_names(data.train),
+        validation=_names(data.validation),
+        whole=_names(data.whole),
+        cache=None,
+        manual_dir=None,
     )
+    config = dataclasses.replace(trained.config, run=Path(trained.config.run.name), data=data)
+    write_weights(file, dataclasses.replace(trained.saved, config=configuration.to_dict(config)))
+
+
+def _load_variables(run: Path, newest: bool, report: Callable[[str], None]) -> TrainedVariables:
+    check_trained(run)
+    folder = locate(run)
+    if folder.is_file():
+        return read_weights(folder)
+    checkpoints = folder / CHECKPOINTS
+    if newest:
+        return load_newest_variables(checkpoints, report=report)
+    return load_best_variables(checkpoints, configuration.read(folder / CONFIG_FILE).best_score, report=report)
+
+
+def _names(datasets: Sequence[str]) -> tuple[str, ...]:
+    """What datasets are called that are given by name or as folders."""
+    return tuple(Path(each).name for each in datasets)

@@ -1,7 +1,11 @@
-"""What is in a run directory, as far as the names of its files tell."""
+"""Where runs are, and what is in a run directory, as far as the names of its files tell."""
 
 from pathlib import Path
 
+RELEASED = Path("released")
+"""What stands for the trained network that comes with the package, wherever a trained run is asked for."""
+SHIPPED = Path(__file__).parents[1] / "weights" / "menet_width8_duts.safetensors"
+"""The file of it (`weights_file.py`); the model card beside it, `README.md`, says what it is."""
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
 
@@ -22,8 +26,31 @@ def check_run(run: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
-def check_trained(folder: Path) -> None:
-    """Raise FileNotFoundError if there is no run there, or one without a checkpoint."""
+def locate(run: Path) -> Path:
+    """Where a trained run is: `released` is the file that comes with the package, all else its own path.
+
+    Raises:
+        ValueError: there is something of that name in the current folder, and both could be meant.
+    """
+    if run != RELEASED:
+        return run
+    if RELEASED.exists():
+        raise ValueError(
+            f"{RELEASED}: means the network that comes with menet_jax, and there is a {RELEASED} in this folder too; "
+            f"name that one {RELEASED.absolute()}"
+        )
+    return SHIPPED
+
+
+def check_trained(run: Path) -> None:
+    """Raise ValueError or FileNotFoundError if there is no run there, or one without a checkpoint."""
+    folder = locate(run)
+    if folder.is_file():
+        if folder.suffix != ".safetensors":
+            raise ValueError(f"{folder}: is neither a run directory nor a .safetensors file of menet_jax.export")
+        return
+    if folder == SHIPPED:
+        raise FileNotFoundError(f"{run}: this copy of menet_jax came without {SHIPPED.name}; name a run of yours")
     if not (folder / CONFIG_FILE).is_file():
         found = "holds no run" if folder.is_dir() else "is not a directory"
         raise FileNotFoundError(f"{folder} {found}: name the directory that training wrote, as its --run says")

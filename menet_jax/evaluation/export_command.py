@@ -1,0 +1,59 @@
+"""The command `python -m menet_jax.export`: what it says and does."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from menet_jax.model.inference import eval_step
+from menet_jax.runtime.cli import run_command
+from menet_jax.runtime.text import printable, warn
+from menet_jax.runtime.whole_files import written_whole
+from menet_jax.training.config import Config
+from menet_jax.training.network import background_region, network
+from menet_jax.training.run import TrainedRun, load_run, write_release
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def to_stablehlo(config: Config, variables: Mapping[str, Any]) -> bytearray:
+    """The network as a program, weights and all: uint8 images (b, size, size, 3) → metric map and probability map,
+    float32 (b, size, size) in [0, 1], for any b.
+
+    `jax.export.deserialize(program).call(images)` runs it, where JAX is and menet_jax need not be.
+
+    Args:
+        config: the configuration that it was trained with.
+        variables: `params` and `batch_stats`.
+    """
+    arrays = jax.tree.map(jnp.asarray, variables)
+    compute = partial(eval_step, network(config), arrays, region=background_region(config.loss))
+
+    def maps(images: jax.Array) -> tuple[Any, Any]:
+        found = compute(images)
+        return found.metric, found.probability
+
+    batch = jax.export.symbolic_shape("b")
+    images = jax.ShapeDtypeStruct((*batch, config.data.size, config.data.size, 3), jnp.uint8)
+    return jax.export.export(jax.jit(maps), platforms=PLATFORMS)(images).serialize()
+
+
+def run(source: Path, dest: Path, kind: Literal["weights", "stablehlo"], newest: bool) -> int:
+    """Do what the command line asks for; the exit status, see `export.Export`."""
+
+    def do(trained: TrainedRun) -> int:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        if kind == "weights":
+            write_release(trained, dest)
+        else:
+            with written_whole(dest) as unfinished:
+                unfinished.write_bytes(to_stablehlo(trained.config, trained.variables))
+        print(printable(f"{source}, {trained.history}: {kind} in {dest}, {dest.stat().st_size / 1e6:.1f} MB"))
+        return 0
+
+    return run_command(
+        lambda: load_run(source, newest=newest, report=warn), do, lambda _: "nothing was written", (OSError, ValueError)
+    )

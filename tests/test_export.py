@@ -1,0 +1,121 @@
+"""A trained network as one file: it predicts as its run does, says what it is, and notices damage."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from command_cases import outcome, write_narrow_run
+from safetensors.numpy import load_file, save_file
+
+import menet_jax
+from menet_jax.export import main
+from menet_jax.training import run_folder
+from menet_jax.training.config import DataConfig
+from menet_jax.training.run import load_run, write_release
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
+OTHER_PROGRAM = """
+import sys
+import jax, numpy as np
+program = jax.export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+metric, probability = program.call(np.load(sys.argv[2]))
+np.savez(sys.argv[3], metric=metric, probability=probability, platforms=program.platforms)
+assert not any(name.startswith("menet_jax") for name in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was trained on a folder of this machine."""
+    data = DataConfig(train=("/home/me/photographs", "duts"), cache=Path("/home/me/cache"))
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", data)
+
+
+@pytest.fixture(scope="module")
+def weights(run: Path) -> Path:
+    file = run.parent / "network.safetensors"
+    assert outcome(main, run, "--dest", file).code == 0
+    return file
+
+
+def test_weights_are_a_run_of_half_the_size(run: Path, weights: Path) -> None:
+    parameters = jax.tree.leaves(load_run(run, report=pytest.fail).variables["params"])
+    assert sum(each.nbytes for name, each in load_file(weights).items() if "params/" in name) == 2 * sum(
+        each.size for each in parameters
+    )
+    ours, theirs = menet_jax.load_predictor(weights).maps(IMAGES[0]), menet_jax.load_predictor(run).maps(IMAGES[0])
+    for half, whole in zip(ours, theirs, strict=True):
+        assert np.abs(half - whole).mean() < 2e-3  # of random weights, which cancel far more than trained ones
+
+
+def test_weights_say_what_they_are_and_nothing_of_the_machine(weights: Path) -> None:
+    assert repr(menet_jax.load_predictor(weights)) == f"<Predictor {weights}, step 2 on photographs, duts>"
+    assert load_run(weights, report=pytest.fail).score == ("metric_adaptive_f", 0.5)
+    assert b"/home/me" not in weights.read_bytes() and str(weights.parent).encode() not in weights.read_bytes()
+
+
+def test_released_is_the_network_of_the_package(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder, "SHIPPED", weights)
+    monkeypatch.chdir(tmp_path)
+    assert repr(menet_jax.load_predictor()) == "<Predictor released, step 2 on photographs, duts>"
+    (tmp_path / "released").mkdir()
+    with pytest.raises(ValueError, match=f"name that one {tmp_path}/released"):
+        menet_jax.load_predictor()
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.99])
+def test_a_flipped_bit_is_found(weights: Path, tmp_path: Path, place: float) -> None:
+    contents = bytearray(weights.read_bytes())
+    contents[int(place * len(contents))] ^= 1
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(contents)
+    with pytest.raises(ValueError, match=f"{damaged}: damaged"):
+        load_run(damaged, report=pytest.fail)
+
+
+def test_weights_of_others_are_refused_with_a_way_in(weights: Path, tmp_path: Path) -> None:
+    others = tmp_path / "others.safetensors"
+    save_file(load_file(weights), others)
+    with pytest.raises(ValueError, match=r"menet_jax\.authors import"):
+        load_run(others, report=pytest.fail)
+    another = tmp_path / "network.txt"
+    another.touch()
+    with pytest.raises(ValueError, match="neither a run directory nor"):
+        load_run(another, report=pytest.fail)
+
+
+def test_a_parameter_beyond_half_precision_is_refused(tmp_path: Path) -> None:
+    trained = load_run(write_narrow_run(tmp_path / "run"), report=pytest.fail)
+    kernel = trained.variables["params"]["stem_conv"]["kernel"]
+    kernel[0, 0, 0, 0] = 7e4
+    with pytest.raises(ValueError, match=r"params/stem_conv/kernel holds 70000\.0, and float16 ends at 65504\.0"):
+        write_release(trained, tmp_path / "network.safetensors")
+    assert not (tmp_path / "network.safetensors").exists()
+
+
+def test_stablehlo_runs_where_menet_jax_is_not(run: Path, tmp_path: Path) -> None:
+    program = tmp_path / "network.stablehlo"
+    assert outcome(main, run, "--dest", program, "--format", "stablehlo").code == 0
+    np.save(tmp_path / "images.npy", IMAGES)
+    files = [program, tmp_path / "images.npy", tmp_path / "maps.npz"]
+    subprocess.run([sys.executable, "-c", OTHER_PROGRAM, *map(str, files)], check=True, cwd=tmp_path)
+    found, predictor = np.load(files[2]), menet_jax.load_predictor(run)
+    assert list(found["platforms"]) == ["cpu", "cuda", "tpu"]
+    for index, image in enumerate(IMAGES):
+        expected = predictor.maps(image)
+        assert np.abs(found["metric"][index] - expected.metric).max() < 1e-4
+        assert np.abs(found["probability"][index] - expected.probability).max() < 1e-4
+
+
+def test_what_cannot_be_written_is_refused_at_once(run: Path, weights: Path, tmp_path: Path) -> None:
+    for flags, message in {
+        (run, "--dest", weights): "is there already",
+        (run, "--dest", tmp_path / "network.pt"): "the suffix of weights is .safetensors",
+        (run, "--dest", tmp_path / "n.safetensors", "--format", "stablehlo"): "the suffix of stablehlo is .stablehlo",
+        (tmp_path / "nothing", "--dest", tmp_path / "n.safetensors"): "is not a directory",
+    }.items():
+        done = outcome(main, *flags)
+        assert done.code == 2 and message in done.err and done.err.count("\n") == 1
