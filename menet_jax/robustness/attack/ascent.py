@@ -1,0 +1,160 @@
+"""Projected gradient ascent on an image: a change within a ball that raises an objective as far as can be found.
+
+What is found is a lower bound on the worst case: a longer search may find worse, no search finds less than the worst.
+
+Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018; that the best point is
+kept and steps become smaller, after Croce and Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of
+Diverse Parameter-free Attacks", ICML 2020.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from menet_jax.robustness.jacobian.image_function import as_tree, check_image
+
+Objective = Callable[[jax.Array], jax.Array]
+"""Image (H, W, 3), float, range 0…255 → a number that the attack raises."""
+
+
+class Ball(NamedTuple):
+    """All changes of an image up to a length.
+
+    Attributes:
+        length: change → its length, in gray levels.
+        steepest: gradient → the change of length 1 that raises a linear function most.
+        shorten: change, radius → the nearest change that is no longer than that, value by value no larger.
+    """
+
+    length: Callable[[jax.Array], jax.Array]
+    steepest: Callable[[jax.Array], jax.Array]
+    shorten: Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def _euclidean(change: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum(change * change))
+
+
+def _unit(gradient: jax.Array) -> jax.Array:
+    length = _euclidean(gradient)
+    return gradient / jnp.where(length == 0, 1, length)
+
+
+L2 = Ball(
+    length=_euclidean,
+    steepest=_unit,
+    shorten=lambda change, radius: _unit(change) * jnp.minimum(_euclidean(change), radius),
+)
+"""Changes by their Euclidean length over all values of the image."""
+
+LINF = Ball(
+    length=lambda change: jnp.max(jnp.abs(change)),
+    steepest=jnp.sign,
+    shorten=lambda change, radius: jnp.clip(change, -radius, radius),
+)
+"""Changes by their largest value."""
+
+
+class Attack(NamedTuple):
+    """The worst that was found.
+
+    Attributes:
+        image: the changed image, in 0…255 and within the radius.
+        value: the objective there.
+        values: the highest value after each step, of each start; none of them ever falls.
+    """
+
+    image: Float[Array, "h w 3"]
+    value: Float[Array, ""]
+    values: Float[Array, "starts steps+1"]
+
+
+def attack(
+    objective: Objective,
+    image: Float[Array | np.ndarray, "h w 3"],
+    ball: Ball,
+    radius: float,
+    starts: Float[Array | np.ndarray, "starts h2 w2 3"],
+    *,
+    steps: int,
+) -> Attack:
+    """Raise an objective by changing an image within a ball.
+
+    Step t goes `radius / √(t + 1)` along the steepest direction and back into the ball and 0…255. Neither depends on
+    how many steps or starts follow: more of them never find less.
+
+    Args:
+        objective: image → number.
+        image: range 0…255.
+        ball: `L2` or `LINF`.
+        radius: how long a change may be, in gray levels.
+        starts: changes to begin with, of any length; they are brought into the ball. The objective's gradient should
+            not be zero there, as that of a distance is at the image itself.
+        steps: how many.
+
+    Raises:
+        TypeError, ValueError: the image is not (H, W, 3), float, finite and in 0…255, the starts do not fit it, or a
+            setting is not positive.
+
+    >>> import numpy as np
+    >>> image, start = np.full((2, 2, 3), 100.0, np.float32), np.zeros((1, 2, 2, 3), np.float32)
+    >>> found = attack(lambda image: image.sum(), image, LINF, 2.0, start, steps=4)
+    >>> float(found.value), float(found.image.max())
+    (1224.0, 102.0)
+    """
+    check_image(image)
+    if not (np.asarray(image).min() >= 0 and np.asarray(image).max() <= 255):
+        raise ValueError("want an image in 0 ... 255")
+    if starts.ndim != 4 or starts.shape[1:] != image.shape or not len(starts):
+        raise ValueError(f"want starts of shape (n, {', '.join(map(str, image.shape))}), got {starts.shape}")
+    if not 0 < radius < float("inf") or steps < 1:
+        raise ValueError(f"want a positive radius and at least one step, got {radius} and {steps}")
+    x = jnp.asarray(image)
+    return _attack(as_tree(objective), x, jnp.asarray(radius, x.dtype), jnp.asarray(starts, x.dtype), ball, steps)
+
+
+def random_starts(key: jax.Array, image: Float[Array | np.ndarray, "h w 3"], count: int) -> Float[Array, "n h w 3"]:
+    """Normal noise; start i depends on the key and i alone."""
+    draw = partial(jax.random.normal, shape=image.shape, dtype=image.dtype)
+    return jax.vmap(lambda index: draw(jax.random.fold_in(key, index)))(jnp.arange(count))
+
+
+def within(image: Float[Array, "h w 3"], change: Float[Array, "h w 3"], ball: Ball, radius: jax.Array) -> jax.Array:
+    """The image, changed in that direction as far as the ball and 0…255 allow.
+
+    What is cut off at 0 or 255 only shortens a change, and so does what brings it into the ball.
+    """
+    clipped = jnp.clip(image + change, 0, 255) - image
+    return jnp.clip(image + ball.shorten(clipped, radius), 0, 255)
+
+
+@partial(jax.jit, static_argnames=("ball", "steps"))
+def _attack(
+    objective: Objective, image: jax.Array, radius: jax.Array, starts: jax.Array, ball: Ball, steps: int
+) -> Attack:
+    value_and_gradient = jax.value_and_grad(objective)
+
+    def step(state: tuple[jax.Array, jax.Array, jax.Array], t: jax.Array) -> tuple[Any, jax.Array]:
+        now, best, highest = state
+        value, gradient = value_and_gradient(now)
+        best, highest = jnp.where(value > highest, now, best), jnp.maximum(highest, value)
+        change = now - image + ball.steepest(gradient) * radius / jnp.sqrt(t + 1)
+        return (within(image, change, ball, radius), best, highest), highest
+
+    def climb(start: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        length = ball.length(start)
+        first = within(image, start * radius / jnp.where(length == 0, 1, length), ball, radius)
+        begin = (first, first, jnp.full((), -jnp.inf, image.dtype))
+        (last, best, highest), values = jax.lax.scan(step, begin, jnp.arange(steps, dtype=image.dtype))
+        value = objective(last)
+        best, highest = jnp.where(value > highest, last, best), jnp.maximum(highest, value)
+        return best, highest, jnp.append(values, highest)
+
+    images, highest, values = jax.vmap(climb)(starts)
+    worst = jnp.argmax(highest)
+    return Attack(images[worst], highest[worst], values)

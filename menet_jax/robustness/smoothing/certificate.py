@@ -1,0 +1,169 @@
+"""SegCertify: classes of pixels that no small change of the image can change, with a stated confidence.
+
+Let g(x) say of every pixel whether it is salient. The smoothed classifier gives a pixel the class that g gives it most
+often when Gaussian noise of standard deviation σ is added to the image. If that class has a probability above τ ≥ ½,
+the pixel keeps it under every change of the image of length ‖Δ‖₂ < R = σ Φ⁻¹(τ). The probability is not known; a
+binomial test of n noisy images rejects that it is τ or less, and a correction for testing all pixels at once bounds the
+probability that any one of an image's certificates is wrong by α. A pixel whose test does not reject is abstained from.
+
+Source: Fischer, Baader, Vechev, "Scalable Certified Segmentation via Randomized Smoothing", ICML 2021, Algorithm 2;
+Cohen, Rosenfeld, Kolter, "Certified Adversarial Robustness via Randomized Smoothing", ICML 2019, for the radius.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Float64, Int
+from scipy.stats import binom, norm
+
+from menet_jax.robustness.jacobian.image_function import as_tree, check_image
+
+Classifier = Callable[[jax.Array], jax.Array]
+"""Image (H, W, 3), float → which pixels are salient, bool of any shape; or several such maps as a pytree."""
+
+Correction = Callable[[np.ndarray, float], np.ndarray]
+"""p-values and α → which hypotheses are rejected."""
+
+
+class Certificate(NamedTuple):
+    """What is certified of one image.
+
+    Attributes:
+        salient: the smoothed classifier's class of each pixel, as far as the samples tell.
+        certified: whether the pixel keeps it within the radius; elsewhere it is abstained from.
+    """
+
+    salient: Bool[np.ndarray, "*map"]
+    certified: Bool[np.ndarray, "*map"]
+
+
+def radius(sigma: float, threshold: float) -> float:
+    """R = σ Φ⁻¹(τ), in gray levels: how long a change may be, in L2 over all values of the image.
+
+    Raises:
+        ValueError: σ is not positive, or τ not at least ½ and below 1.
+
+    >>> round(radius(20.0, 0.75), 2)
+    13.49
+    """
+    if not 0 < sigma < float("inf"):
+        raise ValueError(f"the noise's standard deviation must be positive, got {sigma}")
+    if not 0.5 <= threshold < 1:
+        raise ValueError(f"the probability to exceed is at least 0.5 and below 1, got {threshold}")
+    return float(sigma * norm.ppf(threshold))
+
+
+def sample_counts(
+    classifier: Classifier,
+    image: Float[Array | np.ndarray, "h w 3"],
+    sigma: float,
+    samples: int,
+    key: jax.Array,
+    *,
+    batch: int = 8,
+) -> Int[np.ndarray, "*map"]:
+    """How often each pixel is called salient, of so many noisy images; noise is drawn where the network is computed.
+
+    Noisy values may leave 0…255: the certificate needs noise that is Gaussian. Sample i depends on the key and i alone.
+
+    Args:
+        classifier: what is smoothed.
+        image: range 0…255.
+        sigma: standard deviation of the noise, in gray levels.
+        samples: how many.
+        key: of the noise.
+        batch: images computed at once.
+
+    Raises:
+        TypeError, ValueError: the image is not (H, W, 3), float and finite, or a setting is not positive.
+    """
+    if samples < 1 or batch < 1:
+        raise ValueError(f"want at least one sample and a batch of at least one, got {samples} and {batch}")
+    if not 0 < sigma < float("inf"):
+        raise ValueError(f"the noise's standard deviation must be positive, got {sigma}")
+    check_image(image)
+    counts: Int[np.ndarray, "*map"] = np.asarray(
+        _counts(as_tree(classifier), jnp.asarray(image), jnp.asarray(sigma, image.dtype), samples, key, batch)
+    )
+    return counts
+
+
+def certify(
+    guess: Int[np.ndarray, "*map"],
+    guesses: int,
+    counts: Int[np.ndarray, "*map"],
+    samples: int,
+    threshold: float,
+    risk: float,
+    correction: Correction,
+) -> Certificate:
+    """The certificate of an image (Algorithm 2), within `radius(σ, threshold)`.
+
+    Args:
+        guess: of `sample_counts`, which tells each pixel's class. Its samples must be others than those of `counts`.
+        guesses: their number.
+        counts: of `sample_counts`, on which the tests are made.
+        samples: their number n.
+        threshold: τ, the probability to exceed.
+        risk: α, the largest probability that any pixel of the image is certified wrongly.
+        correction: `holm` or `bonferroni`.
+
+    Raises:
+        ValueError: τ is not at least ½ and below 1, or α not between 0 and 1.
+    """
+    radius(1.0, threshold)
+    if not 0 < risk < 1:
+        raise ValueError(f"the risk is a probability between 0 and 1, got {risk}")
+    salient = 2 * guess > guesses
+    hits = np.where(salient, counts, samples - counts)
+    # P(Bin(n, τ) ≥ hits), the p-value of the hypothesis that the class has probability τ or less.
+    of_hits = binom.sf(np.arange(samples + 1) - 1, samples, threshold)
+    return Certificate(salient, correction(of_hits[hits], risk))
+
+
+def bonferroni(p_values: Float64[np.ndarray, "*map"], risk: float) -> Bool[np.ndarray, "*map"]:
+    """Rejects a hypothesis of m where p ≤ α / m: the probability of any false rejection is at most α.
+
+    >>> bonferroni(np.array([0.01, 0.02, 0.04]), 0.05).tolist()
+    [True, False, False]
+    """
+    return p_values <= risk / p_values.size
+
+
+def holm(p_values: Float64[np.ndarray, "*map"], risk: float) -> Bool[np.ndarray, "*map"]:
+    """Holm's step-down test: the k-th smallest of m p-values must be at most α / (m + 1 − k), and so all below it.
+
+    Rejects whatever Bonferroni's does, and often more, at the same α.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
+
+    >>> holm(np.array([0.01, 0.02, 0.06]), 0.05).tolist()
+    [True, True, False]
+    """
+    order = np.argsort(p_values, axis=None)
+    passes = p_values.ravel()[order] <= risk / np.arange(p_values.size, 0, -1)
+    rejected = np.zeros(p_values.size, bool)
+    rejected[order] = np.logical_and.accumulate(passes)
+    return rejected.reshape(p_values.shape)
+
+
+@partial(jax.jit, static_argnames=("samples", "batch"))
+def _counts(
+    classifier: Classifier, image: jax.Array, sigma: jax.Array, samples: int, key: jax.Array, batch: int
+) -> jax.Array:
+    def noisy(index: jax.Array) -> jax.Array:
+        noise = jax.random.normal(jax.random.fold_in(key, index), image.shape, image.dtype)
+        return image + sigma * noise
+
+    def add(counts: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
+        indices = first + jnp.arange(batch)
+        salient = jax.vmap(lambda index: classifier(noisy(index)))(indices)
+        used = (indices < samples).reshape(-1, *[1] * (salient.ndim - 1))
+        return counts + jnp.sum(salient & used, axis=0, dtype=jnp.int32), None
+
+    start = jnp.zeros(jax.eval_shape(classifier, image).shape, jnp.int32)
+    return jax.lax.scan(add, start, jnp.arange(0, samples, batch))[0]

@@ -1,0 +1,130 @@
+"""Certificates by randomised smoothing, against classifiers whose radius is known, and simulated coverage."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.stats import norm
+
+from menet_jax.robustness.smoothing.certificate import (
+    Certificate,
+    Classifier,
+    Correction,
+    bonferroni,
+    certify,
+    holm,
+    radius,
+    sample_counts,
+)
+
+SIGMA, THRESHOLD, RISK = 20.0, 0.75, 0.01
+CORRECTIONS = pytest.mark.parametrize("correction", [holm, bonferroni])
+
+
+def linear(weights: np.ndarray, offsets: np.ndarray) -> Classifier:
+    """Pixel p is salient where w_p · x > b_p."""
+
+    def classify(w: jax.Array, b: jax.Array, image: jax.Array) -> jax.Array:
+        return jnp.tensordot(w, image, 3) > b
+
+    return jax.tree_util.Partial(classify, jnp.asarray(weights), jnp.asarray(offsets))
+
+
+def certificate(classifier: Classifier, image: np.ndarray, samples: int, correction: Correction) -> Certificate:
+    keys = jax.random.split(jax.random.key(0))
+    guess = sample_counts(classifier, image, SIGMA, 20, keys[0])
+    counts = sample_counts(classifier, image, SIGMA, samples, keys[1])
+    return certify(guess, 20, counts, samples, THRESHOLD, RISK, correction)
+
+
+@CORRECTIONS
+def test_of_linear_classifiers_only_pixels_far_enough_from_the_boundary_are_certified(correction: Correction) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0, 255, (4, 4, 3)).astype(np.float32)
+    weights = rng.normal(size=(200, 4, 4, 3)).astype(np.float32)
+    lengths = np.linalg.norm(weights.reshape(200, -1), axis=1)
+    distances = rng.uniform(-3 * SIGMA, 3 * SIGMA, 200).astype(np.float32)  # to the boundary: the true radius
+    offsets = np.tensordot(weights, image, 3) - distances * lengths
+    found = certificate(linear(weights, offsets), image, 1000, correction)
+    far = np.abs(distances) >= radius(SIGMA, THRESHOLD)
+    assert not np.any(found.certified & ~far)
+    assert np.mean(found.certified[np.abs(distances) > 1.6 * radius(SIGMA, THRESHOLD)]) == 1
+    np.testing.assert_array_equal(found.salient[found.certified], distances[found.certified] > 0)
+
+
+def test_counts_are_those_of_the_normal_distribution() -> None:
+    margins = np.linspace(-2, 2, 9, dtype=np.float32)  # in standard deviations
+    image = np.full((1, 1, 3), 100, np.float32)
+    weights = np.zeros((9, 1, 1, 3), np.float32)
+    weights[..., 1] = 1
+    counts = sample_counts(linear(weights, 100 - margins * SIGMA), image, SIGMA, 4000, jax.random.key(3))
+    expected = norm.cdf(margins)
+    assert np.all(np.abs(counts / 4000 - expected) < 4 * np.sqrt(expected * (1 - expected) / 4000))
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_constant_is_certified_everywhere(value: bool) -> None:
+    found = certificate(lambda image: jnp.full((5, 6), value), np.zeros((2, 2, 3), np.float32), 100, holm)
+    assert found.certified.all() and np.all(found.salient == value)
+
+
+def test_too_few_samples_certify_nothing() -> None:
+    found = certificate(lambda image: jnp.ones((5, 6), bool), np.zeros((2, 2, 3), np.float32), 10, holm)
+    assert not found.certified.any()  # 0.75 ** 10 is no small probability
+
+
+@CORRECTIONS
+@pytest.mark.parametrize("pixels", [1, 40])
+def test_at_the_edge_wrong_certificates_are_as_rare_as_stated(correction: Correction, pixels: int) -> None:
+    """All hypotheses true, at their edge: in 4,000 experiments no more are wrong than α says, within 4 σ."""
+    rng, risk, wrong = np.random.default_rng(1), 0.05, 0
+    for _ in range(4000):
+        counts = rng.binomial(100, THRESHOLD, pixels)
+        wrong += bool(certify(np.full(pixels, 9), 9, counts, 100, THRESHOLD, risk, correction).certified.any())
+    assert 0 < wrong < 4000 * risk + 4 * np.sqrt(4000 * risk * (1 - risk))
+
+
+def test_a_wrong_guess_is_not_certified() -> None:
+    found = certify(np.array([9]), 9, np.array([20]), 100, THRESHOLD, RISK, holm)  # salient in 20 of 100
+    assert found.salient.all() and not found.certified.any()
+
+
+@given(hnp.arrays(float, st.integers(1, 30), elements=st.floats(0, 1)), st.floats(0.001, 0.999))
+def test_holm_by_its_definition(p_values: np.ndarray, risk: float) -> None:
+    rejected = np.zeros(len(p_values), bool)
+    while not rejected.all():
+        smallest = np.flatnonzero(~rejected)[np.argmin(p_values[~rejected])]
+        if p_values[smallest] > risk / np.sum(~rejected):
+            break
+        rejected[smallest] = True
+    np.testing.assert_array_equal(holm(p_values, risk), rejected)
+    assert np.all(holm(p_values, risk) | ~bonferroni(p_values, risk))
+
+
+def test_neither_the_batch_nor_how_many_follow_matters() -> None:
+    def brighter(image: jax.Array) -> jax.Array:
+        return image.mean(-1) > 100
+
+    image, key = np.full((6, 5, 3), 100, np.float32), jax.random.key(1)
+    whole = sample_counts(brighter, image, SIGMA, 13, key, batch=13)
+    np.testing.assert_array_equal(whole, sample_counts(brighter, image, SIGMA, 13, key, batch=4))
+    more = sample_counts(brighter, image, SIGMA, 14, key, batch=3) - whole
+    assert set(np.unique(more)) <= {0, 1}
+
+
+@pytest.mark.parametrize(("sigma", "threshold"), [(0.0, 0.75), (20.0, 0.4), (20.0, 1.0), (float("nan"), 0.75)])
+def test_impossible_radii(sigma: float, threshold: float) -> None:
+    with pytest.raises(ValueError, match=r"must be positive|at least"):
+        radius(sigma, threshold)
+
+
+def test_impossible_settings() -> None:
+    image = np.zeros((2, 2, 3), np.float32)
+    for samples, sigma in ((0, 1.0), (1, 0.0)):
+        with pytest.raises(ValueError, match=r"at least one sample|must be positive"):
+            sample_counts(lambda image: image > 0, image, sigma, samples, jax.random.key(0))
+    with pytest.raises(ValueError, match="the risk is a probability"):
+        certify(np.array([1]), 1, np.array([1]), 1, 0.75, 0.0, holm)
