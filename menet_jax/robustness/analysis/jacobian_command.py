@@ -2,37 +2,27 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from menet_jax.data.sources import Example
-from menet_jax.evaluation.inputs import Dataset, NamedRun
-from menet_jax.images.files import UnreadableImageError, resize_image
+from menet_jax.images.files import resize_image
 from menet_jax.reporting.files import file_name
 from menet_jax.reporting.plots import SensitivityRow, save, sensitivity_maps
 from menet_jax.robustness.analysis import report
 from menet_jax.robustness.analysis.inputs import (
+    Subjects,
     open_subjects,
     opened_lines,
     progress,
     run_analysis,
     say_failures,
-    say_reused,
 )
-from menet_jax.robustness.analysis.measurement import (
-    Analysis,
-    Measurement,
-    Pictures,
-    determinants,
-    from_json,
-    measure,
-    picture,
-    to_json,
-)
-from menet_jax.robustness.analysis.results_cache import ResultsCache, kept_arrays
-from menet_jax.robustness.analysis.subject import Place, Subject
+from menet_jax.robustness.analysis.loop import Analysis, analyse
+from menet_jax.robustness.analysis.measurement import Measurement, Pictures, determinants, measure, picture
+from menet_jax.robustness.analysis.results_cache import kept_arrays
+from menet_jax.robustness.analysis.subject import Subject
 from menet_jax.robustness.options import Jacobian, Settings
 from menet_jax.runtime.text import listed
 
@@ -40,32 +30,18 @@ PICTURES = "sensitivity"
 """In --dest: folder of sensitivity maps as arrays."""
 
 
-class Work(NamedTuple):
-    """All there is to do, opened and checked."""
-
-    settings: Settings
-    runs: list[tuple[NamedRun, Subject]]
-    datasets: list[tuple[Dataset, list[Place]]]
-    cache: ResultsCache
-
-    @property
-    def images(self) -> int:
-        """How many measurements there are to be."""
-        return len(self.runs) * sum(len(places) for _, places in self.datasets)
-
-
-def prepare(options: Jacobian) -> Work:
+def prepare(options: Jacobian) -> Subjects:
     """Open and check everything, before anything is computed.
 
     Raises:
         ValueError, OSError: something cannot be used; the text says what, and what to do.
     """
-    return Work(options.settings(), *open_subjects(options, options.reading, options.limit))
+    return open_subjects(options, options.reading, options.limit)
 
 
-def describe(options: Jacobian, work: Work, used: Sequence[jax.Device]) -> str:
+def describe(options: Jacobian, work: Subjects, used: Sequence[jax.Device]) -> str:
     """What the command says before it starts."""
-    strengths = ", ".join(distortion.label for distortion, _ in work.settings.distortions.values())
+    strengths = ", ".join(distortion.label for distortion, _ in options.settings().distortions.values())
     reading = f"reading  {options.reading}; {strengths}; seed {options.seed}"
     return "\n".join([*opened_lines(work.runs, work.datasets, used), reading])
 
@@ -75,70 +51,27 @@ def run(options: Jacobian) -> int:
     return run_analysis(options, prepare, do)
 
 
-def do(options: Jacobian, used: Sequence[jax.Device], work: Work) -> int:
+def do(options: Jacobian, used: Sequence[jax.Device], work: Subjects) -> int:
     """Measure and report; the exit status."""
     print(describe(options, work, used))
-    analyses, failures = analyse(work)
-    for table in report.all_tables(analyses, work.settings, options.published):
+    settings = options.settings()
+    analyses, failures = analyse(
+        work,
+        lambda of, example: determinants(of, example, settings),
+        lambda of, example, stage: measure(of, example, settings, stage),
+        Measurement,
+    )
+    for table in report.all_tables(analyses, settings, options.published):
         print(f"\n{table.text()}")
     _say_what_did_not_converge(analyses)
     if options.dest:
-        written = report.write(analyses, failures, work.settings, options.published, options.dest)
+        written = report.write(analyses, failures, settings, options.published, options.dest)
         written += _pictures(options, work, analyses, options.dest)
         print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return say_failures(failures)
 
 
-def analyse(work: Work) -> tuple[list[Analysis], list[str]]:
-    """Measure what the cache does not have, with a progress bar; also, what failed and why."""
-    found, pending, failures = _known(work)
-    say_reused(work.cache, len(work.cache), len(found), work.images)
-    with progress(len(pending)) as bar:
-        for run_index, dataset_index, place in pending:
-            named_run, measured = work.runs[run_index]
-            bar.set_description(f"{named_run.name}, {place.file_name}")
-            try:
-                example = place.source[place.number]
-                measurement = measure(measured, example, work.settings, bar.set_postfix_str)
-            except ValueError as error:  # also of images that cannot be read
-                failures.append(f"{named_run.name} on {place.file_name}: {error}")
-            else:
-                work.cache.add(determinants(measured, example, work.settings), to_json(measurement))
-                found[run_index, dataset_index, place.file_name] = measurement
-            bar.update()
-    analyses = []
-    for run_index, (named_run, _) in enumerate(work.runs):
-        for dataset_index, (dataset, places) in enumerate(work.datasets):
-            keys = [(run_index, dataset_index, place.file_name) for place in places]
-            images = tuple(found[each] for each in keys if each in found)
-            analyses.append(Analysis(named_run, dataset, len(places), images))
-    return analyses, failures
-
-
-_Where = tuple[int, int, str]
-"""Run, dataset, file name."""
-
-
-def _known(work: Work) -> tuple[dict[_Where, Measurement], list[tuple[int, int, Place]], list[str]]:
-    """What the cache has, what is still to be measured, and what cannot be read."""
-    found, pending, failures = dict[_Where, Measurement](), list[tuple[int, int, Place]](), list[str]()
-    for dataset_index, (_, places) in enumerate(work.datasets):
-        for place in places:
-            try:
-                example = place.source[place.number]
-            except UnreadableImageError as error:
-                failures.append(str(error))
-                continue
-            for run_index, (_, measured) in enumerate(work.runs):
-                value = work.cache.get(determinants(measured, example, work.settings))
-                if value is None:
-                    pending.append((run_index, dataset_index, place))
-                else:
-                    found[run_index, dataset_index, place.file_name] = from_json(value)
-    return found, sorted(pending, key=lambda task: task[:2]), failures
-
-
-def _say_what_did_not_converge(analyses: Sequence[Analysis]) -> None:
+def _say_what_did_not_converge(analyses: Sequence[Analysis[Measurement]]) -> None:
     missed = [
         f"{image.image} ({analysis.run.name}: "
         + f"spectral residual {image.spectral_residual:.1g}, Frobenius ± {image.frobenius_error / image.frobenius:.0%})"
@@ -152,7 +85,7 @@ def _say_what_did_not_converge(analyses: Sequence[Analysis]) -> None:
         print("note: a dataset of one image has no standard error")
 
 
-def _pictures(options: Jacobian, work: Work, analyses: Sequence[Analysis], dest: Path) -> list[Path]:
+def _pictures(options: Jacobian, work: Subjects, analyses: Sequence[Analysis[Measurement]], dest: Path) -> list[Path]:
     """Draw the sensitivity maps of some images of each analysis, from the most to the least fragile."""
     files, taken = list[Path](), set[str]()
     jobs = [(analysis, image) for analysis in analyses for image in _spread(analysis.images, options.pictures)]
@@ -164,7 +97,7 @@ def _pictures(options: Jacobian, work: Work, analyses: Sequence[Analysis], dest:
         for analysis, image in jobs:
             place, measured = places[analysis.dataset.truth, image.image], subjects[analysis.run.name]
             example = place.source[place.number]
-            maps = _kept_picture(options, work.settings, measured, example, dest / PICTURES)
+            maps = _kept_picture(options, options.settings(), measured, example, dest / PICTURES)
             note = f"{Path(image.image).stem}\n‖J‖₂ {image.spectral:.2g}"
             shown = resize_image(example.image, (measured.size, measured.size))
             rows.setdefault(id(analysis), []).append(SensitivityRow(note, shown, *maps))

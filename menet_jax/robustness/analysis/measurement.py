@@ -9,20 +9,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pydantic
 from jaxtyping import Float
 
 from menet_jax.data.sources import Example
-from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.images.distortions import Distortion
 from menet_jax.images.files import Mask, ResizedRgb, Rgb, resize_image
 from menet_jax.images.maps import full_size
 from menet_jax.metrics.scores import score_image
+from menet_jax.robustness.analysis.loop import Stage
 from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.analysis.subject import Subject, digest, image_determinants, random_key
 from menet_jax.robustness.jacobian import image_function
@@ -41,9 +40,6 @@ from menet_jax.robustness.options import ReadingName, Settings
 
 MEANING = 2
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
-
-Stage = Callable[[str], object]
-"""Told what is being computed."""
 
 
 @dataclass(frozen=True)
@@ -100,20 +96,6 @@ class Measurement:
     def converged(self) -> bool:
         """Whether both norms are."""
         return self.spectral_converged and self.frobenius_converged
-
-
-class Analysis(NamedTuple):
-    """Measurements of one run on one dataset.
-
-    Attributes:
-        chosen: how many images were to be measured, of those that the dataset has.
-        images: those that were, in the order in which they were chosen.
-    """
-
-    run: NamedRun
-    dataset: Dataset
-    chosen: int
-    images: tuple[Measurement, ...]
 
 
 def determinants(of: Subject, example: Example, settings: Settings) -> Determinants:
@@ -192,24 +174,6 @@ def picture(of: Subject, example: Example, settings: Settings, samples: int) -> 
         input_sensitivity(of.f, x, random, samples=samples).values,
         output_sensitivity(of.f, x, random, samples=samples).values,
     )
-
-
-_MEASUREMENT = pydantic.TypeAdapter(Measurement)
-
-
-def to_json(measurement: Measurement) -> dict[str, Any]:
-    """As JSON knows it."""
-    found: dict[str, Any] = _MEASUREMENT.dump_python(measurement, mode="json")
-    return found
-
-
-def from_json(value: Any) -> Measurement:
-    """The inverse of `to_json`.
-
-    Raises:
-        ValueError: it is no measurement.
-    """
-    return _MEASUREMENT.validate_python(value)
 
 
 def _reaction(

@@ -13,7 +13,8 @@ from menet_jax.reporting import published, tables
 from menet_jax.reporting.files import write_results
 from menet_jax.reporting.plots import Box, Scatter, norm_boxes, norms_against_losses
 from menet_jax.reporting.tables import Record, Score, Table
-from menet_jax.robustness.analysis.measurement import Analysis, Measurement, Settings
+from menet_jax.robustness.analysis.loop import Analysis
+from menet_jax.robustness.analysis.measurement import Measurement, Settings
 from menet_jax.robustness.analysis.subject import RULE
 from menet_jax.robustness.jacobian.norms import QUANTILES, summarise
 from menet_jax.robustness.jacobian.sensitivity import GradientStatistics, mean_statistics
@@ -35,7 +36,7 @@ QUANTILE_NAMES = {0.0: "min", 0.5: "median", 1.0: "max"} | {
 }
 
 
-def all_tables(analyses: Sequence[Analysis], settings: Settings, with_published: bool) -> list[Table]:
+def all_tables(analyses: Sequence[Analysis[Measurement]], settings: Settings, with_published: bool) -> list[Table]:
     """Everything that is printed and written, in the order of the paper."""
     return [
         norms(analyses, settings),
@@ -45,7 +46,7 @@ def all_tables(analyses: Sequence[Analysis], settings: Settings, with_published:
     ]
 
 
-def norms(analyses: Sequence[Analysis], settings: Settings) -> Table:
+def norms(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Table:
     """Eq. 11: a row for each norm of each run on each dataset."""
     unit = UNITS[settings.reading]
     scores = [
@@ -70,7 +71,7 @@ def norms(analyses: Sequence[Analysis], settings: Settings) -> Table:
     return Table("norms", title, _grouped(records), scores)
 
 
-def directions(analyses: Sequence[Analysis], settings: Settings) -> Table:
+def directions(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Table:
     """Eq. 12: a row for each distortion of each run on each dataset."""
     numbers: dict[str, tuple[str, Callable[[Measurement, str], float | None]]] = {
         "distance": ("mean ‖Δ‖ in gray levels", lambda image, name: image.reactions[name].distance),
@@ -114,7 +115,7 @@ def directions(analyses: Sequence[Analysis], settings: Settings) -> Table:
     return Table("directions", title, _grouped(records), scores)
 
 
-def correlations(analyses: Sequence[Analysis]) -> Table:
+def correlations(analyses: Sequence[Analysis[Measurement]]) -> Table:
     """Whether images with larger norms lose more: a row for each norm and distortion."""
     scores = [
         Score("rho", "Spearman's rank correlation, over images, of the norm and of the F lost", None, ".3f"),
@@ -142,7 +143,7 @@ def correlations(analyses: Sequence[Analysis]) -> Table:
     return Table("correlations", "Are images with larger norms more fragile?", _grouped(records), scores)
 
 
-def correlation(analysis: Analysis, norm: str, distortion: str) -> RankCorrelation | None:
+def correlation(analysis: Analysis[Measurement], norm: str, distortion: str) -> RankCorrelation | None:
     """Of a norm and the F lost to a distortion; None where there are too few images."""
     return rank_correlation(
         [NORMS[norm](image) for image in analysis.images],
@@ -150,7 +151,7 @@ def correlation(analysis: Analysis, norm: str, distortion: str) -> RankCorrelati
     )
 
 
-def table_iii(analyses: Sequence[Analysis], with_published: bool) -> Table:
+def table_iii(analyses: Sequence[Analysis[Measurement]], with_published: bool) -> Table:
     """Table III, as the authors' script computes it and of the salient channel; then the paper's own, where it has any.
 
     The paper's are named as what they are, too: rounding noise.
@@ -184,7 +185,7 @@ def table_iii(analyses: Sequence[Analysis], with_published: bool) -> Table:
 
 
 def write(
-    analyses: Sequence[Analysis],
+    analyses: Sequence[Analysis[Measurement]],
     failures: Sequence[str],
     settings: Settings,
     with_published: bool,
@@ -214,7 +215,7 @@ def results_content(written: Sequence[Table], settings: dict[str, Any], failures
     }
 
 
-def _image_rows(analyses: Sequence[Analysis], settings: Settings) -> list[dict[str, Any]]:
+def _image_rows(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> list[dict[str, Any]]:
     """A line for each image; what there is not is empty."""
     rows = []
     pairs = [(analysis, image) for analysis in analyses for image in analysis.images]
@@ -234,7 +235,7 @@ def _image_rows(analyses: Sequence[Analysis], settings: Settings) -> list[dict[s
     return rows
 
 
-def _figures(analyses: Sequence[Analysis], settings: Settings) -> list[tuple[str, Figure]]:
+def _figures(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> list[tuple[str, Figure]]:
     measured = [analysis for analysis in analyses if analysis.images]
     if not measured:
         return []
@@ -269,7 +270,12 @@ _STATISTICS = GradientStatistics._fields
 
 
 def _record(
-    analysis: Analysis, group: str, labels: dict[str, str], numbers: dict[str, float], *, trusted: bool = True
+    analysis: Analysis[Measurement],
+    group: str,
+    labels: dict[str, str],
+    numbers: dict[str, float],
+    *,
+    trusted: bool = True,
 ) -> Record:
     """A row; it competes for the best where all images were measured and its numbers can be trusted."""
     measured = len(analysis.images)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float64, Int
-from scipy.stats import binom, norm
+from scipy.special import bdtrc, ndtri
 
 from menet_jax.robustness.jacobian.image_function import as_tree, check_image
 
@@ -54,7 +54,7 @@ def radius(sigma: float, threshold: float) -> float:
         raise ValueError(f"the noise's standard deviation must be positive, got {sigma}")
     if not 0.5 <= threshold < 1:
         raise ValueError(f"the probability to exceed is at least 0.5 and below 1, got {threshold}")
-    return float(sigma * norm.ppf(threshold))
+    return float(sigma * ndtri(threshold))
 
 
 def sample_counts(
@@ -121,7 +121,7 @@ def certify(
     salient = 2 * guess > guesses
     hits = np.where(salient, counts, samples - counts)
     # P(Bin(n, τ) ≥ hits), the p-value of the hypothesis that the class has probability τ or less.
-    of_hits = binom.sf(np.arange(samples + 1) - 1, samples, threshold)
+    of_hits = bdtrc(np.arange(samples + 1) - 1.0, samples, threshold)
     return Certificate(salient, correction(of_hits[hits], risk))
 
 

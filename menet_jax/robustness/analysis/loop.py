@@ -1,0 +1,76 @@
+"""Measuring all that is asked for: runs at images of datasets, as far as the cache does not have it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import pydantic
+
+from menet_jax.data.sources import Example
+from menet_jax.evaluation.inputs import Dataset, NamedRun
+from menet_jax.images.files import UnreadableImageError
+from menet_jax.robustness.analysis.inputs import Subjects, progress, say_reused
+from menet_jax.robustness.analysis.results_cache import Determinants
+from menet_jax.robustness.analysis.subject import Subject
+
+Measurement = TypeVar("Measurement")
+
+Stage = Callable[[str], object]
+"""Told what is being computed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis(Generic[Measurement]):
+    """Measurements of one run on one dataset.
+
+    Attributes:
+        chosen: how many images were to be measured, of those that the dataset has.
+        images: those that were, in the order in which they were chosen.
+    """
+
+    run: NamedRun
+    dataset: Dataset
+    chosen: int
+    images: tuple[Measurement, ...]
+
+
+def analyse(
+    work: Subjects,
+    determinants: Callable[[Subject, Example], Determinants],
+    measure: Callable[[Subject, Example, Stage], Measurement],
+    kind: type[Measurement],
+) -> tuple[list[Analysis[Measurement]], list[str]]:
+    """Measure what the cache does not have, with a progress bar; also, what failed and why.
+
+    Args:
+        work: what to measure, and the cache.
+        determinants: all that a measurement depends on.
+        measure: raises ValueError where an image cannot be measured.
+        kind: of the measurements, a data class that pydantic reads from JSON and writes to it.
+    """
+    adapter = pydantic.TypeAdapter[Measurement](kind)
+    before, reused, failures, analyses = len(work.cache), 0, list[str](), list[Analysis[Measurement]]()
+    total = len(work.runs) * sum(len(places) for _, places in work.datasets)
+    with progress(total) as bar:
+        for named_run, subject in work.runs:
+            for dataset, places in work.datasets:
+                images = list[Measurement]()
+                for place in places:
+                    bar.set_description(f"{named_run.name}, {place.file_name}")
+                    try:
+                        example = place.source[place.number]
+                        of = determinants(subject, example)
+                        value = work.cache.get(of)
+                        reused += value is not None
+                        if value is None:
+                            value = adapter.dump_python(measure(subject, example, bar.set_postfix_str), mode="json")
+                            work.cache.add(of, value)
+                        images.append(adapter.validate_python(value))
+                    except UnreadableImageError as error:
+                        failures.append(str(error))
+                    except ValueError as error:
+                        failures.append(f"{named_run.name} on {place.file_name}: {error}")
+                    bar.update()
+                analyses.append(Analysis(named_run, dataset, len(places), tuple(images)))
+    say_reused(work.cache, before, reused, total)
+    return analyses, list(dict.fromkeys(failures))
