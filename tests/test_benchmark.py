@@ -22,8 +22,9 @@ from menet_jax.benchmark.commands import Activity
 from menet_jax.benchmark.measuring import Seconds, in_turns, median, timed
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.processes import ProcessDiedError, in_process
+from menet_jax.benchmark.programs import configuration
 from menet_jax.benchmark.scores import scores
-from menet_jax.benchmark.steps import Case, measure
+from menet_jax.benchmark.steps import Case, arithmetic, measure
 from menet_jax.model.losses import cross_entropy, metric_loss
 from menet_jax.model.menet import MENet
 from menet_jax.reporting.tables import Record
@@ -197,11 +198,17 @@ def of_losses(images: int) -> float:
 def test_arithmetic_of_a_step(activity: Activity, passes: int) -> None:
     """Two operations a multiply-add, once forward and twice backward; and what is not a convolution."""
     with workers(1, processes=True) as pool:  # where shapes are not checked, as they cannot be before compiling
-        record, notes = pool.submit(measured, Case(activity, 1, "float32", 4), 2).result()
+        found = pool.submit(arithmetic, activity, configuration(1), 2).result()
+    convolutions = 2 * multiply_adds(1) * passes * 2
+    others = of_losses(2) if activity == "training" else 0.0
+    assert convolutions * 0.95 < found - others < convolutions * 1.3
+
+
+def test_speed_of_a_step() -> None:
+    with workers(1, processes=True) as pool:
+        record, notes = pool.submit(measured, Case("inference", 1, "float32", 4), 2).result()
     assert record.labels["devices"] == "2" and not any("peak" in note for note in notes)
-    convolutions = 2 * multiply_adds(1) * passes * 2 / 1e9  # of two images on each device
-    others = of_losses(2) / 1e9 if activity == "training" else 0.0
-    assert convolutions * 0.95 < record.scores["GFLOP"] - others < convolutions * 1.3
+    assert record.scores["GFLOP"] == arithmetic("inference", configuration(1), 2) / 1e9  # of two images on each device
     speed = record.scores["GFLOP"] / record.scores["wall s"]
     assert record.scores["GFLOP/s"] == pytest.approx(speed)
     assert record.scores["images/s"] == pytest.approx(4 / record.scores["wall s"])
@@ -209,6 +216,7 @@ def test_arithmetic_of_a_step(activity: Activity, passes: int) -> None:
     assert record.scores["program MiB"] > 1
 
 
+@pytest.mark.slow
 def test_all_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("XLA_FLAGS", os.environ["QUICK_FLAGS"])  # of the processes, on one device each
     dest = tmp_path / "results"
@@ -231,8 +239,14 @@ def test_all_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     markdown = (dest / "benchmark.md").read_text()
     for heading in ("Training steps and inference", "by kind of transposed convolutions", "Jacobian analysis"):
         assert heading in markdown and heading in out
+
+
+def test_results_are_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "benchmark.json").touch()
     with pytest.raises(SystemExit, match="2"):
-        run(f"all --dest {dest} {sizes}", monkeypatch)
+        run(f"all --dest {tmp_path} --device cpu", monkeypatch)
     assert "--overwrite" in capsys.readouterr().err
 
 
