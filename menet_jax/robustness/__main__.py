@@ -1,20 +1,25 @@
-"""How robust runs are:  python -m menet_jax.robustness distortion|jacobian|bound --run RUN --data DATASET"""
+"""How robust runs are:  python -m menet_jax.robustness COMMAND --run RUN --data DATASET
+
+Commands: distortion, jacobian, bound, attack, smooth.
+"""
 
 import sys
 from collections.abc import Sequence
 
 import tyro
 
-from menet_jax.robustness.options import Bound, Distortion, Jacobian
+from menet_jax.robustness.options import Attack, Bound, Distortion, Jacobian, Smooth
 from menet_jax.runtime.cli import refuse_repeats, run_command
 from menet_jax.runtime.memory import use_huge_pages
 
+Options = Distortion | Jacobian | Bound | Attack | Smooth
 
-def parse(arguments: Sequence[str]) -> Distortion | Jacobian | Bound:
+
+def parse(arguments: Sequence[str]) -> Options:
     """What a command line asks for; ValueError or OSError for what can be refused at once."""
-    refuse_repeats(arguments, Distortion, Jacobian, Bound)
-    options: Distortion | Jacobian | Bound = tyro.extras.subcommand_cli_from_dict(
-        {"distortion": Distortion, "jacobian": Jacobian, "bound": Bound},
+    refuse_repeats(arguments, Distortion, Jacobian, Bound, Attack, Smooth)
+    options: Options = tyro.extras.subcommand_cli_from_dict(
+        {"distortion": Distortion, "jacobian": Jacobian, "bound": Bound, "attack": Attack, "smooth": Smooth},
         args=arguments,
         prog="python -m menet_jax.robustness",
         description="Measure how robust trained runs are.",
@@ -23,12 +28,14 @@ def parse(arguments: Sequence[str]) -> Distortion | Jacobian | Bound:
     return options
 
 
-def work(options: Distortion | Jacobian | Bound) -> int:
+def work(options: Options) -> int:
     """Do it; the exit status."""
     use_huge_pages()
 
     from menet_jax.robustness.analysis import bound_command, jacobian_command
-    from menet_jax.robustness.distortion import command as distortion_command  # only now, for they import JAX
+    from menet_jax.robustness.attack import command as attack_command
+    from menet_jax.robustness.distortion import command as distortion_command
+    from menet_jax.robustness.smoothing import command as smooth_command  # only now, for they import JAX
 
     match options:
         case Distortion():
@@ -37,6 +44,10 @@ def work(options: Distortion | Jacobian | Bound) -> int:
             return jacobian_command.run(options)
         case Bound():
             return bound_command.run(options)
+        case Attack():
+            return attack_command.run(options)
+        case Smooth():
+            return smooth_command.run(options)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -199,3 +199,163 @@ class Bound(InputOptions):
         if not self.run:
             raise ValueError("nothing to bound: give --run RUN, and --data DATASET to compare with what is measured")
         super().check()
+
+
+@dataclass(frozen=True)
+class AttackSettings:
+    """What the numbers of an attacked image depend on, besides the network and the image.
+
+    Attributes:
+        reading: which map is attacked.
+        norm: in which changes are measured.
+        strengths: of the changes, rising.
+        steps, starts: of `ascent.attack`; two more starts are not random.
+        draws: of the noise.
+        qualities: of the compression.
+        seed: of everything random.
+
+    Raises:
+        ValueError: a value is impossible; it is named.
+    """
+
+    reading: Literal["probability", "metric"]
+    norm: Literal["l2", "linf"]
+    strengths: tuple[float, ...]
+    steps: int
+    starts: int
+    draws: int
+    qualities: tuple[int, ...]
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_counts(steps=self.steps, starts=self.starts, draws=self.draws)
+        rising = list(self.strengths) == sorted(set(self.strengths))
+        if not self.strengths or not rising or not 0 < self.strengths[0] <= self.strengths[-1] <= 255:
+            raise ValueError(f"--strengths {self.strengths}: want rising numbers of gray levels above 0, up to 255")
+        for quality in self.qualities:
+            Jpeg(quality, quality)
+        if self.seed < 0:
+            raise ValueError(f"--seed {self.seed}: must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(InputOptions):
+    """Search for the worst change of images within a distance, by projected gradient ascent.
+
+    What is found is a lower bound on the worst case. Beside it stand noise of the same length and JPEG compression. All
+    changes are of what the network sees, the image at its size. Each image's numbers are kept in --dest as they come;
+    started again with the same flags, an interrupted command goes on where it was. Exit status: 0; 1 if an image could
+    not be attacked, the rest being done; 2 for bad input, nothing being done.
+    """
+
+    reading: Literal["probability", "metric"] = "metric"
+    """Which map is attacked."""
+    norm: Literal["l2", "linf"] = "l2"
+    """What bounds a change: its Euclidean length over all values, or its largest value."""
+    strengths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+    """How strong changes are, in gray levels: in l2 the σ of noise of that length, in linf the largest value."""
+    steps: int = 15
+    """Of each search."""
+    starts: int = 1
+    """Random starts of each search, besides the Jacobian's first singular vector and what was found before."""
+    draws: int = 4
+    """Draws of the noise for each image and strength."""
+    qualities: tuple[int, ...] = (90, 50, 10)
+    """JPEG compression to compare with."""
+    limit: int | None = 20
+    """Images of each dataset, always the same ones; None: all."""
+    seed: int = 0
+    """Another seed draws other noise and other starts."""
+
+    def settings(self) -> AttackSettings:
+        """What each image's numbers depend on; ValueError for an impossible value."""
+        return AttackSettings(
+            self.reading,
+            self.norm,
+            self.strengths,
+            self.steps,
+            self.starts,
+            self.draws,
+            self.qualities,
+            self.seed,
+        )
+
+    def check(self) -> None:
+        self.settings()
+        check_counts(limit=1 if self.limit is None else self.limit)
+        if not self.run or not self.data:
+            raise ValueError("nothing to attack: give --run RUN --data DATASET")
+        super().check()
+
+
+@dataclass(frozen=True)
+class SmoothSettings:
+    """What the certificates of an image depend on, besides the network and the image.
+
+    Attributes:
+        sigmas: standard deviations of the noise, in gray levels.
+        thresholds: probabilities that a pixel's class has to exceed.
+        guesses, samples: noisy images to guess the classes by, and to test them.
+        risk: largest probability that any pixel of an image is certified wrongly, under one noise and threshold.
+        seed: of the noise.
+
+    Raises:
+        ValueError: a value is impossible; it is named.
+    """
+
+    sigmas: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    guesses: int
+    samples: int
+    risk: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_counts(guesses=self.guesses, samples=self.samples)
+        twice = len(set(self.sigmas)) < len(self.sigmas)
+        if not self.sigmas or twice or not 0 < min(self.sigmas) <= max(self.sigmas) <= 255:
+            raise ValueError(f"--sigmas {self.sigmas}: want different numbers of gray levels above 0, up to 255")
+        if not self.thresholds or not all(0.5 < each < 1 for each in self.thresholds):
+            raise ValueError(f"--thresholds {self.thresholds}: want probabilities above 0.5 and below 1")
+        if not 0 < self.risk < 1:
+            raise ValueError(f"--risk {self.risk}: is a probability between 0 and 1")
+        if self.seed < 0:
+            raise ValueError(f"--seed {self.seed}: must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smooth(InputOptions):
+    """Certify the pixels of images by randomised smoothing: no change shorter than a radius changes them.
+
+    The maps are cut into salient pixels and others: the metric map at its adaptive threshold, the probability map at
+    1/2. A pixel is certified if its class under Gaussian noise exceeds a probability, with a correction for testing all
+    pixels at once, or is abstained from. Each image's numbers are kept in --dest as they come; started again with the
+    same flags, an interrupted command goes on where it was. Exit status: 0; 1 if an image could not be certified, the
+    rest being done; 2 for bad input, nothing being done.
+    """
+
+    sigmas: tuple[float, ...] = (8.0, 16.0, 32.0)
+    """Standard deviations of the noise, in gray levels, on the image at the network's size."""
+    thresholds: tuple[float, ...] = (0.75,)
+    """Probabilities that a pixel's class has to exceed; the radius is σ times its normal quantile."""
+    samples: int = 100
+    """Noisy images to test by, of each image and σ."""
+    guesses: int = 10
+    """Noisy images to guess each pixel's class by, others than those."""
+    risk: float = 0.001
+    """Largest probability that any pixel of an image is certified wrongly, under one σ and threshold."""
+    limit: int | None = 20
+    """Images of each dataset, always the same ones; None: all."""
+    seed: int = 0
+    """Another seed draws other noise."""
+
+    def settings(self) -> SmoothSettings:
+        """What each image's numbers depend on; ValueError for an impossible value."""
+        return SmoothSettings(self.sigmas, self.thresholds, self.guesses, self.samples, self.risk, self.seed)
+
+    def check(self) -> None:
+        self.settings()
+        check_counts(limit=1 if self.limit is None else self.limit)
+        if not self.run or not self.data:
+            raise ValueError("nothing to certify: give --run RUN --data DATASET")
+        super().check()

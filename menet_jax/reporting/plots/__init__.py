@@ -14,17 +14,24 @@ from menet_jax.reporting.plots.jacobians import (
     sensitivity_maps,
 )
 from menet_jax.reporting.plots.page import save
+from menet_jax.reporting.plots.rows import Row, gray, image_rows
 from menet_jax.reporting.plots.scales import scale_maps
 from menet_jax.reporting.plots.strengths import StrengthCurve, strength_curves
+from menet_jax.reporting.plots.worst_cases import GainCurve, attack_curves
 
 __all__ = [
     "Box",
+    "GainCurve",
     "PrCurve",
+    "Row",
     "Scatter",
     "SensitivityRow",
     "StrengthCurve",
+    "attack_curves",
     "comparison",
     "failures",
+    "gray",
+    "image_rows",
     "norm_boxes",
     "norms_against_losses",
     "pr_curves",

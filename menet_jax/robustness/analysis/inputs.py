@@ -27,6 +27,12 @@ class Subjects(NamedTuple):
     datasets: list[tuple[Dataset, list[Place]]]
     cache: ResultsCache
 
+    def of(self, run: NamedRun, dataset: Dataset) -> tuple[Subject, dict[str, Place]]:
+        """The subject of a run, and where the images of a dataset are, by file name."""
+        [found] = [each for named_run, each in self.runs if named_run.name == run.name]
+        [places] = [several for each, several in self.datasets if each.truth == dataset.truth]
+        return found, {place.file_name: place for place in places}
+
 
 def open_subjects(options: InputOptions, reading: ReadingName, limit: int | None) -> Subjects:
     """Open the runs, the first `limit` images of each dataset, and the cache in `--dest`, which is made.

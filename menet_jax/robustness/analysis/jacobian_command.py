@@ -89,13 +89,12 @@ def _pictures(options: Jacobian, work: Subjects, analyses: Sequence[Analysis[Mea
     """Draw the sensitivity maps of some images of each analysis, from the most to the least fragile."""
     files, taken = list[Path](), set[str]()
     jobs = [(analysis, image) for analysis in analyses for image in _spread(analysis.images, options.pictures)]
-    subjects = {named_run.name: measured for named_run, measured in work.runs}
-    places = {(dataset.truth, place.file_name): place for dataset, several in work.datasets for place in several}
     rows: dict[int, list[SensitivityRow]] = {}
     with progress(len(jobs)) as bar:
         bar.set_description("sensitivity maps")
         for analysis, image in jobs:
-            place, measured = places[analysis.dataset.truth, image.image], subjects[analysis.run.name]
+            measured, places = work.of(analysis.run, analysis.dataset)
+            place = places[image.image]
             example = place.source[place.number]
             maps = _kept_picture(options, options.settings(), measured, example, dest / PICTURES)
             note = f"{Path(image.image).stem}\n‖J‖₂ {image.spectral:.2g}"

@@ -66,9 +66,9 @@ def norms(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Tabl
             numbers = {"mean": found.mean} | {QUANTILE_NAMES[q]: value for q, value in found.quantiles.items()}
             numbers |= {} if found.standard_error is None else {"s.e.": found.standard_error}
         # A spectral norm that has not converged is a lower bound: it must not win against one that has.
-        records.append(_record(analysis, f"{norm}", labels, numbers, trusted=all(converged)))
+        records.append(record(analysis, f"{norm}", labels, numbers, trusted=all(converged)))
     title = f"Robustness (Eq. 11): norms of the Jacobian of the {settings.reading}"
-    return Table("norms", title, _grouped(records), scores)
+    return Table("norms", title, grouped(records), scores)
 
 
 def directions(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Table:
@@ -110,9 +110,9 @@ def directions(analyses: Sequence[Analysis[Measurement]], settings: Settings) ->
         still = sum(image.reactions[name].distance is None for image in analysis.images)
         labels = {"reading": settings.reading, "distortion": distortion.label, "draws": f"{draws}"}
         labels["unchanged"] = f"{still}"
-        records.append(_record(analysis, name, labels, row))
+        records.append(record(analysis, name, labels, row))
     title = "Reaction to distortions (Eq. 12), finite and infinitesimal, over the same directions"
-    return Table("directions", title, _grouped(records), scores)
+    return Table("directions", title, grouped(records), scores)
 
 
 def correlations(analyses: Sequence[Analysis[Measurement]]) -> Table:
@@ -139,8 +139,8 @@ def correlations(analyses: Sequence[Analysis[Measurement]]) -> Table:
             labels = {"norm": norm, "F lost to": name}
             if found is None:
                 labels["norm"] += " (too few images, or all alike)"
-            records.append(_record(analysis, name, labels, numbers))
-    return Table("correlations", "Are images with larger norms more fragile?", _grouped(records), scores)
+            records.append(record(analysis, name, labels, numbers))
+    return Table("correlations", "Are images with larger norms more fragile?", grouped(records), scores)
 
 
 def correlation(analysis: Analysis[Measurement], norm: str, distortion: str) -> RankCorrelation | None:
@@ -164,7 +164,7 @@ def table_iii(analyses: Sequence[Analysis[Measurement]], with_published: bool) -
     records = []
     for analysis, (kind, statistics) in product(analyses, kinds.items()):
         found = mean_statistics([statistics(image) for image in analysis.images])._asdict() if analysis.images else {}
-        records.append(_record(analysis, "", {"channels summed": kind}, found))
+        records.append(record(analysis, "", {"channels summed": kind}, found))
     for dataset in {analysis.dataset.truth: analysis.dataset for analysis in analyses if with_published}.values():
         for row in published.rows(dataset.published or "", ["table_3"]):
             labels = {
@@ -181,7 +181,7 @@ def table_iii(analyses: Sequence[Analysis[Measurement]], with_published: bool) -
         "sum over both is a constant and its gradient 0: what is computed of it, and was published, is the size of\n"
         "float32 rounding. The salient channel alone says something"
     )
-    return Table("table_iii", title, _grouped(records), scores)
+    return Table("table_iii", title, grouped(records), scores)
 
 
 def write(
@@ -269,8 +269,8 @@ def _figures(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> l
 _STATISTICS = GradientStatistics._fields
 
 
-def _record(
-    analysis: Analysis[Measurement],
+def record(
+    analysis: Analysis[Any],
     group: str,
     labels: dict[str, str],
     numbers: dict[str, float],
@@ -292,7 +292,7 @@ def _record(
     return Record(f"{analysis.dataset.truth} {group}", everything, numbers, competes=whole and trusted)
 
 
-def _grouped(records: Sequence[Record]) -> list[Record]:
+def grouped(records: Sequence[Record]) -> list[Record]:
     """Records of one group one after the other, in order of first appearance."""
     order = list(dict.fromkeys(record.group for record in records))
     return sorted(records, key=lambda record: order.index(record.group))

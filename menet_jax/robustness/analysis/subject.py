@@ -12,7 +12,7 @@ import numpy as np
 
 from menet_jax.data.sources import Example, Source
 from menet_jax.model.menet import Outputs
-from menet_jax.model.saliency import border_background, metric_map
+from menet_jax.model.saliency import Region, border_background, metric_map
 from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.image_function import NetworkMap, Reading, network_map
@@ -30,11 +30,13 @@ class Subject:
 
     Attributes:
         f: image → map, in float32 whatever precision it was trained in.
+        region: from where its metric map measures.
         size: side of its images.
         identity: digest of its variables, and its kind.
     """
 
     f: NetworkMap
+    region: Region
     size: int
     identity: Determinants
 
@@ -74,7 +76,7 @@ def subject(run: TrainedRun, reading: ReadingName) -> Subject:
         "trained_by_cross_entropy": run.config.loss.cross_entropy > 0,  # tells where the metric map looks
         "size": run.config.data.size,
     }
-    return Subject(f, run.config.data.size, identity)
+    return Subject(f, background_region(run.config.loss), run.config.data.size, identity)
 
 
 def image_determinants(of: Subject, example: Example) -> Determinants:

@@ -7,6 +7,7 @@ kept and steps become smaller, after Croce and Hein, "Reliable Evaluation of Adv
 Diverse Parameter-free Attacks", ICML 2020.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -29,11 +30,15 @@ class Ball(NamedTuple):
         length: change → its length, in gray levels.
         steepest: gradient → the change of length 1 that raises a linear function most.
         shorten: change, radius → the nearest change that is no longer than that, value by value no larger.
+        gray_level: number of values → the length of a change of one gray level; in L2, of one in the root mean square.
+        noise: random key, shape → random change of about one gray level.
     """
 
     length: Callable[[jax.Array], jax.Array]
     steepest: Callable[[jax.Array], jax.Array]
     shorten: Callable[[jax.Array, jax.Array], jax.Array]
+    gray_level: Callable[[int], float]
+    noise: Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
 
 def _euclidean(change: jax.Array) -> jax.Array:
@@ -49,6 +54,8 @@ L2 = Ball(
     length=_euclidean,
     steepest=_unit,
     shorten=lambda change, radius: _unit(change) * jnp.minimum(_euclidean(change), radius),
+    gray_level=math.sqrt,
+    noise=jax.random.normal,
 )
 """Changes by their Euclidean length over all values of the image."""
 
@@ -56,6 +63,8 @@ LINF = Ball(
     length=lambda change: jnp.max(jnp.abs(change)),
     steepest=jnp.sign,
     shorten=lambda change, radius: jnp.clip(change, -radius, radius),
+    gray_level=lambda values: 1.0,
+    noise=partial(jax.random.uniform, minval=-1.0, maxval=1.0),
 )
 """Changes by their largest value."""
 

@@ -1,0 +1,80 @@
+"""The command `python -m menet_jax.robustness attack`: what it says and does."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from menet_jax.images.maps import quantise
+from menet_jax.reporting.plots import Row, image_rows
+from menet_jax.robustness.analysis.inputs import Subjects, open_subjects, opened_lines, run_analysis, say_failures
+from menet_jax.robustness.analysis.loop import Analysis, analyse
+from menet_jax.robustness.attack import report
+from menet_jax.robustness.attack.measurement import Measurement, attacks, determinants, measure, saliency, seen
+from menet_jax.robustness.options import Attack
+
+SHOWN = 3
+"""Images of each run and dataset that are drawn: those that lose most F at the greatest strength."""
+
+
+def prepare(options: Attack) -> Subjects:
+    """Open and check everything, before anything is computed.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    return open_subjects(options, options.reading, options.limit)
+
+
+def run(options: Attack) -> int:
+    """Do what the command line asks for; the exit status, see `Attack`."""
+    return run_analysis(options, prepare, do)
+
+
+def do(options: Attack, used: Sequence[jax.Device], work: Subjects) -> int:
+    """Attack and report; the exit status."""
+    settings = options.settings()
+    strengths = ", ".join(f"{strength:g}" for strength in settings.strengths)
+    attack = f"attack   {options.reading} map, {options.norm}, strengths {strengths}; seed {options.seed}"
+    print(*opened_lines(work.runs, work.datasets, used), attack, sep="\n")
+    analyses, failures = analyse(
+        work,
+        lambda of, example: determinants(of, example, settings),
+        lambda of, example, stage: measure(of, example, settings, stage),
+        Measurement,
+    )
+    for table in report.tables(analyses, settings):
+        print(f"\n{table.text()}")
+    if options.dest:
+        figures = [_worst(options, work, analysis) for analysis in analyses if analysis.images]
+        written = report.write(analyses, failures, settings, figures, options.dest)
+        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
+    return say_failures(failures)
+
+
+def _worst(options: Attack, work: Subjects, analysis: Analysis[Measurement]) -> tuple[str, Figure]:
+    """The images that lose most: as they are, the change, and the maps before and after it."""
+    settings = options.settings()
+    subject, places = work.of(analysis.run, analysis.dataset)
+    ranked = sorted(analysis.images, key=lambda image: image.strengths[-1].attack.adaptive_f - image.clean.adaptive_f)
+    rows = []
+    for image in ranked[:SHOWN]:
+        place = places[image.image]
+        example = place.source[place.number]
+        x = seen(subject, example)
+        *_, (moved, *_) = attacks(subject, example, settings)
+        times = 127 / max(float(np.abs(moved - x).max()), 1e-6)
+        pictures = [
+            x.astype(np.uint8),
+            np.clip(np.rint(128 + times * (moved - x)), 0, 255).astype(np.uint8),
+            quantise(saliency(subject, x)),
+            quantise(saliency(subject, moved)),
+        ]
+        headings = ["image", f"change × {times:.0f}", "map", "map after"]
+        aspect = example.image.shape[0] / example.image.shape[1]
+        note = f"{Path(image.image).stem}\nF {image.clean.adaptive_f:.2f}"
+        rows.append(Row(aspect, pictures, headings, note))
+    footnote = f"{analysis.run.name}: the change of strength {settings.strengths[-1]:g} that moves the map furthest"
+    return f"worst_{analysis.run.name}_{analysis.dataset.name}", image_rows(rows, footnote)

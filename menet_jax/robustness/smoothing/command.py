@@ -1,0 +1,93 @@
+"""The command `python -m menet_jax.robustness smooth`: what it says and does."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.figure import Figure
+
+from menet_jax.images.files import resize_image, resize_mask
+from menet_jax.images.pictures import TINT
+from menet_jax.reporting.plots import Row, gray, image_rows
+from menet_jax.robustness.analysis.inputs import Subjects, open_subjects, opened_lines, run_analysis, say_failures
+from menet_jax.robustness.analysis.loop import Analysis, analyse
+from menet_jax.robustness.options import Smooth
+from menet_jax.robustness.smoothing import report
+from menet_jax.robustness.smoothing.certificate import Certificate, certify, holm
+from menet_jax.robustness.smoothing.measurement import MAPS, Measurement, counted, determinants, measure, salient
+
+SHOWN = 3
+"""Images of each run and dataset that are drawn: the first, the middle and the last by their certified share."""
+
+
+def prepare(options: Smooth) -> Subjects:
+    """Open and check everything, before anything is computed.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    return open_subjects(options, "probability", options.limit)
+
+
+def run(options: Smooth) -> int:
+    """Do what the command line asks for; the exit status, see `Smooth`."""
+    return run_analysis(options, prepare, do)
+
+
+def do(options: Smooth, used: Sequence[jax.Device], work: Subjects) -> int:
+    """Certify and report; the exit status."""
+    settings = options.settings()
+    sigmas = ", ".join(f"{sigma:g}" for sigma in settings.sigmas)
+    noise = f"noise    σ {sigmas}; {settings.guesses} + {settings.samples} samples of each; seed {settings.seed}"
+    print(*opened_lines(work.runs, work.datasets, used), noise, sep="\n")
+    start, before = time.monotonic(), len(work.cache)
+    analyses, failures = analyse(
+        work,
+        lambda of, example: determinants(of, example, settings),
+        lambda of, example, stage: measure(of, example, settings, stage),
+        Measurement,
+    )
+    passes = (len(work.cache) - before) * len(settings.sigmas) * (settings.guesses + settings.samples)
+    if passes:
+        taken = time.monotonic() - start
+        print(f"{passes:,} noisy images in {taken:.0f} s, {passes / taken:.1f} images/s with compilation")
+    print(f"\n{report.table(analyses, settings).text()}")
+    if options.dest:
+        figures = [_figure(options, work, analysis) for analysis in analyses if analysis.images]
+        written = report.write(analyses, failures, settings, figures, options.dest)
+        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
+    return say_failures(failures)
+
+
+def _figure(options: Smooth, work: Subjects, analysis: Analysis[Measurement]) -> tuple[str, Figure]:
+    """Images, their masks, and of both maps what the network says and what of it is certified."""
+    settings = options.settings()
+    of, places = work.of(analysis.run, analysis.dataset)
+    ranked = sorted(analysis.images, key=lambda image: -image.certified[0].share)
+    rows = []
+    for index in np.unique(np.linspace(0, len(ranked) - 1, SHOWN).round().astype(int)):
+        place = places[ranked[index].image]
+        example = place.source[place.number]
+        guess, counts = counted(of, example, settings, settings.sigmas[0])
+        clean, pictures, headings = salient(of, example), [], []
+        for each, name in enumerate(MAPS):
+            samples = guess[each], settings.guesses, counts[each], settings.samples
+            found = certify(*samples, settings.thresholds[0], settings.risk, holm)
+            pictures += [gray(clean[each]), _certified(found)]
+            headings += [name, f"{name}, certified"]
+        size = (of.size, of.size)
+        shown = [resize_image(example.image, size), gray(resize_mask(example.mask, size)), *pictures]
+        aspect = example.image.shape[0] / example.image.shape[1]
+        rows.append(Row(aspect, shown, ["image", "mask", *headings], Path(example.file_name).stem))
+    footnote = f"{analysis.run.name}, σ {settings.sigmas[0]:g}, τ {settings.thresholds[0]:g}; red: abstained from"
+    return f"certified_{analysis.run.name}_{analysis.dataset.name}", image_rows(rows, footnote)
+
+
+def _certified(found: Certificate) -> UInt8[np.ndarray, "h w 3"]:
+    """White and black where certified, red elsewhere."""
+    picture = np.repeat(gray(found.salient)[..., None], 3, axis=2)
+    picture[~found.certified] = TINT
+    return picture

@@ -1,0 +1,149 @@
+"""What is certified of a trained network at one image, by both of its maps."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float
+
+from menet_jax.data.sources import Example
+from menet_jax.images.files import ResizedMask, resize_image, resize_mask
+from menet_jax.metrics.scores import f_measure
+from menet_jax.model.saliency import Region, metric_map, probability_map
+from menet_jax.robustness.analysis.loop import Stage
+from menet_jax.robustness.analysis.results_cache import Determinants
+from menet_jax.robustness.analysis.subject import Subject, digest, image_determinants, random_key
+from menet_jax.robustness.options import SmoothSettings
+from menet_jax.robustness.smoothing.certificate import Certificate, bonferroni, certify, holm, radius, sample_counts
+
+MEANING = 1
+"""To be raised when what is recorded under the same settings changes: older records are then measured anew."""
+
+MAPS = ("metric", "probability")
+BATCH = 8
+
+
+class SalientPixels(struct.PyTreeNode):
+    """Which pixels a network calls salient, by both of its maps, in the order of `MAPS`.
+
+    The metric map is cut at its adaptive threshold, min(2 · mean, 1), the probability map at ½.
+    """
+
+    variables: Mapping[str, Any]
+    network: nn.Module = struct.field(pytree_node=False)
+    region: Region = struct.field(pytree_node=False)
+
+    def __call__(self, image: Float[Array, "h w 3"]) -> Bool[Array, "2 h w"]:
+        outputs: Any = self.network.apply(self.variables, image[None])
+        metric = metric_map(outputs.features[0], outputs.logits[0], self.region)
+        threshold = jnp.minimum(2 * jnp.mean(metric), 1)
+        return jnp.stack([metric >= threshold, probability_map(outputs.logits[0]) >= 0.5])
+
+
+@dataclass(frozen=True)
+class Certified:
+    """What is certified of one map under one noise and threshold.
+
+    Attributes:
+        map: metric or probability.
+        sigma: standard deviation of the noise, in gray levels.
+        threshold: τ, the probability that a pixel's class has to exceed.
+        radius: length of the change under which no certified pixel changes, in gray levels, L2.
+        share: of the pixels, certified with Holm's correction.
+        share_bonferroni: the same with Bonferroni's.
+        certified_f: F-measure of the certified map, an abstention counting as wrong wherever it is.
+        smoothed_f: F-measure of the smoothed map.
+        clean_f: F-measure of the map without noise, cut in the same way. All three at the network's size.
+    """
+
+    map: str
+    sigma: float
+    threshold: float
+    radius: float
+    share: float
+    share_bonferroni: float
+    certified_f: float
+    smoothed_f: float
+    clean_f: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All that is certified of one image."""
+
+    image: str
+    certified: tuple[Certified, ...]
+
+
+def determinants(of: Subject, example: Example, settings: SmoothSettings) -> Determinants:
+    """All that the measurement of an image depends on."""
+    return {
+        "smoothing": MEANING,
+        **image_determinants(of, example),
+        "mask": digest(example.mask),
+        "settings": asdict(settings),
+    }
+
+
+def measure(of: Subject, example: Example, settings: SmoothSettings, stage: Stage) -> Measurement:
+    """Certify one image by all that the settings ask for."""
+    mask, clean = resize_mask(example.mask, (of.size, of.size)), salient(of, example)
+    found = []
+    for sigma in settings.sigmas:
+        stage(f"σ {sigma:g}")
+        guess, counts = counted(of, example, settings, sigma)
+        for threshold in settings.thresholds:
+            for index, name in enumerate(MAPS):
+                arguments = guess[index], settings.guesses, counts[index], settings.samples, threshold, settings.risk
+                by_holm, by_bonferroni = certify(*arguments, holm), certify(*arguments, bonferroni)
+                found.append(
+                    Certified(
+                        name,
+                        sigma,
+                        threshold,
+                        radius(sigma, threshold),
+                        float(by_holm.certified.mean()),
+                        float(by_bonferroni.certified.mean()),
+                        certified_f(by_holm, mask),
+                        certified_f(Certificate(by_holm.salient, np.ones_like(mask)), mask),
+                        certified_f(Certificate(clean[index], np.ones_like(mask)), mask),
+                    )
+                )
+    return Measurement(example.file_name, tuple(found))
+
+
+def counted(of: Subject, example: Example, settings: SmoothSettings, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """How often each pixel is salient under noise, by each map: of the samples to guess by, and of those to test by."""
+    classifier, x = _classifier(of), _seen(of, example)
+    key = jax.random.fold_in(random_key(settings.seed, example.file_name), settings.sigmas.index(sigma))
+    keys = jax.random.split(key)
+    return (
+        sample_counts(classifier, x, sigma, settings.guesses, keys[0], batch=BATCH),
+        sample_counts(classifier, x, sigma, settings.samples, keys[1], batch=BATCH),
+    )
+
+
+def salient(of: Subject, example: Example) -> Bool[np.ndarray, "2 h w"]:
+    """Which pixels the network calls salient, without noise."""
+    return np.asarray(jax.jit(SalientPixels.__call__)(_classifier(of), jnp.asarray(_seen(of, example))))
+
+
+def certified_f(certificate: Certificate, mask: ResizedMask) -> float:
+    """F-measure of the certified pixels, where a pixel that is abstained from is wrong: missed, or found amiss."""
+    hits = np.sum(certificate.certified & certificate.salient & mask)
+    amiss = np.sum(~mask & (certificate.salient | ~certificate.certified))
+    precision, recall = hits / max(hits + amiss, 1), hits / max(np.sum(mask), 1)
+    return float(f_measure(precision, recall))
+
+
+def _classifier(of: Subject) -> SalientPixels:
+    return SalientPixels(of.f.variables, of.f.network, of.region)
+
+
+def _seen(of: Subject, example: Example) -> Float[np.ndarray, "h w 3"]:
+    return resize_image(example.image, (of.size, of.size)).astype(np.float32)

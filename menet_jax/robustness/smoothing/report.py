@@ -1,0 +1,82 @@
+"""What certification leaves behind: a table, the numbers of every image, and certified maps."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from menet_jax.reporting.files import write_results
+from menet_jax.reporting.tables import Score, Table
+from menet_jax.robustness.analysis.loop import Analysis
+from menet_jax.robustness.analysis.report import grouped, record, results_content
+from menet_jax.robustness.options import SmoothSettings
+from menet_jax.robustness.smoothing.measurement import Certified, Measurement
+
+Found = Sequence[Analysis[Measurement]]
+
+
+def table(analyses: Found, settings: SmoothSettings) -> Table:
+    """A row for each map, noise and threshold of each run on each dataset."""
+    scores = [
+        Score("certified", "share of the pixels that no change shorter than the radius changes; Holm's correction"),
+        Score("Bonferroni", "the same with Bonferroni's correction"),
+        Score("certified F", "F of the certified map, abstentions counted as wrong; no change takes it below"),
+        Score("smoothed F", "F of the smoothed map"),
+        Score("clean F", "F of the map without noise, cut in the same way"),
+    ]
+    names = {
+        "share": "certified",
+        "share_bonferroni": "Bonferroni",
+        "certified_f": "certified F",
+        "smoothed_f": "smoothed F",
+        "clean_f": "clean F",
+    }
+    records = []
+    for analysis in analyses:
+        rows: dict[tuple[str, float, float, float], list[Certified]] = {}
+        for image in analysis.images:
+            for each in image.certified:
+                rows.setdefault((each.map, each.sigma, each.threshold, each.radius), []).append(each)
+        for (kind, sigma, threshold, radius), several in rows.items():
+            labels = {"map": kind, "σ": f"{sigma:g}", "τ": f"{threshold:g}", "radius": f"{radius:.3g}"}
+            numbers = {names[name]: float(np.mean([getattr(each, name) for each in several])) for name in names}
+            records.append(record(analysis, f"{sigma:g} {threshold:g}", labels, numbers))
+    title = (
+        f"Certified segmentation by randomised smoothing: {settings.samples} samples, wrong for an image with a\n"
+        f"probability of at most {settings.risk:g}; radius in gray levels, L2 over all values of the network's image"
+    )
+    return Table("smooth", title, grouped(records), scores)
+
+
+def write(
+    analyses: Found,
+    failures: Sequence[str],
+    settings: SmoothSettings,
+    figures: Sequence[tuple[str, Figure]],
+    dest: Path,
+) -> list[Path]:
+    """Write the table, `images.csv`, `results.json` and the figures.
+
+    Returns:
+        the files written.
+    """
+    written = [table(analyses, settings)]
+    content = results_content(written, asdict(settings), failures)
+    return write_results(dest, written, _image_rows(analyses), figures, content)
+
+
+def _image_rows(analyses: Found) -> list[dict[str, Any]]:
+    return [
+        {
+            "dataset": analysis.dataset.name,
+            "run": analysis.run.name,
+            "image": image.image,
+            **{field.name: getattr(each, field.name) for field in fields(each)},
+        }
+        for analysis in analyses
+        for image in analysis.images
+        for each in image.certified
+    ]

@@ -1,0 +1,108 @@
+"""`robustness attack`: what it measures, writes and refuses, on a small network."""
+
+import csv
+import json
+from pathlib import Path
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from command_cases import Outcome, outcome, write_discs, write_narrow_run
+from jacobian_cases import SmallNet, small_variables
+from PIL import Image
+
+from menet_jax.model.saliency import border_background
+from menet_jax.robustness import __main__ as robustness
+from menet_jax.robustness.analysis import inputs
+from menet_jax.robustness.analysis.subject import Subject
+from menet_jax.robustness.attack.objectives import LostF, Moved
+from menet_jax.robustness.jacobian import image_function
+from menet_jax.robustness.jacobian.image_function import network_map
+from menet_jax.training.run import TrainedRun
+
+SIZE = 32
+CHEAP = ["--strengths", "0.001", "1", "8", "--steps", "8", "--draws", "2", "--qualities", "50", "10"]
+
+
+def small_subject(run: TrainedRun, reading: str) -> Subject:
+    """A network that is compiled in no time, in the place of a run's."""
+    of = {"metric": image_function.metric, "probability": image_function.probability}[reading]
+    return Subject(
+        network_map(SmallNet(relu=nn.softplus), small_variables(3), of), border_background, SIZE, {"network": reading}
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_discs(tmp_path_factory.mktemp("data") / "discs", 2)
+
+
+def command(run: Path, dataset: Path, *flags: str | Path) -> Outcome:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "subject", small_subject)
+        arguments = ["--run", f"small={run}", "--data", dataset, "--split", "all", "--cache", dataset.parent / "cache"]
+        return outcome(robustness.main, *["attack", *map(str, arguments), *map(str, flags)])
+
+
+@pytest.mark.parametrize(("reading", "norm"), [("probability", "l2"), ("metric", "linf")])
+def test_attacks_are_worse_than_noise_and_as_bad_as_the_jacobian_says(
+    reading: str, norm: str, run: Path, dataset: Path, tmp_path: Path
+) -> None:
+    dest = tmp_path / "dest"
+    done = command(run, dataset, *CHEAP, "--dest", dest, "--reading", reading, "--norm", norm)
+    assert done.code == 0, done.err
+    with (dest / "images.csv").open() as file:
+        rows = [{name: float(text) for name, text in row.items() if name not in ("dataset", "run", "image")}
+                for row in csv.DictReader(file)]  # fmt: skip
+    assert len(rows) == 6
+    for row in rows:
+        assert row["attack_gain"] >= row["noise_gain"] and row["attack_adaptive_f"] <= row["noise_adaptive_f"] + 0.05
+        if row["strength"] == 0.001:
+            np.testing.assert_allclose(row["attack_adaptive_f"], row["clean_f"], atol=0.02)
+            if (reading, norm) == ("probability", "l2"):
+                assert 0.97 * row["spectral"] < row["attack_gain"] < 1.03 * row["spectral"]
+    results = json.loads((dest / "results.json").read_text())
+    assert set(results["tables"]) == {"attack", "compression"} and results["settings"]["norm"] == norm
+    for name in ("attack.csv", "compression.md", "attack_discs.png", "worst_small_discs.png"):
+        assert (dest / name).stat().st_size > 0
+    with Image.open(dest / "worst_small_discs.png") as picture:
+        assert min(picture.size) > 300
+
+
+def test_goes_on_where_it_stopped(run: Path, dataset: Path, tmp_path: Path) -> None:
+    first = command(run, dataset, *CHEAP, "--dest", tmp_path, "--limit", "1", "--reading", "probability")
+    again = command(run, dataset, *CHEAP, "--dest", tmp_path, "--reading", "probability", "--overwrite")
+    assert first.code == again.code == 0 and "reusing  1 of 2 results" in again.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--strengths", "1", "0.5"], "rising"),
+        (["--strengths", "0"], "above 0"),
+        (["--steps", "0"], "--steps 0"),
+        (["--qualities", "0"], "1 ... 100"),
+        (["--seed", "-1"], "--seed -1"),
+    ],
+)
+def test_impossible_flags(flags: list[str], message: str, run: Path, dataset: Path) -> None:
+    done = command(run, dataset, *flags)
+    assert done.code == 2 and message in done.err and done.err.count("\n") == 1
+
+
+def test_soft_f_is_f_of_a_map_of_zeros_and_ones() -> None:
+    mask = np.array([[1, 1, 0, 0]], np.float32)
+    for saliency, f in (([[1, 1, 0, 0]], 1.0), ([[1, 0, 1, 0]], 0.5), ([[0, 0, 0, 0]], 0.0)):
+        objective = LostF(lambda image: jnp.asarray(saliency, jnp.float32) + 0 * image[..., 0], jnp.asarray(mask))
+        assert float(objective(jnp.zeros((1, 4, 3)))) == pytest.approx(-f)
+
+
+def test_distance_of_a_map() -> None:
+    objective = Moved(lambda image: image[..., 0], jnp.zeros((1, 2)))
+    assert float(objective(jnp.asarray([[[3.0, 1, 1], [4.0, 1, 1]]]))) == 25.0
