@@ -96,11 +96,11 @@ def test_impossible_flags(flags: list[str], message: str, run: Path, dataset: Pa
     assert done.code == 2 and message in done.err and done.err.count("\n") == 1
 
 
-def test_soft_f_is_f_of_a_map_of_zeros_and_ones() -> None:
-    mask = np.array([[1, 1, 0, 0]], np.float32)
-    for saliency, f in (([[1, 1, 0, 0]], 1.0), ([[1, 0, 1, 0]], 0.5), ([[0, 0, 0, 0]], 0.0)):
-        objective = LostF(lambda image: jnp.asarray(saliency, jnp.float32) + 0 * image[..., 0], jnp.asarray(mask))
-        assert float(objective(jnp.zeros((1, 4, 3)))) == pytest.approx(-f)
+@pytest.mark.parametrize(("saliency", "f"), [([1, 1, 0, 0], 1.0), ([1, 0, 1, 0], 0.5), ([0, 0, 0, 0], 0.0)])
+def test_soft_f_is_f_of_a_map_of_zeros_and_ones(saliency: list[int], f: float) -> None:
+    found = jnp.asarray([saliency], jnp.float32)
+    objective = LostF(lambda image: found + 0 * image[..., 0], jnp.asarray([[1.0, 1, 0, 0]]))
+    assert float(objective(jnp.zeros((1, 4, 3)))) == pytest.approx(-f)
 
 
 def test_distance_of_a_map() -> None:

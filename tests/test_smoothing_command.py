@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -100,8 +101,8 @@ def test_no_attack_within_the_radius_changes_a_certified_pixel() -> None:
         towards = jnp.where(found.salient[1], -1.0, 1.0) * found.certified[1].astype(np.float32)
 
         def margin(x: jax.Array, noise: jax.Array = noise, towards: jax.Array = towards) -> jax.Array:
-            logits = SmallNet().apply(variables, x[None] + noise).logits
-            return jnp.sum(jnp.mean(jnp.tanh(logits[..., 1] - logits[..., 0]), 0) * towards)
+            outputs: Any = SmallNet().apply(variables, x[None] + noise)
+            return jnp.sum(jnp.mean(jnp.tanh(outputs.logits[..., 1] - outputs.logits[..., 0]), 0) * towards)
 
         worst = attack(margin, image, L2, reached, random_starts(key[3], image, 2), steps=20)
         assert float(jnp.linalg.norm((worst.image - image).ravel())) > 0.9 * reached
