@@ -31,12 +31,6 @@ from menet_jax.training.checkpoints import (
     saved_steps,
 )
 
-pytestmark = pytest.mark.filterwarnings(
-    "error",
-    # Orbax closes its event loop on the first damaged array, with the reads of other arrays still under way.
-    "ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning",
-)
-
 OPTIMIZER = optax.chain(
     optax.clip_by_global_norm(1.0),
     optax.masked(optax.add_decayed_weights(1e-4), lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)),
@@ -373,6 +367,17 @@ def test_a_save_that_fails_is_not_silent(tmp_path: Path) -> None:
     assert store.save(make_checkpoint(1))
     store.close()
     assert saved_steps(tmp_path) == [1]
+
+
+def test_a_full_disk_is_one_error(tmp_path: Path, small_disk: None, capfd: pytest.CaptureFixture[str]) -> None:
+    with (
+        pytest.raises(OSError, match=f"^{tmp_path}: a checkpoint cannot be written .File too large.*--resume"),
+        CheckpointStore(tmp_path, best="f") as store,
+    ):
+        assert store.save(make_checkpoint(1, width=2000))
+        store.wait()
+    assert capfd.readouterr().err == ""
+    assert saved_steps(tmp_path) == []
 
 
 KILLED = """if True:

@@ -8,13 +8,12 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-from tqdm import tqdm
 
 from menet_jax.data import overlaps
 from menet_jax.data.pipeline import training_batches
 from menet_jax.data.sources import ALL, Source, open_all, open_split, place, used_whole
 from menet_jax.images.files import UnreadableImageError
-from menet_jax.runtime import devices
+from menet_jax.runtime import devices, progress
 from menet_jax.runtime.cli import run_command
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoints import CheckpointStore, DamagedCheckpointError, MismatchedCheckpointError
@@ -106,7 +105,7 @@ def train(
 ) -> signal.Signals | None:
     """Train in an open run directory; the signal that stopped it, or None at its end."""
     first = jax.process_index() == 0
-    say: Report = tqdm.write if first else lambda _: None
+    say: Report = progress.say if first else lambda _: None
     state = create_state(config)
     say(describe(config, used, training, validation, state))
     with ExitStack() as stack:
@@ -137,7 +136,7 @@ def train(
         write_config(config)
         if first:
             overlaps.keep(config.run, training, validation)
-        recorder = stack.enter_context(Recorder(config.run, int(state.step))) if first else None
+        recorder = Recorder(config.run, int(state.step), say) if first else None
         mapped = map_over_devices(config, used)
         stopped_by = fit(config, mapped, state, batches, validation, store, recorder, say)
     if stopped_by is None:
