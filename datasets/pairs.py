@@ -284,14 +284,19 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
         masks = images.mask_notes(len(usable), sum(each.gray for each in usable), sum(each.empty for each in usable))
         return Found(good, irregular, found.splitting, masks)
 
-    def prepare(self) -> None:
+    def prepare(self) -> preparing.InUse:
         """Build the dataset unless it is cached; afterwards `as_data_source` works.
+
+        Returns:
+            what keeps the dataset from being removed.
 
         Raises:
             IrregularFilesError: files that cannot be used, without `skip_bad`; nothing is then written.
+            OSError: it cannot be written.
         """
-        preparing.prepare(self)
+        in_use = preparing.prepare(self)
         self._refuse_cached_irregularities()
+        return in_use
 
     def _refuse_cached_irregularities(self) -> None:
         if self.irregularities and not self.skip_bad:  # cached by a run that skipped them

@@ -2,6 +2,7 @@
 
 import io
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_a_hidden_bar_counts_nothing_and_says_nothing() -> None:
 
 
 def test_where_nothing_can_be_printed_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    with open("/dev/full", "w", buffering=1) as full:
+    with Path("/dev/full").open("w", buffering=1) as full:
         monkeypatch.setattr("sys.stdout", full)
         say("step 1\n" * 10_000)
         with Bar(total=3, file=full, mininterval=0) as bar:

@@ -24,13 +24,12 @@ class Bar(tqdm):
         self._compiling = True
         self.set_postfix_str(f"compiling{how_long}")
 
-    def display(self, *args: Any, **kwargs: Any) -> bool | None:
+    def display(self, *args: Any, **kwargs: Any) -> None:
         """As tqdm's, but for what cannot be printed: the work goes on without a bar."""
         try:
-            return super().display(*args, **kwargs)
+            super().display(*args, **kwargs)
         except OSError:
             self.disable = True
-            return False
 
     def update(self, n: float | int | None = 1) -> bool | None:
         """As tqdm's."""

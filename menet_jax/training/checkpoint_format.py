@@ -185,7 +185,7 @@ class _Patient(ocp.type_handlers.NumpyHandler):
         outcomes = await asyncio.gather(
             *(read([info], None if arg is None else [arg]) for info, arg in each), return_exceptions=True
         )
-        found = []
+        found = list[np.ndarray]()
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
