@@ -282,6 +282,19 @@ def test_a_whole_folder_can_be_missing_or_foreign(tmp_path: Path) -> None:
     assert ["step 3" in reports[0], "saved as step 1" in reports[0], "step 2" in reports[1]] == [True] * 3
 
 
+@pytest.mark.parametrize("stray", ["notes", "0007", "\N{ARABIC-INDIC DIGIT SEVEN}", "2 (copy)", "-1"])
+def test_a_stray_folder_is_no_checkpoint(stray: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    saved = make_checkpoint(2)
+    save_all(tmp_path, make_checkpoint(1), saved)
+    (tmp_path / stray).mkdir()
+    with CheckpointStore(tmp_path, best="f") as store:
+        assert store.restore(*templates(saved), report=no_report).step == 2
+        assert store.save(make_checkpoint(7))
+    assert saved_steps(tmp_path) == [2, 7] and (tmp_path / stray).is_dir()
+    assert load_newest_variables(tmp_path, report=no_report).step == 7
+    assert capfd.readouterr().err == ""
+
+
 def test_damaged_twice_keeps_both(tmp_path: Path) -> None:
     older, newer = make_checkpoint(1), make_checkpoint(2)
     save_all(tmp_path, older, newer)

@@ -155,6 +155,11 @@ def place(spec: str) -> str:
     return spec if spec in NAMED else str(Path(spec).expanduser().resolve())
 
 
+def full_path(spec: str) -> str:
+    """The name of a dataset, or a folder's path from the root, by the links that the user went by."""
+    return spec if spec in NAMED else str(Path(spec).expanduser().absolute())
+
+
 def _is_unlisted(spec: str) -> bool:
     return spec not in NAMED and Path(spec).expanduser().is_dir() and not find_lists(Path(spec).expanduser())
 

@@ -161,9 +161,8 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def _read_arrays(folder: Path, item: str, record: Mapping[str, Any]) -> Tree:
-    handler = ocp.PyTreeCheckpointHandler(
-        type_handler_registry=ocp.type_handlers.create_type_handler_registry((np.ndarray, _Patient()))
-    )
+    kinds = (np.ndarray, _Patient()), (jax.Array, ocp.type_handlers.ArrayHandler())  # warns if it lacks the other
+    handler = ocp.PyTreeCheckpointHandler(type_handler_registry=ocp.type_handlers.create_type_handler_registry(*kinds))
     try:
         tree = handler.restore(epath.Path(folder.resolve() / item))
     finally:

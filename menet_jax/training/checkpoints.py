@@ -98,17 +98,18 @@ class CheckpointStore:
         self._scores = {
             step: _read_score(self.folder / str(step), best, unreadable=-math.inf) for step in saved_steps(self.folder)
         }
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                    [checkpoint_managers.LatestN(2), _HighestScore(self._scores)]
+        with ExitStack() as stack:
+            stack.enter_context(_said_once())
+            self._manager = ocp.CheckpointManager(
+                self.folder,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                        [checkpoint_managers.LatestN(2), _HighestScore(self._scores)]
+                    ),
+                    cleanup_tmp_directories=True,  # what a killed save left behind
                 ),
-                cleanup_tmp_directories=True,  # what a killed save left behind
-            ),
-        )
-        self._open = ExitStack()
-        self._open.enter_context(_said_once())
+            )
+            self._open = stack.pop_all()
 
     def __enter__(self) -> "CheckpointStore":
         return self
