@@ -225,9 +225,17 @@ def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
         places: where datasets come from and go to.
 
     Raises:
-        ValueError: neither a dataset nor a folder.
+        ValueError: neither a dataset nor a folder; there is no place to prepare it.
         FileNotFoundError: the folder has none of the layouts.
     """
+    cache = Path(places.cache or tfds.core.constants.DATA_DIR)
+    try:
+        cache.expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"{cache}: there is no such home directory to prepare datasets in; name a cache (--data.cache in training, "
+            "--cache elsewhere)"
+        ) from None
     if spec in NAMED:
         return NAMED[spec](places)
     folder = Path(spec).expanduser()
