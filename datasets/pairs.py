@@ -5,6 +5,7 @@ checks every pair before anything is written, so that bad files stop the build w
 not one by one.
 """
 
+import json
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -324,7 +325,10 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
 
     @property
     def _metadata(self) -> dict[str, Any]:
-        metadata = self.info.metadata
+        try:
+            metadata = self.info.metadata
+        except json.JSONDecodeError as error:
+            raise preparing.damaged(Path(self.data_path), error) from error
         if not isinstance(metadata, dict):
             raise TypeError(f"the metadata of {self.name} is a {type(metadata).__name__}, not a dictionary")
         return metadata

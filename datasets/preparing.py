@@ -84,6 +84,11 @@ def prepare(builder: tfds.core.DatasetBuilder, downloads: tfds.download.Download
     return in_use
 
 
+def damaged(folder: Path, error: Exception) -> OSError:
+    """What to raise where a prepared dataset cannot be read; the errors of TFDS and array_record name no file."""
+    return OSError(f"{folder}: the prepared dataset is damaged ({error}); remove that folder, and it is prepared anew")
+
+
 @contextlib.contextmanager
 def _naming(folder: Path) -> Iterator[None]:
     """Errors of writing that name no file, or that array_record raises, name the folder."""

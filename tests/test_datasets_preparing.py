@@ -66,6 +66,16 @@ def test_a_damaged_shard_is_named_while_training(damage: str, tmp_path: Path) ->
     batches.close()
 
 
+@pytest.mark.parametrize("file", ["dataset_info.json", "metadata.json"])
+def test_a_damaged_description_is_named(file: str, tmp_path: Path) -> None:
+    folder, cache = write(tmp_path / "data", 2), tmp_path / "cache"
+    open_train(folder, cache)
+    [path] = cache.rglob(file)
+    path.write_text("")
+    with pytest.raises(OSError, match=f"^({folder}|{path.parent}): .* damaged .*remove"):
+        open_train(folder, cache)
+
+
 def test_what_a_kill_left_is_removed(tmp_path: Path) -> None:
     folder, cache = write(tmp_path / "data", 2), tmp_path / "cache"
     open_train(folder, cache)

@@ -1,12 +1,14 @@
 """From what a user types after `--data.train` to examples that can be read in any order."""
 
 import difflib
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
 
 from menet_jax import images
 from menet_jax.data.specs import TFDS_PLACES, Places
@@ -200,11 +202,8 @@ class Records(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         try:
             return self._records[index]
-        except RuntimeError as error:  # of array_record, which names no file
-            raise OSError(
-                f"{self._folder}: the prepared dataset is damaged ({error}); "
-                "remove that folder, and it is prepared anew"
-            ) from error
+        except RuntimeError as error:
+            raise preparing.damaged(self._folder, error) from error
 
     def __iter__(self) -> Iterator[Any]:
         return map(self.__getitem__, range(len(self)))
@@ -227,6 +226,7 @@ def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
     Raises:
         ValueError: neither a dataset nor a folder; there is no place to prepare it.
         FileNotFoundError: the folder has none of the layouts.
+        OSError: what was prepared is damaged.
     """
     cache = Path(places.cache or tfds.core.constants.DATA_DIR)
     try:
@@ -236,12 +236,17 @@ def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
             f"{cache}: there is no such home directory to prepare datasets in; name a cache (--data.cache in training, "
             "--cache elsewhere)"
         ) from None
-    if spec in NAMED:
-        return NAMED[spec](places)
     folder = Path(spec).expanduser()
-    if not folder.is_dir():
+    if spec not in NAMED and not folder.is_dir():
         raise ValueError(_unknown(spec))
-    return SaliencyFolder(folder, data_dir=places.cache, skip_bad=places.skip_bad, graded_masks=places.graded_masks)
+    try:
+        if spec in NAMED:
+            return NAMED[spec](places)
+        return SaliencyFolder(folder, data_dir=places.cache, skip_bad=places.skip_bad, graded_masks=places.graded_masks)
+    except (json.JSONDecodeError, ParseError) as error:  # TFDS looks at once at what is prepared
+        raise OSError(
+            f"{spec}: what was prepared of it in {cache} is damaged ({error}); remove it, and it is prepared anew"
+        ) from error
 
 
 def check_known(specs: Iterable[str]) -> None:

@@ -174,7 +174,7 @@ class CheckpointStore:
             yield
         except Exception as error:  # as many kinds as there are ways to fail
             code = re.search(r"os_error_code='(\d+)'", str(error))
-            reason = os.strerror(int(code[1])) if code else brief(error)
+            reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or brief(error)
             raise OSError(
                 f"{self.folder}: a checkpoint cannot be written ({reason}); those before it are kept. "
                 "Make that possible, and go on with --resume"
