@@ -129,7 +129,7 @@ class Benchmark(pairs.PairsBuilder):
             IrregularFilesError: files that cannot be used or a wrong count, without `skip_bad`; nothing is then
                 written.
         """
-        if self.is_outdated() and not preparing.remove_unused(Path(self.data_path), Path(self.data_path)):
+        if self.is_outdated() and not preparing.remove_unused(Path(self.data_path)):
             raise ValueError(
                 f"{self.name} has other files in {self.manual_dir} than it was prepared of, and what was prepared, "
                 f"{self.data_path}, is in use, perhaps by a training. Put back the files, wait until it is not in use, "

@@ -30,15 +30,13 @@ class InUse:
             os.close(self._lock)
 
 
-def remove_unused(folder: Path, *remains: Path) -> bool:
-    """Remove what remains of a prepared dataset, unless it is in use or being prepared.
+def remove_unused(folder: Path) -> bool:
+    """Remove a prepared dataset, and what kills left of it, unless it is in use or being prepared.
 
-    Args:
-        folder: where it is, or would be.
-        remains: what to remove; folders.
+    A kill meanwhile leaves nothing that looks like a prepared dataset.
 
     Returns:
-        whether it could be removed.
+        whether it is removed.
 
     Raises:
         OSError: it is not in use, and cannot be removed.
@@ -50,9 +48,16 @@ def remove_unused(folder: Path, *remains: Path) -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return False
-        for each in remains:
-            shutil.rmtree(each)
+        _remove_unfinished(folder)
+        if folder.exists():
+            folder.rename(folder.with_name(f"{INCOMPLETE_PREFIX}removed_{folder.name}"))
+            _remove_unfinished(folder)
         return True
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for unfinished in folder.parent.glob(f"{INCOMPLETE_PREFIX}*_{folder.name}"):
+        shutil.rmtree(unfinished)
 
 
 def prepare(builder: tfds.core.DatasetBuilder, downloads: tfds.download.DownloadConfig | None = None) -> InUse:
@@ -70,8 +75,8 @@ def prepare(builder: tfds.core.DatasetBuilder, downloads: tfds.download.Download
     """
     folder = Path(builder.data_path)
     if not folder.exists():
-        killed = folder.parent.glob(f"{INCOMPLETE_PREFIX}*_{folder.name}")
-        remove_unused(folder, *killed)
+        with contextlib.suppress(OSError):  # what a kill left may be of another user
+            remove_unused(folder)
     in_use = InUse(folder)
     download_and_prepare: Any = builder.download_and_prepare  # its signature, made by a decorator, admits no argument
     with contextlib.redirect_stdout(io.StringIO()), _naming(folder):

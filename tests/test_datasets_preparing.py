@@ -107,13 +107,13 @@ def test_other_processes_count_until_they_are_gone(tmp_path: Path) -> None:
         [sys.executable, "-c", USED, str(prepared)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert user.stdout is not None and user.stdout.readline() == "in use\n"
-    assert not remove_unused(prepared, prepared) and prepared.exists()
+    assert not remove_unused(prepared) and prepared.exists()
     user.kill()
     user.communicate()
     also_here = InUse(prepared)
-    assert not remove_unused(prepared, prepared) and prepared.exists()
+    assert not remove_unused(prepared) and prepared.exists()
     del also_here
-    assert remove_unused(prepared, prepared) and not prepared.exists()
+    assert remove_unused(prepared) and not prepared.exists()
 
 
 def test_a_benchmark_in_use_is_not_built_anew(tmp_path: Path) -> None:

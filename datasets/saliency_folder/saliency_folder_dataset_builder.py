@@ -2,7 +2,9 @@
 
 import glob
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -86,8 +88,10 @@ class SaliencyFolder(pairs.PairsBuilder):
     def prepare(self) -> preparing.InUse:
         in_use = super().prepare()
         for cache in self._cache.parent.glob(glob.escape(self._key) + "*"):
-            if cache != self._cache:  # of other files than are there now
-                preparing.remove_unused(cache / Path(self.data_path).relative_to(self._cache), cache)
+            prepared = cache / Path(self.data_path).relative_to(self._cache)
+            with suppress(OSError):  # it may be of another user
+                if cache != self._cache and preparing.remove_unused(prepared):  # of other files than are there now
+                    shutil.rmtree(cache)
         return in_use
 
     def _files(self) -> list[Path]:
