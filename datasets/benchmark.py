@@ -5,7 +5,6 @@ has; `Benchmark` finds them in archives or unpacked, compares the counts, and cu
 """
 
 import hashlib
-import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,18 +117,27 @@ class Benchmark(pairs.PairsBuilder):
             raise TypeError(f"{self.name} needs a BenchmarkConfig, not a {type(config).__name__}")
         return config
 
-    def prepare(self) -> None:
+    def prepare(self) -> preparing.InUse:
         """Build the dataset unless it is cached, and again if the downloads are there and others than then.
 
+        Returns:
+            what keeps the dataset from being removed.
+
         Raises:
+            ValueError: it is to be built again, and in use.
             NotAtHandError: the downloads are not there; the text says what to get, and where to put it.
             IrregularFilesError: files that cannot be used or a wrong count, without `skip_bad`; nothing is then
                 written.
         """
-        if self.is_outdated():
-            shutil.rmtree(self.data_path)
-        preparing.prepare(self, tfds.download.DownloadConfig(manual_dir=self.manual_dir))
+        if self.is_outdated() and not preparing.remove_unused(Path(self.data_path)):
+            raise ValueError(
+                f"{self.name} has other files in {self.manual_dir} than it was prepared of, and what was prepared, "
+                f"{self.data_path}, is in use, perhaps by a training. Put back the files, wait until it is not in use, "
+                "or name another cache (--data.cache in training, --cache elsewhere)"
+            )
+        in_use = preparing.prepare(self, tfds.download.DownloadConfig(manual_dir=self.manual_dir))
         self._refuse_cached_irregularities()
+        return in_use
 
     def is_outdated(self) -> bool:
         """Whether it was built of other downloads than are there now; those that are gone do not count."""

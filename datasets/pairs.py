@@ -5,6 +5,7 @@ checks every pair before anything is written, so that bad files stop the build w
 not one by one.
 """
 
+import json
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -284,14 +285,19 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
         masks = images.mask_notes(len(usable), sum(each.gray for each in usable), sum(each.empty for each in usable))
         return Found(good, irregular, found.splitting, masks)
 
-    def prepare(self) -> None:
+    def prepare(self) -> preparing.InUse:
         """Build the dataset unless it is cached; afterwards `as_data_source` works.
+
+        Returns:
+            what keeps the dataset from being removed.
 
         Raises:
             IrregularFilesError: files that cannot be used, without `skip_bad`; nothing is then written.
+            OSError: it cannot be written.
         """
-        preparing.prepare(self)
+        in_use = preparing.prepare(self)
         self._refuse_cached_irregularities()
+        return in_use
 
     def _refuse_cached_irregularities(self) -> None:
         if self.irregularities and not self.skip_bad:  # cached by a run that skipped them
@@ -319,7 +325,10 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
 
     @property
     def _metadata(self) -> dict[str, Any]:
-        metadata = self.info.metadata
+        try:
+            metadata = self.info.metadata
+        except json.JSONDecodeError as error:
+            raise preparing.damaged(Path(self.data_path), error) from error
         if not isinstance(metadata, dict):
             raise TypeError(f"the metadata of {self.name} is a {type(metadata).__name__}, not a dictionary")
         return metadata

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import tyro
 
@@ -42,7 +43,7 @@ def parse(arguments: Sequence[str]) -> Config:
         raise ValueError(f"--resume: goes on with the run's own configuration; leave out {name}")
     if not (config.run / CONFIG_FILE).exists():
         raise ValueError(f"--resume: there is no run in {config.run}; name one with --run")
-    saved = configuration.read(config.run / CONFIG_FILE)
+    saved = _saved(config.run)
     if saved.origin is not None:
         raise ValueError(
             f"--resume: the network in {config.run} was not trained here, but is from {saved.origin}; with what it was "
@@ -53,6 +54,16 @@ def parse(arguments: Sequence[str]) -> Config:
     return config
 
 
+def _saved(run: Path) -> Config:
+    """The run's own configuration. The one in a checkpoint serves as well, but to read it takes JAX, and seconds."""
+    try:
+        return configuration.read(run / CONFIG_FILE)
+    except ValueError:
+        from menet_jax.training.kept_config import read_config
+
+        return read_config(run, report=lambda _: None)  # it is said once, later
+
+
 def check(config: Config) -> Config:
     """The configuration, unless it can be refused at once.
 
@@ -61,7 +72,11 @@ def check(config: Config) -> Config:
     """
     if config.distributed.coordinator is None:  # of several processes another may have made the directory
         check_run(config.run, resume=config.resume, overwrite=config.overwrite)
-    check_data([*config.data.train, *config.data.validation])
+    try:
+        check_data([*config.data.train, *config.data.validation])
+    except ValueError as error:
+        moved = "\nIf the run's data has moved, name its new place: --data.train, --data.validation"
+        raise ValueError(f"{error}{moved if config.resume else ''}") from None
     return config
 
 

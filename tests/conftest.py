@@ -1,6 +1,9 @@
 """Strict settings for every test: four fake CPU devices, checked shapes and dtypes, no silent promotion."""
 
 import os
+import resource
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -25,6 +28,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 install_import_hook("menet_jax", "beartype.beartype")
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file grows beyond 64 KiB: writing more fails as it does on a full disk."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -65,6 +65,8 @@ def test_thumbnails_are_made_once(root: Path, tmp_path: Path) -> None:
     records = source.records
     never_read = Source(source.name, source.split, source.counts, (), 0, range(6), source.thumbnails)
     np.testing.assert_array_equal(overlaps.thumbnails(never_read), expected)
+    source.thumbnails.write_bytes(source.thumbnails.read_bytes()[:500])
+    np.testing.assert_array_equal(overlaps.thumbnails(source), expected)
     elsewhere = Source(source.name, source.split, source.counts, (), 0, records, tmp_path / "none" / "x.npy")
     np.testing.assert_array_equal(overlaps.thumbnails(elsewhere), expected)  # though it cannot be written
     drawn = Source("synthetic", "train", {}, (), 0, records)

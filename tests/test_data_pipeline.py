@@ -343,6 +343,11 @@ def test_an_empty_split_is_explained(tmp_path: Path) -> None:
         open_split(str(folder), "test", Places(tmp_path / "cache"))
 
 
+def test_a_home_directory_that_is_not_there_is_explained() -> None:
+    with pytest.raises(ValueError, match=r"^~nobody-here/x: there is no such home .*--data\.cache"):
+        open_split("synthetic", "train", Places(Path("~nobody-here/x")))
+
+
 def test_an_unknown_dataset_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Did you mean synthetic\?"):
         open_split("sinthetic", "train", Places(tmp_path))

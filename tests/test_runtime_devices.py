@@ -3,14 +3,19 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import jax
 import jaxlib
 import pytest
+
+from menet_jax.runtime import devices
 
 SCRIPT = (
     "import os; from menet_jax.runtime import devices; found = devices.start('cpu'); "
     "print(os.environ['XLA_FLAGS']); print(devices.described(found))"
 )
+CACHE = "jax_compilation_cache_dir"
 NEW = jaxlib.__version__.startswith("0.10.")
 
 
@@ -31,3 +36,18 @@ def test_what_the_user_has_set_stays(flags: str, kept: list[str], said: str) -> 
     assert ("ynn_fusion_type" in set_flags) == NEW
     count = 2 if "device_count=2" in flags else 1
     assert described == f"{count} × cpu (cpu{said}{', convolutions by Eigen' * NEW})"
+
+
+@pytest.mark.parametrize("home", [None, "file"])
+def test_without_a_home_directory_nothing_is_kept(
+    home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is none, or none that can be written to."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", "" if home is None else str(tmp_path / home))
+    monkeypatch.setattr("pwd.getpwuid", dict[int, object]().__getitem__)
+    before = getattr(jax.config, CACHE)
+    devices.enable_compilation_cache()
+    assert getattr(jax.config, CACHE) == before

@@ -1,10 +1,12 @@
 """The bar that waits for the compiler."""
 
 import io
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.progress import Bar, say
 
 
 class Clock:
@@ -57,3 +59,14 @@ def test_a_hidden_bar_counts_nothing_and_says_nothing() -> None:
     bar.compiling()
     bar.update()
     assert shown.getvalue() == ""
+
+
+def test_where_nothing_can_be_printed_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr("sys.stdout", full)
+        say("step 1\n" * 10_000)
+        with Bar(total=3, file=full, mininterval=0) as bar:
+            for _ in range(3):
+                bar.update()
+        with suppress(OSError):
+            full.close()

@@ -231,6 +231,8 @@ def test_unknown_preset_suggests_one(capsys: pytest.CaptureFixture[str]) -> None
         (["--modle.width", "4"], "--model.width"),
         (["--data.size", "230"], "try 224"),
         (["--batch-size", "0"], "at least 1"),
+        (["--steps", "99999999999"], "less than 2**31"),
+        (["--optimizer.drops", "1", "99999999999"], "less than 2**31"),
         (["--optimizer.momentum", "1"], "[0, 1)"),
         (["--steps", "many"], "many"),
         (["--seed", "5000000000"], "less than 2**32"),

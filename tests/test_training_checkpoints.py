@@ -31,12 +31,6 @@ from menet_jax.training.checkpoints import (
     saved_steps,
 )
 
-pytestmark = pytest.mark.filterwarnings(
-    "error",
-    # Orbax closes its event loop on the first damaged array, with the reads of other arrays still under way.
-    "ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning",
-)
-
 OPTIMIZER = optax.chain(
     optax.clip_by_global_norm(1.0),
     optax.masked(optax.add_decayed_weights(1e-4), lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)),
@@ -288,6 +282,19 @@ def test_a_whole_folder_can_be_missing_or_foreign(tmp_path: Path) -> None:
     assert ["step 3" in reports[0], "saved as step 1" in reports[0], "step 2" in reports[1]] == [True] * 3
 
 
+@pytest.mark.parametrize("stray", ["notes", "0007", "\N{ARABIC-INDIC DIGIT SEVEN}", "2 (copy)", "-1"])
+def test_a_stray_folder_is_no_checkpoint(stray: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    saved = make_checkpoint(2)
+    save_all(tmp_path, make_checkpoint(1), saved)
+    (tmp_path / stray).mkdir()
+    with CheckpointStore(tmp_path, best="f") as store:
+        assert store.restore(*templates(saved), report=no_report).step == 2
+        assert store.save(make_checkpoint(7))
+    assert saved_steps(tmp_path) == [2, 7] and (tmp_path / stray).is_dir()
+    assert load_newest_variables(tmp_path, report=no_report).step == 7
+    assert capfd.readouterr().err == ""
+
+
 def test_damaged_twice_keeps_both(tmp_path: Path) -> None:
     older, newer = make_checkpoint(1), make_checkpoint(2)
     save_all(tmp_path, older, newer)
@@ -373,6 +380,17 @@ def test_a_save_that_fails_is_not_silent(tmp_path: Path) -> None:
     assert store.save(make_checkpoint(1))
     store.close()
     assert saved_steps(tmp_path) == [1]
+
+
+def test_a_full_disk_is_one_error(tmp_path: Path, small_disk: None, capfd: pytest.CaptureFixture[str]) -> None:
+    with (
+        pytest.raises(OSError, match=f"^{tmp_path}: a checkpoint cannot be written .File too large.*--resume"),
+        CheckpointStore(tmp_path, best="f") as store,
+    ):
+        assert store.save(make_checkpoint(1, width=2000))
+        store.wait()
+    assert capfd.readouterr().err == ""
+    assert saved_steps(tmp_path) == []
 
 
 KILLED = """if True:

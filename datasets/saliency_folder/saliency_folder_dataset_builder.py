@@ -4,13 +4,14 @@ import glob
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 from etils import epath
 
-from menet_jax.datasets import pairs
+from menet_jax.datasets import pairs, preparing
 from menet_jax.datasets.pairs import Found, Irregularity, Pair
 from menet_jax.runtime.text import counted
 
@@ -84,11 +85,14 @@ class SaliencyFolder(pairs.PairsBuilder):
     def where(self) -> str:
         return str(self.folder)
 
-    def prepare(self) -> None:
-        super().prepare()
+    def prepare(self) -> preparing.InUse:
+        in_use = super().prepare()
         for cache in self._cache.parent.glob(glob.escape(self._key) + "*"):
-            if cache != self._cache:
-                shutil.rmtree(cache)
+            prepared = cache / Path(self.data_path).relative_to(self._cache)
+            with suppress(OSError):  # it may be of another user
+                if cache != self._cache and preparing.remove_unused(prepared):  # of other files than are there now
+                    shutil.rmtree(cache)
+        return in_use
 
     def _files(self) -> list[Path]:
         files = [path for folder in {self.image_folder, self.mask_folder} for path in pairs.as_paths(folder)]

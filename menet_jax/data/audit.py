@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from menet_jax.data.sources import encoded
+from menet_jax.data.sources import Records, encoded
 from menet_jax.datasets import pairs, preparing
 from menet_jax.datasets.pairs import Irregularity, Pair, PairsBuilder
 from menet_jax.images import near_duplicates
@@ -112,8 +112,8 @@ def audit_dataset(name: str, builder: tfds.core.DatasetBuilder) -> Audit:
         found = builder.find()
         splits, statement, irregular = found.splits, found.splitting, list(found.irregularities)
     else:
-        preparing.prepare(builder)
-        splits = {split: list(_stored_pairs(builder, split)) for split in builder.info.splits}
+        in_use = preparing.prepare(builder)
+        splits = {split: list(_stored_pairs(encoded(builder, split, in_use))) for split in builder.info.splits}
         statement, irregular = "drawn by this program", []
     work = [(name, split, pair) for split, members in splits.items() for pair in members]
     with ThreadPoolExecutor(pairs.CHECK_THREADS) as pool:
@@ -212,7 +212,7 @@ def describe_twins(found: Sequence[Twins]) -> Iterator[str]:
         )
 
 
-def _stored_pairs(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[Pair]:
-    for record in encoded(builder, split):
+def _stored_pairs(records: Records) -> Iterator[Pair]:
+    for record in records:
         name = record["file_name"].decode()
         yield Pair(_Stored(name, record["image"]), _Stored(name, record["mask"]))

@@ -62,7 +62,7 @@ def thumbnails(source: Source) -> near_duplicates.Thumbnails:
     """
     if source.thumbnails is None:
         return _stack([])
-    if source.thumbnails.exists():
+    with suppress(OSError, ValueError, EOFError):  # what is not there, or damaged, is made anew
         return np.load(source.thumbnails, allow_pickle=False)
 
     def make(index: int) -> near_duplicates.Thumbnail:

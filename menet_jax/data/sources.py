@@ -1,12 +1,14 @@
 """From what a user types after `--data.train` to examples that can be read in any order."""
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
 
 from menet_jax import images
 from menet_jax.data.specs import TFDS_PLACES, Places
@@ -65,7 +67,7 @@ class Source:
         counts: the number of examples of every split of the dataset.
         notes: what the user should know about it: how it was split, what its masks are, how many files were skipped.
         size_in_bytes: of all examples of the split.
-        records: the encoded examples.
+        records: the encoded examples, `Records`.
         thumbnails: where thumbnails of them are kept; None of a dataset that this program draws, of which nothing can
             be in another one.
     """
@@ -115,14 +117,16 @@ def open_split(spec: str, split: str, places: Places = TFDS_PLACES) -> Source:
         FileNotFoundError: the folder has none of the layouts; a benchmark is not in the manual directory.
     """
     builder = find_builder(spec, places)
-    notes = _prepare(builder)
+    in_use, notes = _prepare(builder)
     infos = builder.info.splits
     counts = {name: info.num_examples for name, info in infos.items()}
     kept = Path(builder.data_path) / f"thumbnails-{split}.npy" if isinstance(builder, PairsBuilder) else None
     if split == ALL:
         joined = sum(infos[name].num_bytes for name in counts)
         notes = ("used whole", *notes[1:])
-        return Source(spec, ALL, {ALL: sum(counts.values())}, notes, joined, encoded(builder, "+".join(counts)), kept)
+        return Source(
+            spec, ALL, {ALL: sum(counts.values())}, notes, joined, encoded(builder, "+".join(counts), in_use), kept
+        )
     if not counts.get(split):
         there = ", ".join(f"{name} ({count:,} images)" for name, count in counts.items())
         raise ValueError(
@@ -130,7 +134,7 @@ def open_split(spec: str, split: str, places: Places = TFDS_PLACES) -> Source:
             + "".join(f"; {note}" for note in notes)
             + f". Add images, list some in {split}.txt, or name another dataset."
         )
-    return Source(spec, split, counts, notes, infos[split].num_bytes, encoded(builder, split), kept)
+    return Source(spec, split, counts, notes, infos[split].num_bytes, encoded(builder, split, in_use), kept)
 
 
 def used_whole(train: Sequence[str], validation: Sequence[str]) -> tuple[str, ...]:
@@ -151,6 +155,11 @@ def used_whole(train: Sequence[str], validation: Sequence[str]) -> tuple[str, ..
 def place(spec: str) -> str:
     """The name of a dataset, or a folder's full path: the same for all ways to write it."""
     return spec if spec in NAMED else str(Path(spec).expanduser().resolve())
+
+
+def full_path(spec: str) -> str:
+    """The name of a dataset, or a folder's path from the root, by the links that the user went by."""
+    return spec if spec in NAMED else str(Path(spec).expanduser().absolute())
 
 
 def _is_unlisted(spec: str) -> bool:
@@ -176,11 +185,35 @@ def open_all(openers: Iterable[Callable[[], T]]) -> list[T]:
     return opened
 
 
-def encoded(builder: tfds.core.DatasetBuilder, split: str) -> Any:
-    """The examples of a split of a prepared dataset by number, images and masks as they were encoded."""
+class Records(Sequence[Any]):
+    """Examples of a prepared dataset by number, images and masks as they were encoded.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+
+    def __init__(self, records: Any, folder: Path, in_use: preparing.InUse) -> None:
+        """Use `encoded` instead."""
+        self._records, self._folder, self._in_use = records, folder, in_use
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return self._records[index]
+        except RuntimeError as error:
+            raise preparing.damaged(self._folder, error) from error
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.__getitem__, range(len(self)))
+
+
+def encoded(builder: tfds.core.DatasetBuilder, split: str, in_use: preparing.InUse) -> Records:
+    """The examples of a split of a prepared dataset, which stays in use as long as they are there."""
     raw = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
     records: Any = builder.as_data_source  # its signature, made by a decorator, admits no argument
-    return records(split, decoders=raw)
+    return Records(records(split, decoders=raw), Path(builder.data_path), in_use)
 
 
 def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
@@ -191,15 +224,29 @@ def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
         places: where datasets come from and go to.
 
     Raises:
-        ValueError: neither a dataset nor a folder.
+        ValueError: neither a dataset nor a folder; there is no place to prepare it.
         FileNotFoundError: the folder has none of the layouts.
+        OSError: what was prepared is damaged.
     """
-    if spec in NAMED:
-        return NAMED[spec](places)
+    cache = Path(places.cache or tfds.core.constants.DATA_DIR)
+    try:
+        cache.expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"{cache}: there is no such home directory to prepare datasets in; name a cache (--data.cache in training, "
+            "--cache elsewhere)"
+        ) from None
     folder = Path(spec).expanduser()
-    if not folder.is_dir():
+    if spec not in NAMED and not folder.is_dir():
         raise ValueError(_unknown(spec))
-    return SaliencyFolder(folder, data_dir=places.cache, skip_bad=places.skip_bad, graded_masks=places.graded_masks)
+    try:
+        if spec in NAMED:
+            return NAMED[spec](places)
+        return SaliencyFolder(folder, data_dir=places.cache, skip_bad=places.skip_bad, graded_masks=places.graded_masks)
+    except (json.JSONDecodeError, ParseError) as error:  # TFDS looks at once at what is prepared
+        raise OSError(
+            f"{spec}: what was prepared of it in {cache} is damaged ({error}); remove it, and it is prepared anew"
+        ) from error
 
 
 def check_known(specs: Iterable[str]) -> None:
@@ -209,15 +256,14 @@ def check_known(specs: Iterable[str]) -> None:
         raise ValueError("\n".join(map(_unknown, unknown)))
 
 
-def _prepare(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
-    """Build the dataset unless it is cached; what the user should know about it."""
+def _prepare(builder: tfds.core.DatasetBuilder) -> tuple[preparing.InUse, tuple[str, ...]]:
+    """Build the dataset unless it is cached; what keeps it from being removed, and what the user should know of it."""
     if not isinstance(builder, PairsBuilder):
-        preparing.prepare(builder)
-        return ()
-    builder.prepare()
+        return preparing.prepare(builder), ()
+    in_use = builder.prepare()
     skipped = len(builder.irregularities)
     passed_over = f"{skipped:,} irregularit{'y' if skipped == 1 else 'ies'} passed over"
-    return (builder.splitting, *builder.masks, *([passed_over] if skipped else []))
+    return in_use, (builder.splitting, *builder.masks, *([passed_over] if skipped else []))
 
 
 def _unknown(spec: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,10 +65,16 @@ def described(used: Sequence[jax.Device], count: int | None = None) -> str:
 
 
 def enable_compilation_cache() -> None:
-    """Keep compiled programs on disk, for a program that asks for no devices, as notebooks."""
+    """Keep compiled programs on disk, for a program that asks for no devices, as notebooks.
+
+    A user without a home directory that can be written to waits for the compiler every time.
+    """
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "menet_jax" / "xla"))
+        with suppress(OSError, RuntimeError):
+            folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "menet_jax" / "xla"
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def share(x: np.ndarray, n: int) -> np.ndarray:

@@ -1,8 +1,15 @@
 """Progress bars that tell waiting for the compiler from working."""
 
+from contextlib import suppress
 from typing import Any
 
 from tqdm import tqdm
+
+
+def say(message: str) -> None:
+    """Print a line above the bars. Where nothing can be printed, as into a file on a full disk, the work goes on."""
+    with suppress(OSError):
+        tqdm.write(message)
 
 
 class Bar(tqdm):
@@ -16,6 +23,13 @@ class Bar(tqdm):
         """The next item waits for the compiler; `how_long` says, in words, what is known of that."""
         self._compiling = True
         self.set_postfix_str(f"compiling{how_long}")
+
+    def display(self, *args: Any, **kwargs: Any) -> None:
+        """As tqdm's, but for what cannot be printed: the work goes on without a bar."""
+        try:
+            super().display(*args, **kwargs)
+        except OSError:
+            self.disable = True
 
     def update(self, n: float | int | None = 1) -> bool | None:
         """As tqdm's."""

@@ -11,10 +11,11 @@ Arrays are written from host memory and come back as numpy arrays, whatever devi
 storage format does not notice every flipped byte, so nothing is handed out before its digest agrees.
 """
 
+import asyncio
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -111,8 +112,13 @@ def _damage_is_one_error() -> Iterator[None]:
     except (DamagedCheckpointError, MismatchedCheckpointError, MemoryError, PermissionError):
         raise
     except Exception as error:
-        first_line = str(error).strip().split("\n")[0][:300]
-        raise DamagedCheckpointError(f"{type(error).__name__}: {first_line}") from error
+        raise DamagedCheckpointError(brief(error)) from error
+
+
+def brief(error: Exception) -> str:
+    """Its kind and first line; those of Orbax are long."""
+    first_line = str(error).strip().split("\n")[0][:300]
+    return f"{type(error).__name__}: {first_line}"
 
 
 def read_checkpoint(folder: Path, variables: Tree, optimizer: Tree) -> Checkpoint:
@@ -155,7 +161,8 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def _read_arrays(folder: Path, item: str, record: Mapping[str, Any]) -> Tree:
-    handler = ocp.PyTreeCheckpointHandler()
+    kinds = (np.ndarray, _Patient()), (jax.Array, ocp.type_handlers.ArrayHandler())  # warns if it lacks the other
+    handler = ocp.PyTreeCheckpointHandler(type_handler_registry=ocp.type_handlers.create_type_handler_registry(*kinds))
     try:
         tree = handler.restore(epath.Path(folder.resolve() / item))
     finally:
@@ -165,6 +172,24 @@ def _read_arrays(folder: Path, item: str, record: Mapping[str, Any]) -> Tree:
         if saved.get(path) != found.get(path):
             raise DamagedCheckpointError(f"array {path} of its {item} is not what was saved")
     return tree
+
+
+class _Patient(ocp.type_handlers.NumpyHandler):
+    """Reads every array to its end, also where one fails; those still under way would miss their event loop."""
+
+    async def deserialize(self, infos: Sequence[Any], args: Sequence[Any] | None = None) -> Sequence[np.ndarray]:
+        """As Orbax's."""
+        read = super().deserialize
+        each = zip(infos, args or [None] * len(infos), strict=True)
+        outcomes = await asyncio.gather(
+            *(read([info], None if arg is None else [arg]) for info, arg in each), return_exceptions=True
+        )
+        found = list[np.ndarray]()
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            found += outcome
+        return found
 
 
 def _leaves(tree: Tree) -> dict[str, Any]:

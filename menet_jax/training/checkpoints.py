@@ -4,8 +4,13 @@ A folder holds one checkpoint (`checkpoint_format.py`) per saved step. A damaged
 silence.
 """
 
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +28,7 @@ from menet_jax.training.checkpoint_format import (
     MismatchedCheckpointError,
     TrainedVariables,
     Tree,
+    brief,
     library_versions,
     read_checkpoint,
     read_record,
@@ -52,6 +58,29 @@ DAMAGED = "damaged"
 """Sub-folder into which a resuming run moves damaged checkpoints."""
 
 
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """What Orbax raises of a save it also logs, from each of its threads; and arrays that are still under way when the
+    first one fails say that its event loop is closed.
+    """
+    before = sys.unraisablehook
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    logging.getLogger("absl").addFilter(is_news)
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        logging.getLogger("absl").removeFilter(is_news)
+
+
 class CheckpointStore:
     """The checkpoints of one run, for the run that writes them.
 
@@ -69,15 +98,18 @@ class CheckpointStore:
         self._scores = {
             step: _read_score(self.folder / str(step), best, unreadable=-math.inf) for step in saved_steps(self.folder)
         }
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                    [checkpoint_managers.LatestN(2), _HighestScore(self._scores)]
+        with ExitStack() as stack:
+            stack.enter_context(_said_once())
+            self._manager = ocp.CheckpointManager(
+                self.folder,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                        [checkpoint_managers.LatestN(2), _HighestScore(self._scores)]
+                    ),
+                    cleanup_tmp_directories=True,  # what a killed save left behind
                 ),
-                cleanup_tmp_directories=True,  # what a killed save left behind
-            ),
-        )
+            )
+            self._open = stack.pop_all()
 
     def __enter__(self) -> "CheckpointStore":
         return self
@@ -99,7 +131,8 @@ class CheckpointStore:
             raise ValueError(f"the best checkpoint is chosen by {self._best!r}, which is not among {sorted(scores)}")
         items = to_items(checkpoint)
         self._scores[step] = _ranking(scores, self._best)
-        return self._manager.save(step, args=items, force=True)  # when to save is the caller's decision
+        with self._writing():
+            return self._manager.save(step, args=items, force=True)  # when to save is the caller's decision
 
     def restore(self, variables: Tree, optimizer: Tree, *, report: Report) -> Checkpoint:
         """The newest sound checkpoint, in the structure of the given trees (of arrays, or shapes and dtypes).
@@ -126,12 +159,26 @@ class CheckpointStore:
         return checkpoint
 
     def wait(self) -> None:
-        """Finish the save in progress; an error in it is raised here, or by the next save."""
-        self._manager.wait_until_finished()
+        """Finish the save in progress; an OSError in it is raised here, or by the next save."""
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Finish the save in progress and let go of the folder."""
-        self._manager.close()
+        """Finish the save in progress and let go of the folder; an OSError in it is raised, if it was not yet."""
+        with self._open, self._writing():
+            self._manager.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # as many kinds as there are ways to fail
+            code = re.search(r"os_error_code='(\d+)'", str(error))
+            reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or brief(error)
+            raise OSError(
+                f"{self.folder}: a checkpoint cannot be written ({reason}); those before it are kept. "
+                "Make that possible, and go on with --resume"
+            ) from error
 
 
 def restore_step(folder: Path, step: int, variables: Tree, optimizer: Tree) -> Checkpoint:

@@ -8,21 +8,21 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-from tqdm import tqdm
 
 from menet_jax.data import overlaps
 from menet_jax.data.pipeline import training_batches
-from menet_jax.data.sources import ALL, Source, open_all, open_split, place, used_whole
+from menet_jax.data.sources import ALL, Source, full_path, open_all, open_split, place, used_whole
 from menet_jax.images.files import UnreadableImageError
-from menet_jax.runtime import devices
+from menet_jax.runtime import devices, progress
 from menet_jax.runtime.cli import run_command
-from menet_jax.training import config as configuration
+from menet_jax.runtime.text import warn
 from menet_jax.training.checkpoints import CheckpointStore, DamagedCheckpointError, MismatchedCheckpointError
 from menet_jax.training.config import Config
+from menet_jax.training.kept_config import check_unchanged, read_config
 from menet_jax.training.loop import NonFiniteLossError, Report, fit, restore
 from menet_jax.training.recorder import Recorder
 from menet_jax.training.run import open_run, write_config
-from menet_jax.training.run_folder import CHECKPOINTS, CONFIG_FILE, check_run, saved_steps
+from menet_jax.training.run_folder import CHECKPOINTS, check_run, saved_steps
 from menet_jax.training.step import TrainState, check_batch, create_state, map_over_devices
 
 
@@ -36,6 +36,21 @@ def start_processes(config: Config) -> None:
         )
 
 
+def with_full_paths(config: Config) -> Config:
+    """The configuration, with its data named such that the run can be resumed from any working directory."""
+    data = config.data
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(
+            data,
+            train=tuple(map(full_path, data.train)),
+            validation=tuple(map(full_path, data.validation)),
+            cache=data.cache and data.cache.expanduser().absolute(),
+            manual_dir=data.manual_dir and data.manual_dir.expanduser().absolute(),
+        ),
+    )
+
+
 def with_whole(config: Config) -> Config:
     """The configuration, with what of its data is used whole. What a run decided of that at its start stays; only what
     else a resumed one now validates on may be used whole.
@@ -45,17 +60,20 @@ def with_whole(config: Config) -> Config:
     """
     if not config.resume:
         return _with_whole(config, used_whole(config.data.train, config.data.validation))
-    saved = configuration.read(config.run / CONFIG_FILE)
-    trained_whole = {place(spec) for spec in saved.data.whole if spec in saved.data.train}
-    leaking = [spec for spec in config.data.validation or config.data.train if place(spec) in trained_whole]
+    data, saved = config.data, read_config(config.run, report=warn).data
+    whole = [now for was, now in zip(saved.train, data.train, strict=False) if was in saved.whole]  # it may have moved
+    trained_whole = {place(spec) for spec in (*whole, *(spec for spec in saved.train if spec in saved.whole))}
+    leaking = [spec for spec in data.validation or data.train if place(spec) in trained_whole]
     if leaking:
         raise ValueError(
             f"--data.validation: the run is trained on all images of {leaking[0]}; name others to validate on, or "
             "start a new run with another --run"
         )
-    known = {place(spec) for spec in (*config.data.train, *saved.data.validation)}
-    new = [spec for spec in config.data.validation if place(spec) not in known]
-    return _with_whole(config, (*saved.data.whole, *used_whole((), new)))
+    known = {place(spec) for spec in (*data.train, *saved.validation)}
+    new = [spec for spec in data.validation if place(spec) not in known]
+    validated_whole = {place(spec) for spec in saved.validation if spec in saved.whole}
+    whole += [spec for spec in data.validation if place(spec) in validated_whole]
+    return _with_whole(config, (*whole, *used_whole((), new)))
 
 
 def _with_whole(config: Config, whole: tuple[str, ...]) -> Config:
@@ -106,7 +124,7 @@ def train(
 ) -> signal.Signals | None:
     """Train in an open run directory; the signal that stopped it, or None at its end."""
     first = jax.process_index() == 0
-    say: Report = tqdm.write if first else lambda _: None
+    say: Report = progress.say if first else lambda _: None
     state = create_state(config)
     say(describe(config, used, training, validation, state))
     with ExitStack() as stack:
@@ -137,7 +155,7 @@ def train(
         write_config(config)
         if first:
             overlaps.keep(config.run, training, validation)
-        recorder = stack.enter_context(Recorder(config.run, int(state.step))) if first else None
+        recorder = Recorder(config.run, int(state.step), say) if first else None
         mapped = map_over_devices(config, used)
         stopped_by = fit(config, mapped, state, batches, validation, store, recorder, say)
     if stopped_by is None:
@@ -165,10 +183,12 @@ def prepare(config: Config) -> Opened:
     """
     start_processes(config)
     used = devices.start(config.device)
-    check_batch(config.batch_size, jax.device_count())
     if jax.process_index() == 0:
         check_run(config.run, resume=config.resume, overwrite=config.overwrite)
-    config = with_whole(config)
+    if config.resume:
+        check_unchanged(config.run)
+    check_batch(config.batch_size, jax.device_count())
+    config = with_whole(with_full_paths(config))
     training, validation = open_data(config)
     open_run(config)
     return Opened(config, used, training, validation)

@@ -148,12 +148,12 @@ class OptimizerConfig:
         _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "must be in [0, 1)")
         decay = self.weight_decay
         _require(0 <= decay < math.inf, "optimizer.weight-decay", decay, "must be finite and not negative")
-        _require(self.warmup >= 0, "optimizer.warmup", self.warmup, "must not be negative")
+        _require(0 <= self.warmup < 2**31, "optimizer.warmup", self.warmup, "must be at least 0, and less than 2**31")
         _require(
-            list(self.drops) == sorted(set(self.drops)),
+            list(self.drops) == sorted(set(self.drops)) and all(0 <= step < 2**31 for step in self.drops),
             "optimizer.drops",
             self.drops,
-            "must be in rising order",
+            "must be in rising order, at least 0, and less than 2**31",
         )
 
 
@@ -225,7 +225,9 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "save_every", "log_every"):
             flag = name.replace("_", "-")
-            _require(getattr(self, name) >= 1, flag, getattr(self, name), "must be at least 1")
+            _require(
+                1 <= getattr(self, name) < 2**31, flag, getattr(self, name), "must be at least 1, and less than 2**31"
+            )
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be at least 0 and less than 2**32")
         _require(not (self.resume and self.overwrite), "resume", "--overwrite", "contradict each other: give one")
 
@@ -242,9 +244,10 @@ _CONFIG = pydantic.TypeAdapter(Config)
 
 # What may change when a run is resumed, because the trained parameters do not depend on it.
 RESUMABLE = (
-    "run", "steps", "save_every", "log_every", "data.validation", "data.whole", "data.cache", "data.manual_dir",
-    "data.threads", "distributed", "device", "resume", "overwrite",
+    "run", "steps", "save_every", "log_every", "data.train", "data.validation", "data.whole", "data.cache",
+    "data.manual_dir", "data.threads", "distributed", "device", "resume", "overwrite",
 )  # fmt: skip
+# Of the data to train on the place may change; `TrainingBatches.set_state` compares what is there.
 
 
 ELSEWHERE = ("run", "origin", "model")
@@ -301,14 +304,19 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def check_resumable(saved: Config, wanted: Config) -> None:
     """Raise ValueError if `wanted` would train otherwise than the run that `saved` started."""
-    before, after = flatten(to_dict(saved)), flatten(to_dict(wanted))
-    changed = [
-        f"--{name.replace('_', '-')} was {before[name]}, is {after[name]}"
-        for name in before
-        if before[name] != after[name] and name not in RESUMABLE and name.split(".")[0] not in RESUMABLE
-    ]
+    changed = changes(saved, wanted)
     if changed:
         raise ValueError(
             f"{wanted.run} cannot be resumed with another configuration: {'; '.join(changed)}. "
             "Leave these flags out, or start a new run with another --run."
         )
+
+
+def changes(before: Config, after: Config) -> list[str]:
+    """What trains otherwise, by the names of flags."""
+    was, now = flatten(to_dict(before)), flatten(to_dict(after))
+    return [
+        f"--{name.replace('_', '-')} was {was[name]}, is {now[name]}"
+        for name in was
+        if was[name] != now[name] and name not in RESUMABLE and name.split(".")[0] not in RESUMABLE
+    ]

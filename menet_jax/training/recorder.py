@@ -1,16 +1,22 @@
 """What a run leaves to read: one JSON line per log step, TensorBoard scalars, pictures of sample maps."""
 
 import json
-from collections.abc import Mapping, Sequence
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]  # made at run time
+from tensorboardX.record_writer import masked_crc32c
+from tensorboardX.summary import image, scalar
 
 from menet_jax.images.files import resize_mask
 from menet_jax.images.pictures import grid
+from menet_jax.runtime.text import counted
 from menet_jax.runtime.whole_files import written_whole
 from menet_jax.training.validation import Sample
 
@@ -18,45 +24,60 @@ from menet_jax.training.validation import Sample
 class Recorder:
     """Writes `logs/log.jsonl`, TensorBoard events beside it, and `samples/step_<n>.png`, under a run directory.
 
-    A resumed run's records of steps after `step`, which it is about to repeat, are dropped.
+    A resumed run's records of steps after `step`, which it is about to repeat, are dropped. What cannot be recorded,
+    as on a full disk, is reported once and must not cost the training that it records.
+
+    Raises:
+        OSError: nothing can be written from the start.
     """
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, run: Path, step: int, report: Callable[[str], None]) -> None:
         logs, self._samples = run / "logs", run / "samples"
         logs.mkdir(parents=True, exist_ok=True)
         self._samples.mkdir(exist_ok=True)
-        path = logs / "log.jsonl"
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
-        with written_whole(path) as rewritten:  # nothing is lost if the run is killed here
+        self._report, self._failed = report, False
+        self._log = logs / "log.jsonl"
+        # By SummaryWriter's names, but without its thread, which dies of a full disk and then blocks whoever records.
+        self._board = logs / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+        lines = _lines(self._log)
+        kept = [line for line, its_step in lines if its_step is not None and its_step <= step]
+        damaged = sum(its_step is None for _, its_step in lines)
+        if damaged:
+            report(f"{counted(damaged, 'damaged line')} of {self._log} cannot be read; the log goes on without")
+        with written_whole(self._log) as rewritten:  # nothing is lost if the run is killed here
             rewritten.write_text("".join(line + "\n" for line in kept))
-        self._log = path.open("a")
-        self._board = SummaryWriter(str(logs), purge_step=step + 1 if step else None)
-
-    def __enter__(self) -> "Recorder":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._log.close()
-        self._board.close()
+        _append(self._board, _event(Event(file_version="brain.Event:2")))
+        if step:
+            _append(self._board, _event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START))))
 
     def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Record numbers of one step; `kind` is train or validation."""
-        self._write({"step": step, "kind": kind, **values})
-        for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        with self._spared():
+            _append(self._log, json.dumps({"step": step, "kind": kind, **values}).encode() + b"\n")
+            events = [Event(step=step, summary=scalar(f"{kind}/{name}", value)) for name, value in values.items()]
+            _append(self._board, b"".join(map(_event, events)))
 
     def samples(self, step: int, samples: Sequence[Sample]) -> Path:
         """Write a picture: two samples a row, each image, ground truth, probability map and metric map."""
         picture = sample_grid(samples)
         path = self._samples / f"step_{step:06d}.png"
-        with written_whole(path) as unfinished:
-            Image.fromarray(picture).save(unfinished, compress_level=3)  # half the time of the default, little larger
-        self._board.add_image("validation/samples", picture, step, dataformats="HWC")
+        with self._spared():
+            with written_whole(path) as unfinished:
+                Image.fromarray(picture).save(unfinished, compress_level=3)  # half the default's time, little larger
+            event = Event(step=step, summary=image("validation/samples", picture, dataformats="HWC"))
+            _append(self._board, _event(event))
         return path
 
-    def _write(self, record: dict[str, Any]) -> None:
-        self._log.write(json.dumps(record) + "\n")
-        self._log.flush()
+    @contextmanager
+    def _spared(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._failed:
+                self._report(
+                    f"{error.filename}: cannot be written ({error.strerror}); training goes on without records"
+                )
+            self._failed = True
 
 
 def sample_grid(samples: Sequence[Sample]) -> np.ndarray:
@@ -70,9 +91,47 @@ def sample_grid(samples: Sequence[Sample]) -> np.ndarray:
     return grid(np.stack(pictures), columns=8)
 
 
-def _lines(path: Path) -> list[str]:
-    """The whole lines of a log; the last one is cut off if the run was killed while writing it."""
+def _lines(path: Path) -> list[tuple[str, int | None]]:
+    """The lines of a log, each with its step, None of a damaged one. If the run was killed while writing the last one,
+    it is cut off and left out.
+    """
     if not path.exists():
         return []
-    *whole, _ = path.read_text().split("\n")
-    return whole
+    *whole, _ = path.read_text(errors="replace").split("\n")
+    return [(line, _step(line)) for line in whole]
+
+
+def _step(line: str) -> int | None:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Add to the end of a file all of the data, or nothing.
+
+    Raises:
+        OSError: it cannot be written; it names the path.
+    """
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[file.write(left) :]
+        except OSError as error:
+            file.truncate(before)
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _event(event: Event) -> bytes:
+    """What a TensorBoard file holds of an event."""
+    event.wall_time = time.time()
+    data = event.SerializeToString()
+    header = struct.pack("<Q", len(data))
+    return b"".join((header, _checksum(header), data, _checksum(data)))
+
+
+def _checksum(data: bytes) -> bytes:
+    return struct.pack("<I", masked_crc32c(data))

@@ -24,6 +24,7 @@ from menet_jax.training.checkpoints import (
     load_newest_variables,
 )
 from menet_jax.training.config import Config
+from menet_jax.training.kept_config import read_config
 from menet_jax.training.run_folder import CHECKPOINTS, CONFIG_FILE, check_new, check_trained, locate
 from menet_jax.training.weights_file import read_weights, write_weights
 
@@ -31,9 +32,10 @@ from menet_jax.training.weights_file import read_weights, write_weights
 def open_run(config: Config) -> None:
     """Make the run directory, empty unless the run is resumed."""
     if jax.process_index() == 0:
-        if config.overwrite and config.run.exists():
-            shutil.rmtree(config.run)
-        config.run.mkdir(parents=True, exist_ok=True)
+        folder = config.run.resolve()  # of a link, what it points to
+        if config.overwrite and folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         if not config.resume:
             write_config(config)
     if jax.process_count() > 1:
@@ -125,11 +127,12 @@ def load_run(run: Path, *, newest: bool = False, report: Callable[[str], None]) 
     Args:
         run: the run directory; or a file of `write_release`; or `released`, the one that comes with the package.
         newest: take the newest checkpoint instead.
-        report: told, in a sentence, of every damaged checkpoint; the one before it is used.
+        report: told, in a sentence, of a damaged configuration file, and of every damaged checkpoint; the one before it
+            is used.
 
     Raises:
         FileNotFoundError: there is no run there, or it has no checkpoint yet.
-        ValueError: its configuration cannot be read, or all checkpoints are damaged.
+        ValueError: all checkpoints are damaged.
     """
     found = _load_variables(run, newest, report)
     # The configuration saved with the variables: it fits them, and its digest was verified.
@@ -164,7 +167,7 @@ def _load_variables(run: Path, newest: bool, report: Callable[[str], None]) -> T
     checkpoints = folder / CHECKPOINTS
     if newest:
         return load_newest_variables(checkpoints, report=report)
-    return load_best_variables(checkpoints, configuration.read(folder / CONFIG_FILE).best_score, report=report)
+    return load_best_variables(checkpoints, read_config(folder, report=report).best_score, report=report)
 
 
 def _names(datasets: Sequence[str]) -> tuple[str, ...]:

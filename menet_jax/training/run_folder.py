@@ -67,6 +67,6 @@ def check_new(folder: Path) -> None:
 
 
 def saved_steps(folder: Path) -> list[int]:
-    """The steps saved in the folder, ascending. Unfinished saves have longer names."""
+    """The steps saved in the folder, ascending. Unfinished saves have longer names, and other folders mean nothing."""
     names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdecimal())
+    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
