@@ -22,6 +22,7 @@ from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
 from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder, find_lists
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
+from menet_jax.images.opening import decoded_bytes
 
 T = TypeVar("T")
 
@@ -89,6 +90,10 @@ class Source:
     def file_name(self, index: int) -> str:
         """The name of an image's file, without decoding the image."""
         return str(self.records[index]["file_name"].decode())
+
+    def decoded_bytes(self, index: int) -> int:
+        """What an image takes in memory, without decoding it."""
+        return decoded_bytes(self.records[index]["image"])
 
     @property
     def identity(self) -> str:

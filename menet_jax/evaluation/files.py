@@ -15,7 +15,9 @@ from PIL import Image
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.files import IMAGE_SUFFIXES, Rgb, UnreadableImageError, read_image, resize_image
 from menet_jax.images.maps import full_size
+from menet_jax.images.opening import decoded_bytes
 from menet_jax.images.pictures import TINT
+from menet_jax.images.strips import by_strips
 from menet_jax.model.inference import Maps, predict_stream
 from menet_jax.runtime.cli import check_there
 from menet_jax.runtime.text import listed
@@ -59,8 +61,8 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
     check_there("--source", source)
     if dest.exists() and not dest.is_dir():
         raise ValueError(f"--dest {dest}: is a file, and a folder is needed")
-    entries = [source] if source.is_file() else sorted(source.iterdir())
-    named = [path for path in entries if path == source or (path.is_file() and _has_image_name(path))]
+    entries = sorted(source.iterdir()) if source.is_dir() else [source]
+    named = [path for path in entries if path == source or (not path.is_dir() and _has_image_name(path))]
     chosen = set(named)
     passed_over = [path.name + "/" * path.is_dir() for path in entries if path not in chosen]
     if not named:
@@ -99,11 +101,17 @@ def predict_files(
     """
     with ThreadPoolExecutor(threads) as pool:
         load, use = partial(_load, size=predictor.size), partial(_write, kind=kind)
-        yield from predict_stream([predictor], jobs, load, use, passed_over=UnreadableImageError, pool=pool)
+        yield from predict_stream(
+            [predictor], jobs, load, use, weigh=_weigh, passed_over=UnreadableImageError, pool=pool
+        )
 
 
 def tinted(image: Rgb, saliency: UInt8[np.ndarray, "h w"]) -> Rgb:
     """The image turned red where it is salient: half red at 255, unchanged at 0."""
+    return by_strips(_tinted, image, saliency)
+
+
+def _tinted(image: Rgb, saliency: UInt8[np.ndarray, "h w"]) -> Rgb:
     share = saliency[..., None].astype(np.float32) / 510
     return np.rint(image * (1 - share) + TINT * share).astype(np.uint8)
 
@@ -139,6 +147,10 @@ class _Loaded(NamedTuple):
     job: Job
     shape: tuple[int, int]
     image: Rgb | None
+
+
+def _weigh(job: Job) -> int:
+    return decoded_bytes(job.source)
 
 
 def _load(job: Job, size: int) -> tuple[_Loaded, dict[int, Rgb]]:

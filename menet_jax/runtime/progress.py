@@ -4,18 +4,24 @@ from typing import Any
 
 from tqdm import tqdm
 
+from menet_jax.runtime.text import printable
+
 
 class Bar(tqdm):
     """A bar that says when its next item waits for the compiler, and leaves that item out of speed and time left."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._compiling = False
-        super().__init__(*args, **{"dynamic_ncols": True, **kwargs})
+        super().__init__(*args, **{"dynamic_ncols": True, **kwargs, "desc": printable(kwargs.get("desc") or "")})
 
     def compiling(self, how_long: str = "") -> None:
         """The next item waits for the compiler; `how_long` says, in words, what is known of that."""
         self._compiling = True
         self.set_postfix_str(f"compiling{how_long}")
+
+    def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
+        """As tqdm's; names in it may hold what a terminal would obey."""
+        super().set_description(printable(desc or ""), refresh)
 
     def update(self, n: float | int | None = 1) -> bool | None:
         """As tqdm's."""

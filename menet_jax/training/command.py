@@ -16,6 +16,7 @@ from menet_jax.data.sources import ALL, Source, open_all, open_split, place, use
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import run_command
+from menet_jax.runtime.text import shown
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoints import CheckpointStore, DamagedCheckpointError, MismatchedCheckpointError
 from menet_jax.training.config import Config
@@ -106,7 +107,7 @@ def train(
 ) -> signal.Signals | None:
     """Train in an open run directory; the signal that stopped it, or None at its end."""
     first = jax.process_index() == 0
-    say: Report = tqdm.write if first else lambda _: None
+    say: Report = (lambda text: tqdm.write(shown(text))) if first else lambda _: None
     state = create_state(config)
     say(describe(config, used, training, validation, state))
     with ExitStack() as stack:
