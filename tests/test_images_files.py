@@ -16,6 +16,7 @@ from PIL import Image, PngImagePlugin
 
 from menet_jax import images
 from menet_jax.images import maps
+from menet_jax.images.files import read_picture
 from menet_jax.images.opening import decoded_bytes
 from menet_jax.images.strips import by_strips
 
@@ -420,6 +421,20 @@ def test_a_file_too_large_for_an_image_is_not_read(tmp_path: Path) -> None:
         images.UnreadableImageError, match=rf"{path}: 6,442,450,944 bytes, and at most 1,024,000,000 .*=1611 allows"
     ):
         images.read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "space", "kept"), [("RGB", b"RGB ", True), ("L", b"GRAY", False), ("P", b"RGB ", True)]
+)
+def test_only_a_profile_of_rgb_is_kept(mode: str, space: bytes, kept: bool) -> None:
+    profile = bytes(16) + space + bytes(100)
+    picture = read_picture(encode(Image.new("RGB", SHAPE[::-1], "red").convert(mode), icc_profile=profile))
+    assert picture.profile == (profile if kept else None) and picture.opacity is None
+
+
+def test_an_image_without_a_pixel_is_none() -> None:
+    with pytest.raises(images.UnreadableImageError, match=r"none\.ppm: "):
+        images.read_image(b"P6 0 5 255\n", "none.ppm")
 
 
 def test_strips_make_no_difference() -> None:

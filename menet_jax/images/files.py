@@ -38,6 +38,22 @@ class MaskFile(NamedTuple):
     gray: bool
 
 
+class Picture(NamedTuple):
+    """An image as others are made of it.
+
+    Attributes:
+        rgb: what `read_image` gives: on white where it is transparent.
+        colours: without the white.
+        opacity: 255 = opaque; None: it is so everywhere.
+        profile: the colour profile (ICC) of the colours; None if there is none of RGB.
+    """
+
+    rgb: Rgb
+    colours: Rgb
+    opacity: UInt8[np.ndarray, "h w"] | None
+    profile: bytes | None
+
+
 def read_image(source: Source, name: str | None = None) -> Rgb:
     """Read an image as RGB, shape (H, W, 3), uint8.
 
@@ -61,6 +77,28 @@ def read_image(source: Source, name: str | None = None) -> Rgb:
     """
     with naming(called(source, name)):
         return np.asarray(_to_rgb(decode(source, name)))
+
+
+def read_picture(source: Source, name: str | None = None) -> Picture:
+    """Read an image with its transparency and colour profile.
+
+    Args:
+        source: a path, or the bytes of a file.
+        name: what to call it in an error; by default the path.
+
+    Raises:
+        UnreadableImageError: as of `read_image`.
+    """
+    with naming(called(source, name)):
+        image = decode(source, name)
+        rgb = np.asarray(_to_rgb(image))
+        profile = image.info.get("icc_profile")
+        if profile and profile[16:20] != b"RGB ":  # of gray, or of inks, which these colours are not in
+            profile = None
+        if _is_deep(image) or not image.has_transparency_data:
+            return Picture(rgb, rgb, None, profile)
+        rgba = np.asarray(image.convert("RGBA"))
+        return Picture(rgb, rgba[..., :3], rgba[..., 3], profile)
 
 
 def read_mask(source: Source, name: str | None = None, *, graded: bool = False) -> Mask:

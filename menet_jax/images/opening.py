@@ -51,7 +51,7 @@ def decode(source: Source, name: str | None = None) -> Image.Image:
         if not data:
             raise ValueError("the file is empty")
         image = open_image(io.BytesIO(data))
-        _refuse_larger(image)
+        _check_size(image)
         image.load()
         upright = image if is_upright(image) else ImageOps.exif_transpose(image)
         upright.format = image.format
@@ -139,7 +139,9 @@ def _rgb_bytes(file: io.BytesIO | io.BufferedReader) -> int:
         return 3 * image.width * image.height
 
 
-def _refuse_larger(image: Image.Image) -> None:
+def _check_size(image: Image.Image) -> None:
+    if not image.width or not image.height:
+        raise ValueError(f"{image.width} by {image.height} pixels: there is nothing to see")
     most = _most_pixels()
     if image.width * image.height > most:
         allowed = f"{VARIABLE}={math.ceil(image.width * image.height / 1e6)} allows this one"

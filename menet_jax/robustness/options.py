@@ -47,7 +47,19 @@ class Distortion(ScoringOptions):
         if self.dest and not self.run:
             raise ValueError(f"--dest {self.dest}: without --run there are no results to write")
         self.conditions()
+        self._check_save_images()
         super().check()
+
+    def _check_save_images(self) -> None:
+        if self.save_images is None:
+            return
+        saved = self.save_images.expanduser().resolve()
+        downloads = [self.manual_dir] if self.manual_dir else []
+        for folder in (path.expanduser() for path in (*map(Path, self.data), *downloads)):
+            if folder.is_dir() and folder.resolve() in (saved, *saved.parents):
+                raise ValueError(
+                    f"--save-images {self.save_images}: lies in {folder}, which is read; name another folder"
+                )
 
 
 @dataclass(frozen=True)

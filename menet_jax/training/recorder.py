@@ -11,6 +11,7 @@ from tensorboardX import SummaryWriter
 
 from menet_jax.images.files import resize_mask
 from menet_jax.images.pictures import grid
+from menet_jax.runtime.json_values import finite
 from menet_jax.runtime.whole_files import written_whole
 from menet_jax.training.validation import Sample
 
@@ -55,7 +56,7 @@ class Recorder:
         return path
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._log.write(json.dumps(record) + "\n")
+        self._log.write(json.dumps(finite(record), allow_nan=False) + "\n")
         self._log.flush()
 
 
