@@ -380,6 +380,7 @@ def test_impossible_requests_are_refused_in_a_line(dataset: Path, maps: Path, ru
     for suffix in ("png", "bmp"):
         Image.new("L", (9, 9)).save(doubled / f"0.{suffix}")
     (tmp_path / "file").write_text("")
+    (tmp_path / "circle").symlink_to("circle")
     both: list[str | Path] = ["--maps", maps, "--masks", masks]
     cases: list[tuple[list[str | Path], str]] = [
         ([], "nothing to score"),
@@ -392,6 +393,8 @@ def test_impossible_requests_are_refused_in_a_line(dataset: Path, maps: Path, ru
         ([*both, "--maps", f"b={maps}"], "--maps: given twice; name all values after one flag"),
         (["--maps", "a=", "--masks", masks], "want NAME=FOLDER"),
         (["--maps", tmp_path / "none", "--masks", masks], "is not a folder"),
+        (["--maps", tmp_path / "circle", "--masks", masks], "is not a folder"),
+        (["--run", tmp_path / "circle", "--data", dataset, "--split", "all"], "is not a directory"),
         (["--maps", empty, "--masks", masks], "no map in"),
         (["--maps", maps, "--masks", old], "holds no images"),
         (["--maps", doubled, "--masks", masks], "two files of one stem"),

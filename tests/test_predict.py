@@ -184,9 +184,11 @@ def test_files_have_the_size_and_mode_asked_for(written: tuple[Outcome, Path], p
 def test_what_is_no_regular_file_is_an_image_that_cannot_be_read(run: Path, one: Path, tmp_path: Path) -> None:
     os.mkfifo(one / "pipe.png")
     (one / "moved.jpg").symlink_to("elsewhere.jpg")
+    (one / "circle.jpg").symlink_to("circle.jpg")
     done = command(run, one, tmp_path / "maps")
-    assert done.code == 1 and "2 of 3 images could not be read" in done.err
+    assert done.code == 1 and "3 of 4 images could not be read" in done.err
     assert "pipe.png: not a regular file but a pipe" in done.err and "moved.jpg: a link that leads nowhere" in done.err
+    assert "circle.jpg: a link that leads in a circle" in done.err
     assert command(run, one / "pipe.png", tmp_path / "maps").code == 1
 
 

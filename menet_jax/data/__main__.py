@@ -87,9 +87,9 @@ def check(
 
         from menet_jax.data import audit
         from menet_jax.data import contact_sheet as sheets  # only now, for it takes long to import
-        from menet_jax.data.sources import NAMED, find_builder
+        from menet_jax.data.sources import NAMED, find_builder, place
 
-        bases = [spec.partition("/")[0] if spec in NAMED else str(Path(spec).resolve()) for spec in specs]
+        bases = [spec.partition("/")[0] if spec in NAMED else place(spec) for spec in specs]
         refuse_doubles("datasets", bases, "they have the same images; check them one after the other")
         # Nothing is prepared from what is passed over here: it is reported instead.
         places = Places(cache, manual_dir, skip_bad=True, graded_masks=graded_masks)

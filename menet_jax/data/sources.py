@@ -23,6 +23,7 @@ from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import S
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
 from menet_jax.images.opening import decoded_bytes
+from menet_jax.runtime.regular_files import real
 
 T = TypeVar("T")
 
@@ -155,7 +156,7 @@ def used_whole(train: Sequence[str], validation: Sequence[str]) -> tuple[str, ..
 
 def place(spec: str) -> str:
     """The name of a dataset, or a folder's full path: the same for all ways to write it."""
-    return spec if spec in NAMED else str(Path(spec).expanduser().resolve())
+    return spec if spec in NAMED else str(real(Path(spec).expanduser()))
 
 
 def _is_unlisted(spec: str) -> bool:

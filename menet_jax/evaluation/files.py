@@ -28,6 +28,7 @@ from menet_jax.images.pictures import TINT
 from menet_jax.images.strips import by_strips
 from menet_jax.model.inference import Maps, predict_stream
 from menet_jax.runtime.cli import check_there
+from menet_jax.runtime.regular_files import real
 from menet_jax.runtime.text import listed
 from menet_jax.runtime.whole_files import written_whole
 
@@ -152,11 +153,11 @@ def _refuse_collisions(jobs: list[Job]) -> None:
 
 def _refuse_overwriting(jobs: list[Job]) -> None:
     """Maps written earlier may be overwritten, but nothing that lies beside the images: it may be one of them."""
-    sources = {job.source.resolve() for job in jobs}
+    sources = {real(job.source) for job in jobs}
     folders = {path.parent for path in sources}
     for job in jobs:
         for output in job.outputs:
-            if output.exists() and (output.resolve() in sources or output.parent.resolve() in folders):
+            if output.exists() and (real(output) in sources or real(output.parent) in folders):
                 raise ValueError(f"{output} lies beside the images and would be overwritten: name another --dest")
 
 

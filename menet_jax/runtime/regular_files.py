@@ -1,6 +1,7 @@
 """Regular files, and nothing else that has a name in a folder."""
 
 import errno
+import os
 import stat
 from pathlib import Path
 
@@ -23,6 +24,11 @@ def size_of_regular(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(f"{path}: not a regular file but a {_kind(status.st_mode)}")
     return status.st_size
+
+
+def real(path: Path) -> Path:
+    """Where a path leads, absolute and without links; one that leads in a circle stays, where `resolve` would raise."""
+    return Path(os.path.realpath(path))
 
 
 def reason(error: OSError, name: str) -> str:
