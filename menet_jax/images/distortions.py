@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image
 
+from menet_jax.images.opening import open_image
 from menet_jax.runtime.text import composed
 
 SIGMA_RANGE = (5.0, 50.0)
@@ -127,7 +128,7 @@ def compress_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
         raise ValueError(f"JPEG quality is 1 ... 100, got {quality}")
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, "JPEG", quality=quality, subsampling="4:2:0")
-    with Image.open(encoded) as decoded:
+    with open_image(encoded) as decoded:
         return np.array(decoded)
 
 

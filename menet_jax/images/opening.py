@@ -114,6 +114,7 @@ def open_image(file: io.BytesIO | io.BufferedReader) -> Image.Image:
         UnidentifiedImageError: it is none; and whatever Pillow raises of a damaged header.
     """
     Image.init()  # loads what Pillow knows; nothing after the first time
+    file.seek(0)
     start = file.read(16)
     for each in FORMATS:
         factory, accepts = Image.OPEN.get(each, (None, None))
