@@ -14,9 +14,11 @@ from pathlib import Path, PurePosixPath
 from threading import Lock
 
 from menet_jax.datasets.pairs import as_paths, is_stray
+from menet_jax.images import read_file
+from menet_jax.runtime.regular_files import size_of_regular
 
-TAR = (".tgz", ".tar.gz", ".tar")
-UNREADABLE = (".rar", ".7z")
+TAR = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
+UNREADABLE = (".rar", ".7z", ".gz", ".bz2", ".xz", ".zst", ".lzma", ".z01", ".001", ".cab", ".iso")
 """Archives that Python cannot read."""
 
 NESTED = 3
@@ -86,11 +88,12 @@ def walk(root: Path, patterns: tuple[str, ...] = ("*",)) -> list[Entry]:
 
     Raises:
         BadArchiveError: an archive is not one, or not whole.
+        OSError: an archive cannot be read.
     """
     found: dict[tuple[str, str, int], Entry] = {}
     for path in sorted(as_paths(root), key=lambda path: path.is_file()):  # what is unpacked comes first
         if any(fnmatch(path.name.lower(), pattern) for pattern in patterns):
-            for entry in _in_path(path, PurePosixPath()):
+            for entry in _in_path(path, PurePosixPath(), frozenset([root.resolve()])):
                 found.setdefault((entry.folder, entry.name, entry.size), entry)
     return sorted(found.values(), key=lambda entry: entry.path)
 
@@ -100,25 +103,31 @@ def unreadable_archives(root: Path, patterns: tuple[str, ...] = ("*",)) -> list[
     return [
         path
         for path in as_paths(root)
-        if path.suffix.lower() in UNREADABLE and any(fnmatch(path.name.lower(), pattern) for pattern in patterns)
+        if _is_unreadable(path.name) and any(fnmatch(path.name.lower(), pattern) for pattern in patterns)
     ]
 
 
-def _in_path(path: Path, below: PurePosixPath) -> Iterator[Entry]:
+def _is_unreadable(name: str) -> bool:
+    return name.lower().endswith(UNREADABLE) and not name.lower().endswith(TAR)
+
+
+def _in_path(path: Path, below: PurePosixPath, above: frozenset[Path]) -> Iterator[Entry]:
     if path.is_dir():
-        for child in as_paths(path):
-            yield from _in_path(child, below / path.name)
+        place = path.resolve()
+        if place not in above:  # where a link leads to a folder that it is in, all that is there is listed already
+            for child in as_paths(path):
+                yield from _in_path(child, below / path.name, above | {place})
     elif path.name.lower().endswith(".zip"):
         yield from _in_zip(path, str(path), below / _without_zip(path.name), NESTED)
     elif path.name.lower().endswith(TAR):
         yield from _in_tar(path, below)
-    elif path.suffix.lower() not in UNREADABLE:
+    elif not _is_unreadable(path.name):
         try:
             stat = path.stat()
             size, changed = stat.st_size, stat.st_mtime_ns
         except OSError:  # a link that leads nowhere; whoever reads it is told so
             size, changed = 0, 0
-        yield Entry(str(path), below / path.name, size, changed, path.read_bytes)
+        yield Entry(str(path), below / path.name, size, changed, partial(read_file, path))
 
 
 def _without_zip(name: str) -> str:
@@ -130,16 +139,19 @@ def _without_zip(name: str) -> str:
 def _in_zip(file: Path | io.BytesIO, where: str, below: PurePosixPath, depth: int) -> Iterator[Entry]:
     if not depth:
         raise BadArchiveError(f"{where}: more than {NESTED} archives one in another; unpack it by hand")
+    if isinstance(file, Path):
+        size_of_regular(file)
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise BadArchiveError(f"{where}: not a whole zip archive ({error}); download it again") from error
     lock = Lock()
     for info in archive.infolist():
-        path = PurePosixPath(info.filename)
-        if info.is_dir() or any(is_stray(part) for part in path.parts):
+        name = info.filename.replace("\\", "/")  # so some programs write folders on Windows
+        path = PurePosixPath(name)
+        if name.endswith("/") or any(is_stray(part) for part in path.parts):
             continue
-        inside = f"{where}/{info.filename}"
+        inside = f"{where}/{name}"
         read = partial(_read_member, archive, lock, info, inside)
         if path.suffix.lower() == ".zip":
             yield from _in_zip(io.BytesIO(read()), inside, below / path.parent / _without_zip(path.name), depth - 1)
@@ -160,6 +172,7 @@ def _read_member(archive: zipfile.ZipFile, lock: Lock, info: zipfile.ZipInfo, wh
 
 def _in_tar(path: Path, below: PurePosixPath) -> Iterator[Entry]:
     """Read at once, because members of a compressed tar archive cannot be read in any order."""
+    size_of_regular(path)
     try:
         with tarfile.open(path) as archive:
             members = []
@@ -169,10 +182,10 @@ def _in_tar(path: Path, below: PurePosixPath) -> Iterator[Entry]:
                     total += member.size
                     if total > LARGEST:
                         raise BadArchiveError(f"{path}: would unpack to more than {LARGEST:,} bytes; unpack it by hand")
-                    members.append((PurePosixPath(member.name), file.read()))
+                    members.append((PurePosixPath(member.name.replace("\\", "/")), file.read()))
             while archive.fileobj and archive.fileobj.read(2**20):
                 pass  # a compressed archive has its checksum at its very end
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise BadArchiveError(f"{path}: not a whole tar archive ({error}); download it again") from error
     changed = path.stat().st_mtime_ns
     for name, data in members:

@@ -190,6 +190,11 @@ class Benchmark(pairs.PairsBuilder):
         expected = self._expected_stems(entries) if wrong else ()
         missing = [stem for stem in expected if stem not in there]
         irregular += [Irregularity(self.name, sentence) for sentence in wrong]
+        if wrong:
+            irregular += [
+                Irregularity(str(path), "an archive that cannot be read here; unpack it")
+                for path in archives.unreadable_archives(*self._place())
+            ]
         if missing:
             irregular.append(Irregularity(self.name, f"there is neither image nor mask of {', '.join(missing)}"))
         return Found(splits, irregular, "; ".join([self._count(len(matched)), splitting]))

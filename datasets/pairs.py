@@ -15,11 +15,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from menet_jax import images
 from menet_jax.datasets import preparing
-from menet_jax.runtime.text import counted, printable
+from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.regular_files import reason
+from menet_jax.runtime.text import composed, counted, printable
 
 CHECK_THREADS = 4
 
@@ -93,9 +94,22 @@ class IrregularFilesError(ValueError):
         self.irregularities = tuple(irregularities)
 
 
+def contents(file: File) -> bytes:
+    """The bytes of a file, which in a folder must be a regular one, of a size that is read (`images.read_file`).
+
+    Raises:
+        images.UnreadableImageError: they cannot be read.
+    """
+    try:
+        return images.read_file(file) if isinstance(file, Path) else file.read_bytes()
+    except OSError as error:
+        name = str(error.filename or file)
+        raise images.UnreadableImageError(name, reason(error, name)) from error
+
+
 def stem(file: File) -> str:
-    """The file's name without its last suffix."""
-    return PurePosixPath(file.name).stem
+    """The file's name without its last suffix, `composed`."""
+    return composed(PurePosixPath(file.name).stem)
 
 
 def is_stray(name: str) -> bool:
@@ -142,7 +156,11 @@ def _separate(files: Sequence[File]) -> tuple[list[File], list[Irregularity]]:
     good: list[File] = []
     bad: list[Irregularity] = []
     for file in files:
-        data = file.read_bytes()
+        try:
+            data = contents(file)
+        except images.UnreadableImageError as error:
+            bad.append(Irregularity(error.name, error.reason))
+            continue
         if images.is_image(data):
             good.append(file)
         else:
@@ -171,8 +189,8 @@ def read(pair: Pair) -> Contents:
     Raises:
         images.UnreadableImageError: a file cannot be read, or the mask does not fit the image.
     """
-    image = images.read_image(pair.image.read_bytes(), str(pair.image))
-    mask, gray = images.read_mask_file(pair.mask.read_bytes(), str(pair.mask), graded=pair.graded)
+    image = images.read_image(contents(pair.image), str(pair.image))
+    mask, gray = images.read_mask_file(contents(pair.mask), str(pair.mask), graded=pair.graded)
     try:
         return Contents(image, images.fit_mask(mask, image.shape[:2]), gray)
     except ValueError as error:
@@ -188,11 +206,11 @@ def example(pair: Pair) -> dict[str, Any]:
     Raises:
         images.UnreadableImageError: as for `read`.
     """
-    data = pair.image.read_bytes()
-    contents = read(pair)
+    data = contents(pair.image)
+    found = read(pair)
     return {
-        "image": data if images.is_plain(data) else images.png(contents.image),
-        "mask": images.png(contents.mask),
+        "image": data if images.is_plain(data) else images.png(found.image),
+        "mask": images.png(found.mask),
         "file_name": pair.image.name,
     }
 
@@ -206,9 +224,6 @@ def try_read(pair: Pair) -> Contents | Irregularity:
         return Irregularity(error.name, error.reason)
     except UnicodeEncodeError:
         return Irregularity(ascii(str(pair.image)), "the name is not valid UTF-8")
-    except OSError as error:
-        file = str(error.filename or pair.image)
-        return Irregularity(file, (error.strerror or str(error)).removeprefix(f"{file}: "))
 
 
 class Verdict(NamedTuple):
@@ -230,7 +245,7 @@ def verdict(pair: Pair) -> Verdict:
 def check(pairs: Sequence[Pair], description: str) -> list[Verdict]:
     """`verdict` of every pair, in threads and with a progress bar."""
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
-        bar = tqdm(pool.map(verdict, pairs), total=len(pairs), desc=description, unit=" pairs", leave=False)
+        bar = Bar(pool.map(verdict, pairs), total=len(pairs), desc=description, unit=" pairs", leave=False)
         return list(bar)
 
 

@@ -8,7 +8,7 @@ import tyro
 
 from menet_jax.model.pytorch.files import check_suffix, read_tensors, write_tensors
 from menet_jax.runtime.cli import command, uninterrupted
-from menet_jax.runtime.text import printable, warn
+from menet_jax.runtime.text import say, warn
 from menet_jax.runtime.whole_files import written_whole
 from menet_jax.training.config import PAPER, ModelConfig
 from menet_jax.training.run_folder import check_new, check_trained
@@ -54,8 +54,8 @@ def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
     parameters = sum(leaf.size for leaf in leaves(variables["params"]))
     kinds = sorted({str(tensor.dtype) for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")})
     converted = "" if kinds == ["float32"] else f", converted from {', '.join(kinds)}"
-    print(printable(f"{file}: width {width}, {parameters:,} parameters{converted}"))
-    print(f"run    {dest}. Predict with: python -m menet_jax.predict --checkpoint {dest} --source IMAGES --dest MAPS")
+    say(f"{file}: width {width}, {parameters:,} parameters{converted}")
+    say(f"run    {dest}. Predict with: python -m menet_jax.predict --checkpoint {dest} --source IMAGES --dest MAPS")
 
 
 def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = False) -> None:
@@ -91,7 +91,7 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
         )
     if not loss.metric:
         warn("its loss did not train the metric map")
-    print(printable(f"{run}, {trained.history}: {len(tensors)} tensors in {dest}"))
+    say(f"{run}, {trained.history}: {len(tensors)} tensors in {dest}")
 
 
 def main() -> None:

@@ -7,16 +7,20 @@ from pathlib import Path
 import benchmark_archives as small
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from menet_jax.data import audit
 from menet_jax.data.__main__ import check
-from menet_jax.data.sources import NAMED, Places
+from menet_jax.data.sources import NAMED, open_split
+from menet_jax.data.specs import Places
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
+from menet_jax.datasets.pairs import IrregularFilesError
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
+from menet_jax.images import pictures
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -95,6 +99,45 @@ def test_everything_wrong_is_named(tmp_path: Path, run_check: Check) -> None:
     ):
         assert sentence in out
     assert "error: 4 things are wrong in ecssd" in err
+
+
+def test_what_fails_after_opening_is_named(tmp_path: Path, run_check: Check) -> None:
+    photos = tmp_path / "photos"
+    small.write(photos, small.files("images/{}.jpg", small.jpeg, range(5)))
+    small.write(photos, small.files("masks/{}.png", small.gray_mask, range(6)))
+    with_nan = np.full((54, 72), 0.5, np.float32)
+    with_nan[3, 4] = np.nan
+    Image.fromarray(with_nan).save(photos / "images" / "5.tif")
+    status, out, err = run_check(str(photos))
+    assert status == 1 and f"{photos}/images/5.tif: contains values that are not finite" in out
+    assert "1 thing is wrong" in err
+    with pytest.raises(IrregularFilesError, match=r"images/5\.tif: contains values that are not finite"):
+        open_split(str(photos), "train", Places(tmp_path / "cache"))
+    opened = open_split(str(photos), "train", Places(tmp_path / "cache", skip_bad=True))
+    assert sum(opened.counts.values()) == 5
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, run_check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object, path: Path, *args: object, **kwargs: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    monkeypatch.setattr(Image.Image, "save", full)
+    dest = tmp_path / "old.png"
+    dest.write_bytes(b"old")
+    with pytest.raises(OSError, match=f"No space left on device: '{dest}'"):
+        pictures.batch_grid(np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4), bool), dest)
+    monkeypatch.undo()
+    photos = tmp_path / "photos"
+    small.write(photos, small.files("images/{}.jpg", small.jpeg, range(2)))
+    small.write(photos, small.files("masks/{}.png", small.gray_mask, range(2)))
+    monkeypatch.setattr(Figure, "savefig", full)
+    status, _, err = run_check(str(photos), dest=dest)
+    assert status == 2 and f"No space left on device: '{dest}'" in err and "Traceback" not in err
+    assert dest.read_bytes() == b"old" and not list(tmp_path.glob(".unfinished*"))
 
 
 def test_pictures_that_are_there_twice(tmp_path: Path, run_check: Check) -> None:

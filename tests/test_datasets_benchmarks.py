@@ -1,6 +1,7 @@
 """The benchmarks, from small archives in the published layouts: built, split, and refused where they are wrong."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from tensorflow_datasets.core import dataset_metadata
 from menet_jax import images
 from menet_jax.datasets import archives
 from menet_jax.datasets.archives import BadArchiveError
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
+from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, NotAtHandError
 from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
 from menet_jax.datasets.duts.duts_dataset_builder import Duts
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
@@ -383,6 +384,50 @@ def test_archives_that_unpack_without_end(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "sod.tgz").write_bytes(small.tarred({"a.jpg": bytes(60), "b.jpg": bytes(60)}))
     with pytest.raises(BadArchiveError, match=r"sod\.tgz: would unpack to more than 100 bytes"):
         archives.walk(tmp_path)
+
+
+def test_folders_in_an_archive_made_on_windows(tmp_path: Path) -> None:
+    whole = small.files("images/{}.jpg", small.jpeg, NUMBERS)
+    whole |= small.files("ground_truth_mask/{}.png", small.gray_mask, NUMBERS)
+    contents = {name.replace("/", "\\"): data for name, data in whole.items()}
+    folder = {name.rpartition("\\")[0] + "\\": b"" for name in contents}
+    small.write(tmp_path / "zip" / "manual" / "ecssd", {"a.zip": small.zipped(folder | contents)})
+    small.write(tmp_path / "tar" / "manual" / "ecssd", {"a.tgz": small.tarred(contents)})
+    for kind in ("zip", "tar"):
+        found = make(Ecssd, tmp_path / kind).find()
+        assert sum(map(len, found.splits.values())) == len(NUMBERS)
+
+
+def test_archives_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """Where nothing is there besides, and where something is lacking."""
+    manual = tmp_path / "manual"
+    small.write(manual, {"DUTS-TE.tar.zst": b"archive", "DUTS-TR.part1.rar": b"archive", "other.rar": b"archive"})
+    with pytest.raises(NotAtHandError, match=r"Unpack .*DUTS-TE\.tar\.zst, .*DUTS-TR\.part1\.rar there first"):
+        make(Duts, tmp_path).find()
+    (manual / "DUTS-TR.part1.rar").unlink()
+    pairs_of_train = {f"DUTS-TR/DUTS-TR-Image/{i}.jpg": small.jpeg(i) for i in NUMBERS}
+    pairs_of_train |= {f"DUTS-TR/DUTS-TR-Mask/{i}.png": small.gray_mask(i) for i in NUMBERS}
+    small.write(manual, {"DUTS-TR.zip": small.zipped(pairs_of_train)})
+    assert f"{manual / 'DUTS-TE.tar.zst'}: an archive that cannot be read" in complaint(
+        make(Duts, tmp_path, config(train=8, test=8))
+    )
+
+
+def test_only_regular_files_below_folders_that_do_not_end(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.txt").write_text("a")
+    (tmp_path / "deep" / "up").symlink_to(tmp_path)
+    (tmp_path / "deep" / "same").symlink_to(".")
+    os.mkfifo(tmp_path / "pipe.png")
+    found = {entry.name: entry for entry in archives.walk(tmp_path)}
+    assert found.keys() == {"a.txt", "pipe.png"}
+    with pytest.raises(OSError, match=r"pipe\.png: not a regular file but a pipe"):
+        found["pipe.png"].read_bytes()
+    for name in ("pipe.zip", "pipe.tar.xz"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(OSError, match=rf"{name}: not a regular file but a pipe"):
+            archives.walk(tmp_path)
+        (tmp_path / name).unlink()
 
 
 def test_an_archive_and_what_it_unpacks_to_are_one(tmp_path: Path) -> None:

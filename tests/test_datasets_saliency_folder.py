@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -236,6 +237,57 @@ def test_irregular_files_are_skipped_only_when_told(tmp_path: Path, build: Build
     with pytest.raises(IrregularFilesError, match=r"orphan\.png"):  # although it is cached now
         build(folder)
     assert len(build(folder, skip_bad=True).irregularities) == len(expected)
+
+
+def test_what_is_no_regular_file_is_named_with_all_others(tmp_path: Path, build: Build) -> None:
+    folder = make_folder(tmp_path / "data", 6)
+    odd = [folder / "images" / f"{index:03d}.png" for index in range(4)]
+    for path in odd:
+        path.unlink()
+    os.mkfifo(odd[0])
+    odd[1].symlink_to("/dev/zero")
+    odd[2].symlink_to(folder / "moved.png")
+    odd[3].symlink_to(odd[3])
+    (folder / "masks" / "lone.png").symlink_to("nowhere.png")
+    (folder / "masks" / "004.png").write_bytes(b"")
+    with pytest.raises(IrregularFilesError, match="6 irregular files") as caught:
+        build(folder)
+    for line in (
+        f"{odd[0]}: not a regular file but a pipe",
+        f"{odd[1]}: not a regular file but a device",
+        f"{odd[2]}: a link that leads nowhere, to {folder / 'moved.png'}",
+        f"{odd[3]}: a link that leads in a circle, to {odd[3]}",
+        f"{folder / 'masks' / 'lone.png'}: a link that leads nowhere, to nowhere.png",
+        f"{folder / 'masks' / '004.png'}: the file is empty",
+    ):
+        assert f"  {line}\n" in str(caught.value)
+    assert all_names(build(folder, skip_bad=True)) == ["005.png"]
+
+
+def test_one_name_in_two_spellings(tmp_path: Path, build: Build) -> None:
+    """Unicode has é as one letter, and as e with an accent: macOS writes these, and others those."""
+    one, two = (unicodedata.normalize(form, "caf\xe9") for form in ("NFC", "NFD"))
+    folder = tmp_path / "data"
+    write(folder / "images" / f"{one}.png", pixels(0))
+    write(folder / "masks" / f"{two}.png", mask_of(0))
+    assert all_names(build(folder)) == [f"{one}.png"]
+    assert module.split_of(pairs.stem(Path(one))) == module.split_of(pairs.stem(Path(two)))
+    (folder / "test.txt").write_text(f"{two}.png\n")
+    assert names(build(folder)) == {"test": [f"{one}.png"]}
+    write(folder / "images" / f"{two}.png", pixels(0))
+    with pytest.raises(ValueError, match="one of 2 images with the same stem"):
+        build(folder)
+
+
+def test_lists_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", 1)
+    (folder / "train.txt").write_bytes(b"\xff\xfe\x00000\n")
+    with pytest.raises(ValueError, match=r"train\.txt: not a text in UTF-8"):
+        SaliencyFolder(folder).find()
+    (folder / "train.txt").unlink()
+    (folder / "train.txt").symlink_to("moved.txt")
+    with pytest.raises(OSError, match=r"train\.txt: a link that leads nowhere, to moved\.txt"):
+        SaliencyFolder(folder).find()
 
 
 def test_a_folder_of_nothing_but_irregular_files(tmp_path: Path, build: Build) -> None:

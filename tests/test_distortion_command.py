@@ -280,6 +280,8 @@ def test_impossible_requests_are_refused_in_a_line(run: Path, dataset: Path, cac
         (["--run", tmp_path / "none", "--data", dataset], "is not a directory"),
         ([*both, "--threads", "0"], "--threads 0"),
         ([*both, "--save-images", tmp_path / "saved"], "holds SOD_clean already"),
+        ([*both, "--save-images", dataset / "images" / "new"], f"lies in {dataset}, which is read"),
+        ([*both, "--save-images", tmp_path, "--manual-dir", tmp_path], f"lies in {tmp_path}, which is read"),
     ]
     for arguments, reason in cases:
         done = distortion(*arguments)

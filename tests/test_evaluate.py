@@ -4,9 +4,11 @@ import csv
 import json
 import shutil
 import sys
+import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import jax
@@ -17,12 +19,15 @@ from PIL import Image
 
 from menet_jax.datasets.pairs import Pair, Verdict, verdict
 from menet_jax.evaluate import main
-from menet_jax.evaluation import evaluate_command
+from menet_jax.evaluation import evaluate_command, report
 from menet_jax.evaluation.files import Kind, plan, predict_files
+from menet_jax.evaluation.map_folders import match
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.images.maps import read_map
+from menet_jax.metrics.pysodmetrics import measure
 from menet_jax.metrics.scores import dataset_scores, score_image
+from menet_jax.reporting.plots import PrCurve
 from menet_jax.training.run import load_run
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -156,6 +161,43 @@ def test_nothing_is_skipped_silently(dataset: Path, maps: Path, tmp_path: Path) 
     assert "*" not in (dest / "results.md").read_text()  # incomplete rows do not compete
 
 
+def test_names_of_every_kind(dataset: Path, tmp_path: Path) -> None:
+    """Not UTF-8, with what a terminal would obey, of an accent in two spellings, and of a link that leads nowhere."""
+    maps, masks, dest = tmp_path / "red\x1b[31m", tmp_path / "gt", tmp_path / "dest"
+    names = [(name, name) for name in ("ma\udcf1ana", "esc\x1b[31m", "moved")]
+    names += [(unicodedata.normalize("NFD", "caf\xe9"), "caf\xe9")]
+    for folder in (maps, masks):
+        folder.mkdir()
+    for of_map, of_mask in names:
+        shutil.copy(dataset / "masks" / "0.png", masks / f"{of_mask}.png")
+        shutil.copy(dataset / "masks" / "0.png", maps / f"{of_map}.png")
+    (maps / "moved.png").unlink()
+    (maps / "moved.png").symlink_to("elsewhere.png")
+    done = command("--maps", maps, "--masks", masks, "--dest", dest)
+    assert done.code == 1
+    assert "\x1b[31m" not in done.out + done.err and r"red\x1b[31m" in done.out
+    assert r"moved.png: a link that leads nowhere, to elsewhere.png" in done.err
+    [found] = results(dest)
+    assert (found["images"], found["of"], found["scores"]["mae"], found["missing"]) == (3, 4, 0, [])
+    assert {"images.csv", "results.csv", "results.tex", "pr_curves.npy"} <= {path.name for path in dest.iterdir()}
+
+
+def test_no_name_is_looked_for_among_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of many files is opened in linear time."""
+    for index in range(300):
+        (tmp_path / f"{index}.png").touch()
+    compared, equal = Counter[str](), PurePath.__eq__
+
+    def counted(self: PurePath, other: object) -> bool:
+        compared["paths"] += 1
+        return equal(self, other)
+
+    monkeypatch.setattr(PurePath, "__eq__", counted)
+    assert len(match(tmp_path, tmp_path)) == 300
+    assert len(plan(tmp_path, tmp_path / "new", overlay=True, cutout=True)[0]) == 300
+    assert compared["paths"] < 10 * 300  # and 300 by 300 otherwise
+
+
 def test_graded_masks(dataset: Path, maps: Path, run: Path, tmp_path: Path) -> None:
     """Refused without the flag; with it cut at half, and said so, of masks and of a dataset alike."""
     folder, dest, cache = tmp_path / "graded", tmp_path / "dest", ("--cache", tmp_path / "cache")
@@ -276,11 +318,57 @@ def test_measures(dataset: Path, maps: Path, tmp_path: Path, monkeypatch: pytest
     assert {name: row["scores"][name] for name in expected} == pytest.approx(expected, abs=1e-9)
     assert all(name in done.out for name in expected)
 
+    monkeypatch.delitem(sys.modules, "py_sod_metrics")
+    (tmp_path / "py_sod_metrics.py").write_text("import module_that_is_not_there")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        broken = command(*arguments, "--dest", tmp_path / "other")
+    assert (broken.code, broken.out) == (2, "")
+    assert "PySODMetrics is installed" in broken.err and "No module named 'module_that_is_not_there'" in broken.err
+
     monkeypatch.setitem(sys.modules, "py_sod_metrics", None)
     refused = command(*arguments, "--dest", tmp_path / "other")
     assert (refused.code, refused.out) == (2, "")
     assert 'pip install "menet_jax[measures]"' in refused.err
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("mask", [np.s_[-1, 4:9], np.s_[2:6, -1], np.s_[-1, -1]])
+def test_s_measure_of_an_object_in_the_last_row_or_column(mask: Any) -> None:
+    """It is cut in four at its centre, of which two parts are then empty, or three."""
+    py_sod_metrics = pytest.importorskip("py_sod_metrics")
+    truth = np.zeros((10, 12), bool)
+    truth[mask] = True
+    saliency = np.random.default_rng(0).integers(0, 256, truth.shape).astype(np.uint8)
+    saliency[0, :2] = 0, 255
+    plain, stretched = py_sod_metrics.Smeasure(), saliency / 255
+    rows, columns = (round(float(np.mean(where))) + 1 for where in np.nonzero(truth))
+    parts = [
+        (stretched[part], truth[part])
+        for part in (np.s_[:rows, :columns], np.s_[:rows, columns:], np.s_[rows:, :columns], np.s_[rows:, columns:])
+        if truth[part].size
+    ]
+    region = sum(plain.ssim(*part) * part[1].size / truth.size for part in parts)
+    expected = max(0.0, (plain.object(stretched, truth) + region) / 2)
+    assert measure(saliency, truth)["s_measure"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_figures_call_methods_by_their_names(
+    dataset: Path, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they are from is in the table."""
+    labels, draw = list[str](), report.pr_curves
+
+    def spied(curves: Sequence[PrCurve], title: str) -> Any:
+        labels.extend(curve.label for curve in curves)
+        return draw(curves, title)
+
+    monkeypatch.setattr(report, "pr_curves", spied)
+    shutil.copytree(maps, tmp_path / "fewer")
+    (tmp_path / "fewer" / "0.png").unlink()
+    command("--maps", f"DSS={maps}", tmp_path / "fewer", "--masks", dataset / "masks", "--dest", tmp_path / "dest")
+    assert labels == ["DSS", "fewer (6/7 images)"]
+    assert str(maps) in (tmp_path / "dest" / "results.csv").read_text()
 
 
 def test_impossible_requests_are_refused_in_a_line(dataset: Path, maps: Path, run: Path, tmp_path: Path) -> None:
@@ -292,6 +380,7 @@ def test_impossible_requests_are_refused_in_a_line(dataset: Path, maps: Path, ru
     for suffix in ("png", "bmp"):
         Image.new("L", (9, 9)).save(doubled / f"0.{suffix}")
     (tmp_path / "file").write_text("")
+    (tmp_path / "circle").symlink_to("circle")
     both: list[str | Path] = ["--maps", maps, "--masks", masks]
     cases: list[tuple[list[str | Path], str]] = [
         ([], "nothing to score"),
@@ -304,6 +393,8 @@ def test_impossible_requests_are_refused_in_a_line(dataset: Path, maps: Path, ru
         ([*both, "--maps", f"b={maps}"], "--maps: given twice; name all values after one flag"),
         (["--maps", "a=", "--masks", masks], "want NAME=FOLDER"),
         (["--maps", tmp_path / "none", "--masks", masks], "is not a folder"),
+        (["--maps", tmp_path / "circle", "--masks", masks], "is not a folder"),
+        (["--run", tmp_path / "circle", "--data", dataset, "--split", "all"], "is not a directory"),
         (["--maps", empty, "--masks", masks], "no map in"),
         (["--maps", maps, "--masks", old], "holds no images"),
         (["--maps", doubled, "--masks", masks], "two files of one stem"),

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -364,22 +363,6 @@ def test_unreadable_files_are_named(read: Any, data: bytes, reason: str, tmp_pat
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(images.UnreadableImageError, match=r"nowhere\.png"):
         images.read_image(tmp_path / "nowhere.png")
-
-
-@pytest.mark.parametrize("excess", [1, 3])  # where Pillow warns, and where it raises an error
-def test_decompression_bombs_are_errors(excess: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SHAPE[0] * SHAPE[1] // excess - 1)
-    with pytest.raises(images.UnreadableImageError, match=r"bomb\.png: .*decompression bomb"):
-        images.read_image(encode(constant("L", 0)), "bomb.png")
-
-
-def test_decompression_bombs_are_errors_where_warnings_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SHAPE[0] * SHAPE[1] - 1)
-    with (
-        warnings.catch_warnings(action="ignore"),
-        pytest.raises(images.UnreadableImageError, match=r"bomb\.png: 8 by 6 pixels"),
-    ):
-        images.read_image(encode(constant("L", 0)), "bomb.png")
 
 
 def test_masks_straight_from_pillow_are_resized_too() -> None:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 from command_cases import Outcome, outcome
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 
 import menet_jax
 from menet_jax.evaluation.files import tinted
@@ -39,6 +39,8 @@ PHOTOS = {
     "tiny.png": ("RGB", (1, 1)),
     "turned.jpg": ("RGB", (120, 80)),
 }  # name → mode, size (width, height) in the file; 9 images, which 4 devices do not divide
+PROFILED = {"photo.jpg", "glass.png"}
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 OTHERS = {".hidden.png", "Thumbs.db", "notes.txt"}
 
 
@@ -100,7 +102,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         exif = Image.Exif()
         if name == "turned.jpg":
             exif[ExifTags.Base.Orientation] = 6  # stored lying on its left side
-        image.save(folder / name, exif=exif)
+        image.save(folder / name, exif=exif, icc_profile=PROFILE if name in PROFILED else None)
     for name in OTHERS:
         (folder / name).write_text("not an image")
     (folder / "nested.png").mkdir()
@@ -167,8 +169,27 @@ def test_files_have_the_size_and_mode_asked_for(written: tuple[Outcome, Path], p
         with Image.open(dest / f"{stem}{end}.png") as image:
             assert (image.format, image.mode, image.size) == ("PNG", mode, upright)
     saliency, rgb = pixels(dest / f"{stem}.png"), read_image(photos / name)
-    np.testing.assert_array_equal(pixels(dest / f"{stem}_cutout.png"), np.dstack([rgb, saliency]))
+    colours, opacity = rgb, saliency
+    if name == "glass.png":
+        colours, own = pixels(photos / name)[..., :3], pixels(photos / name)[..., 3]
+        opacity = np.rint(saliency * (own / 255)).astype(np.uint8)
+        assert 0 < opacity.max() < saliency.max()
+    np.testing.assert_array_equal(pixels(dest / f"{stem}_cutout.png"), np.dstack([colours, opacity]))
+    for end in ("_cutout", "_overlay"):
+        with Image.open(dest / f"{stem}{end}.png") as image:
+            assert image.info.get("icc_profile") == (PROFILE if name in PROFILED else None)
     np.testing.assert_array_equal(pixels(dest / f"{stem}_overlay.png"), tinted(rgb, saliency))
+
+
+def test_what_is_no_regular_file_is_an_image_that_cannot_be_read(run: Path, one: Path, tmp_path: Path) -> None:
+    os.mkfifo(one / "pipe.png")
+    (one / "moved.jpg").symlink_to("elsewhere.jpg")
+    (one / "circle.jpg").symlink_to("circle.jpg")
+    done = command(run, one, tmp_path / "maps")
+    assert done.code == 1 and "3 of 4 images could not be read" in done.err
+    assert "pipe.png: not a regular file but a pipe" in done.err and "moved.jpg: a link that leads nowhere" in done.err
+    assert "circle.jpg: a link that leads in a circle" in done.err
+    assert command(run, one / "pipe.png", tmp_path / "maps").code == 1
 
 
 def test_overlay_is_half_red_where_salient() -> None:

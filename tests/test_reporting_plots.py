@@ -280,5 +280,13 @@ def test_a_curve_whose_name_begins_with_an_underscore_is_in_the_legend() -> None
     assert [text.get_text() for text in legend.get_texts()] == ["_ours", "theirs"]
 
 
+def test_what_a_terminal_would_obey_is_written_out(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 256)
+    figure = pr_curves([PrCurve("red\x1b[31m", ramp, ramp)], "\x07")
+    save(figure, tmp_path / "figure")  # matplotlib would warn of missing letters, which is an error here
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [r"red\x1b[31m"]
+    assert figure.axes[0].get_title() == r"\x07"
+
+
 def test_there_is_a_name_for_each_scale() -> None:
     assert len(SCALES) == 13 and len(dict(SCALES)) == 13

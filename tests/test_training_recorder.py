@@ -1,6 +1,7 @@
 """Records of a run: whole lines, readable by TensorBoard, and never what a training ends of."""
 
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -65,3 +66,14 @@ def test_a_damaged_line_of_the_log_is_said_and_left_out(tmp_path: Path) -> None:
     Recorder(tmp_path, 4, said.append)
     assert logged(tmp_path) == [1, 4]
     assert said == [f"2 damaged lines of {tmp_path / 'logs' / 'log.jsonl'} cannot be read; the log goes on without"]
+
+
+def test_every_line_of_the_log_is_json(tmp_path: Path) -> None:
+    """Which has no word for what is not finite."""
+    Recorder(tmp_path, 0, pytest.fail).scalars("train", 1, {"loss": 0.5, "gradient": math.inf})
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    [line] = (tmp_path / "logs" / "log.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=refuse) == {"step": 1, "kind": "train", "loss": 0.5, "gradient": None}

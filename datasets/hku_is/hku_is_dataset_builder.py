@@ -11,7 +11,7 @@ from etils import epath
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
 from menet_jax.datasets.pairs import Pair
-from menet_jax.runtime.text import counted
+from menet_jax.runtime.text import composed, counted
 
 LISTS = {"train": "trainimgset.mat", "validation": "valimgset.mat", "test": "testimgset.mat"}
 OFFICIAL = "official"
@@ -110,4 +110,4 @@ def read_list(entry: Entry) -> list[str]:
     names = [str(cell[0]) for cell in cells if cell.dtype.kind == "U" and cell.size == 1]
     if not names or len(names) < len(cells):
         raise ValueError(f"{entry}: holds no list of file names, but {', '.join(variables)}")
-    return [PurePosixPath(name.strip()).stem for name in names]
+    return [composed(PurePosixPath(name.strip()).stem) for name in names]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from tqdm import tqdm
 
 from menet_jax import images
 from menet_jax.datasets import pairs
@@ -17,6 +16,7 @@ from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.pairs import CHECK_THREADS, File, IrregularFilesError, Pair
 from menet_jax.datasets.splits import split_by_rank
 from menet_jax.images import near_duplicates
+from menet_jax.runtime.progress import Bar
 
 SIZES = {"test": 1000, "validation": 500, "train": 8500}
 
@@ -124,12 +124,12 @@ def thumbnails(files: Sequence[File], description: str) -> dict[File, near_dupli
 
     def make(file: File) -> near_duplicates.Thumbnail | None:
         try:
-            return near_duplicates.thumbnail(images.read_image(file.read_bytes(), str(file)))
-        except (images.UnreadableImageError, OSError):  # the check of all pairs reports it
+            return near_duplicates.thumbnail(images.read_image(pairs.contents(file), str(file)))
+        except images.UnreadableImageError:  # the check of all pairs reports it
             return None
 
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
-        made = list(tqdm(pool.map(make, files), total=len(files), desc=description, unit=" images", leave=False))
+        made = list(Bar(pool.map(make, files), total=len(files), desc=description, unit=" images", leave=False))
     return {file: small for file, small in zip(files, made, strict=True) if small is not None}
 
 

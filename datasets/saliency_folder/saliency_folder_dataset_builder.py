@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +14,8 @@ from etils import epath
 
 from menet_jax.datasets import pairs, preparing
 from menet_jax.datasets.pairs import Found, Irregularity, Pair
-from menet_jax.runtime.text import counted
+from menet_jax.images import read_file
+from menet_jax.runtime.text import composed, counted
 
 LAYOUTS = (("images", "masks"), ("image", "mask"), ("imgs", "gt"), ("im", "gt"))
 MIXED = "imgs"  # one folder with both: photographs as JPEG, masks of the same stem in another format
@@ -101,7 +103,10 @@ class SaliencyFolder(pairs.PairsBuilder):
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         for path in self._files():
-            stat = path.stat()
+            try:
+                stat = path.stat()
+            except OSError:  # a link that leads nowhere; whoever reads it is told so
+                stat = path.lstat()
             line = f"{path.relative_to(self.folder)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
             digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()[:12]
@@ -113,7 +118,7 @@ class SaliencyFolder(pairs.PairsBuilder):
         irregular += unmatched
         if not lists:
             return Found(split_by_hash(matched), irregular, "split by a hash of each file's stem, 80/10/10")
-        known = {name for file in (*image_files, *mask_files) for name in (file.name, file.stem)}
+        known = {name for file in (*image_files, *mask_files) for name in (composed(file.name), pairs.stem(file))}
         splits, unlisted = split_by_lists(matched, lists, known)
         splitting = f"split by {', '.join(path.name for path in lists.values())}"
         return Found(splits, irregular, splitting + (f"; in no list: {counted(unlisted, 'pair')}" if unlisted else ""))
@@ -164,13 +169,28 @@ def find_layout(folder: Path) -> tuple[Path, Path]:
 
 
 def find_lists(folder: Path) -> dict[str, Path]:
-    """The list file of each split that has one."""
-    found = {split: [folder / name for name in names if (folder / name).is_file()] for split, names in LISTS.items()}
+    """The list file of each split that has one, or what has the name of one."""
+    found = {
+        split: [folder / name for name in names if os.path.lexists(folder / name)] for split, names in LISTS.items()
+    }
     for split, paths in found.items():
         if len(paths) > 1:
             names = " and ".join(path.name for path in paths)
             raise ValueError(f"{folder}: both {names} list the {split} split; keep one of them")
     return {split: paths[0] for split, paths in found.items() if paths}
+
+
+def read_list(path: Path) -> list[str]:
+    """The lines of a list file.
+
+    Raises:
+        ValueError: it is no text in UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        return read_file(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text in UTF-8, one stem or file name a line ({error.reason})") from error
 
 
 def split_of(stem: str) -> str:
@@ -203,17 +223,18 @@ def split_by_lists(
         the splits, and how many pairs no list names.
 
     Raises:
-        ValueError: names that do not exist or are listed twice, all of them.
+        ValueError: names that do not exist or are listed twice, all of them; or a list is no text.
+        OSError: a list cannot be read.
     """
-    by_name = {name: pair for pair in matched for name in (pair.image.name, pair.mask.name)}
+    by_name = {composed(file.name): pair for pair in matched for file in (pair.image, pair.mask)}
     by_name |= {pair.stem: pair for pair in matched}
     splits: dict[str, list[Pair]] = {}
     first_seen: dict[Pair, str] = {}
     problems: list[str] = []
     for split, path in lists.items():
         splits[split] = []
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-            name = line.strip()
+        for number, line in enumerate(read_list(path), 1):
+            name = composed(line.strip())
             place = f"{path.name} line {number}"
             pair = by_name.get(name)
             if pair is None:

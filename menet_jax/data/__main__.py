@@ -7,8 +7,8 @@ import tyro
 
 from menet_jax.data.specs import Places, check_data
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
-from menet_jax.runtime.cli import command, refuse_doubles
-from menet_jax.runtime.text import counted
+from menet_jax.runtime.cli import command, complain_of, refuse_doubles
+from menet_jax.runtime.text import complain, counted, say
 
 
 def show(
@@ -51,13 +51,13 @@ def show(
 
         sources = [open_split(spec, split, Places(cache, manual_dir, skip_bad, graded_masks)) for spec in specs]
         for source in sources:
-            print(source.summary())
+            say(source.summary())
         both = (Noise(*SIGMA_RANGE), Jpeg(*QUALITY_RANGE))
         batches = training_batches(sources, batch_size=count, seed=seed, distorted=distort, distortions=both)
         batch = next(batches)
         batches.close()
         pictures.batch_grid(batch["image"], batch["mask"], dest)
-    print(f"{count} images: {dest}")
+    say(f"{count} images: {dest}")
 
 
 def check(
@@ -87,9 +87,9 @@ def check(
 
         from menet_jax.data import audit
         from menet_jax.data import contact_sheet as sheets  # only now, for it takes long to import
-        from menet_jax.data.sources import NAMED, find_builder
+        from menet_jax.data.sources import NAMED, find_builder, place
 
-        bases = [spec.partition("/")[0] if spec in NAMED else str(Path(spec).resolve()) for spec in specs]
+        bases = [spec.partition("/")[0] if spec in NAMED else place(spec) for spec in specs]
         refuse_doubles("datasets", bases, "they have the same images; check them one after the other")
         # Nothing is prepared from what is passed over here: it is reported instead.
         places = Places(cache, manual_dir, skip_bad=True, graded_masks=graded_masks)
@@ -98,15 +98,15 @@ def check(
         for spec in specs:
             try:
                 found.append(audit.audit_dataset(spec, find_builder(spec, places)))
-                print(*audit.describe(found[-1]), sep="\n")
+                say(*audit.describe(found[-1]))
             except (OSError, ValueError) as error:
                 absent.append(spec)
-                print(f"error: {error}", file=sys.stderr)
+                complain_of(error)
         twins = audit.twins(found)
         if any(each.facts for each in found):
-            print(*(audit.describe_twins(twins) if twins else ["no picture is there twice"]), sep="\n")
+            say(*(audit.describe_twins(twins) if twins else ["no picture is there twice"]))
             sheets.contact_sheet(found, twins, dest)
-            print(f"contact sheet: {dest}")
+            say(f"contact sheet: {dest}")
     bad_twins = [each for each in twins if each.is_wrong]
     wrong = sum(len(each.irregularities) for each in found) + len(bad_twins)
     if wrong:
@@ -114,9 +114,9 @@ def check(
         where = {each.name for each in found if each.irregularities}
         where |= {side.dataset for each in bad_twins for side in (each.first, each.second)}
         names = ", ".join(each.name for each in found if each.name in where)
-        print(f"error: {counted(wrong, 'thing')} {verb} wrong in {names}", file=sys.stderr)
+        complain(f"{counted(wrong, 'thing')} {verb} wrong in {names}")
     if absent:
-        print(f"error: nothing is known of {', '.join(absent)}", file=sys.stderr)
+        complain(f"nothing is known of {', '.join(absent)}")
         sys.exit(2)
     if wrong:
         sys.exit(1)

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from menet_jax.data.sources import Records, encoded
 from menet_jax.datasets import pairs, preparing
 from menet_jax.datasets.pairs import Irregularity, Pair, PairsBuilder
 from menet_jax.images import near_duplicates
-from menet_jax.images.files import open_image
+from menet_jax.images.opening import open_image
+from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import counted, listed, printable
 
 TEST = "test"
@@ -118,7 +118,7 @@ def audit_dataset(name: str, builder: tfds.core.DatasetBuilder) -> Audit:
     work = [(name, split, pair) for split, members in splits.items() for pair in members]
     with ThreadPoolExecutor(pairs.CHECK_THREADS) as pool:
         outcomes = pool.map(lambda each: examine(*each), work)
-        results = list(tqdm(outcomes, total=len(work), desc=f"Checking {name}", unit=" pairs", leave=False))
+        results = list(Bar(outcomes, total=len(work), desc=f"Checking {name}", unit=" pairs", leave=False))
     facts = tuple(result for result in results if isinstance(result, Facts))
     irregular += [result for result in results if isinstance(result, Irregularity)]
     return Audit(name, statement, facts, tuple(irregular))
@@ -137,7 +137,7 @@ def examine(dataset: str, split: str, pair: Pair) -> Facts | Irregularity:
         pair,
         height,
         width,
-        mask_kind(pair.mask.read_bytes()),
+        mask_kind(pairs.contents(pair.mask)),
         float(mask.mean()),
         hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(),
         near_duplicates.thumbnail(image),

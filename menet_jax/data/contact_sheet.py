@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from menet_jax.data.audit import Audit, Facts, Twins
 from menet_jax.datasets import pairs
 from menet_jax.images import pictures
+from menet_jax.runtime.whole_files import written_whole
 
 COLUMNS = 8
 ROWS = 2  # of each dataset
@@ -44,7 +45,8 @@ def contact_sheet(audits: Sequence[Audit], twins: Sequence[Twins], path: Path) -
         for place, facts in zip(axes, chosen, strict=False):
             _draw(place, facts, with_dataset=chosen is parts[-1][1] and bool(worst_first))
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with written_whole(path) as unfinished:
+        figure.savefig(unfinished, dpi=110)
 
 
 def _spread(facts: Sequence[Facts]) -> list[Facts]:

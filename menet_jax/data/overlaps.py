@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from menet_jax import images
 from menet_jax.data.sources import Source
 from menet_jax.datasets.pairs import CHECK_THREADS
 from menet_jax.images import near_duplicates
+from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.whole_files import written_whole
 
 PICTURES = "pictures.npz"
@@ -72,7 +72,7 @@ def thumbnails(source: Source) -> near_duplicates.Thumbnails:
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
         made = pool.map(make, range(len(source)))
         found = _stack(
-            list(tqdm(made, total=len(source), desc=f"Looking at {source.name}", unit=" images", leave=False))
+            list(Bar(made, total=len(source), desc=f"Looking at {source.name}", unit=" images", leave=False))
         )
     with suppress(OSError), written_whole(source.thumbnails) as unfinished:  # what cannot be kept is made anew
         np.save(unfinished, found, allow_pickle=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from menet_jax.data.sources import Example, Source
 from menet_jax.metrics.scores import ImageScores
+from menet_jax.runtime.text import composed
 
 
 def by_stem(sources: Sequence[Source], stems: Sequence[str]) -> list[Example]:
@@ -14,7 +15,8 @@ def by_stem(sources: Sequence[Source], stems: Sequence[str]) -> list[Example]:
     Raises:
         ValueError: one is not there; the text says what is called nearly so, and in which splits it was looked for.
     """
-    places = {Path(source.file_name(i)).stem: (source, i) for source in sources for i in range(len(source))}
+    places = {composed(Path(source.file_name(i)).stem): (source, i) for source in sources for i in range(len(source))}
+    stems = [composed(stem) for stem in stems]
     for stem in stems:
         if stem not in places:
             close = difflib.get_close_matches(stem, places, n=3, cutoff=0)

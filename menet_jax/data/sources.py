@@ -24,6 +24,8 @@ from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
 from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder, find_lists
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
+from menet_jax.images.opening import decoded_bytes
+from menet_jax.runtime.regular_files import real
 
 T = TypeVar("T")
 
@@ -92,6 +94,10 @@ class Source:
         """The name of an image's file, without decoding the image."""
         return str(self.records[index]["file_name"].decode())
 
+    def decoded_bytes(self, index: int) -> int:
+        """What an image takes in memory, without decoding it."""
+        return decoded_bytes(self.records[index]["image"])
+
     @property
     def identity(self) -> str:
         """Changes when the examples do, wherever the dataset lies: how many there are, and their bytes."""
@@ -154,7 +160,7 @@ def used_whole(train: Sequence[str], validation: Sequence[str]) -> tuple[str, ..
 
 def place(spec: str) -> str:
     """The name of a dataset, or a folder's full path: the same for all ways to write it."""
-    return spec if spec in NAMED else str(Path(spec).expanduser().resolve())
+    return spec if spec in NAMED else str(real(Path(spec).expanduser()))
 
 
 def full_path(spec: str) -> str:

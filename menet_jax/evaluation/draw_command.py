@@ -24,7 +24,7 @@ from menet_jax.runtime import devices
 from menet_jax.runtime.cli import BAD_INPUT, INTERRUPTED, complain_of, named, uninterrupted
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.progress import Bar
-from menet_jax.runtime.text import warn
+from menet_jax.runtime.text import composed, say, warn
 from menet_jax.training.run import TrainedRun, load_run
 
 ROWS = 5
@@ -42,7 +42,7 @@ def grid(options: Grid) -> Figure:
     trained = {name: _load(folder, options) for name, folder in runs}
     sources = _open(options)
     examples = selection.by_stem(sources, options.images) if options.images else selection.spread(sources, ROWS)
-    stems = [Path(example.file_name).stem for example in examples]
+    stems = [composed(Path(example.file_name).stem) for example in examples]
     for name, folder in folders:
         missing = [stem for stem in stems if stem not in found[name]]
         if missing:
@@ -53,7 +53,7 @@ def grid(options: Grid) -> Figure:
     kind = _kind(options.probability)
     predicted = {name: _predict(name, run, shown, kind, options) for name, run in trained.items()}
     if heading and given:
-        print(f"note: {', '.join(given)}: drawn as they are; only you know that they are of these distorted images")
+        say(f"note: {', '.join(given)}: drawn as they are; only you know that they are of these distorted images")
     return comparison(
         [example.image for example in examples],
         [example.mask for example in examples],
@@ -74,7 +74,7 @@ def scales(options: Scales) -> Figure:
     if not run.config.model.multi_scale:
         raise ValueError(f"--run {options.run}: its network has no scale maps, for it was trained without multi_scale")
     [example] = selection.by_stem(_open(options), [options.image])
-    print(f"run      {name}: {folder}, {run.history}")
+    say(f"run      {name}: {folder}, {run.history}")
     outputs, maps = look_inside(run.config, run.variables, example.image)
     inside = (outputs.features, outputs.scales, maps.probability, maps.metric)
     return scale_maps(example.image, example.mask, *map(np.asarray, inside))
@@ -90,7 +90,7 @@ def worst(options: Worst) -> Figure:
     run, kind = _load(folder, options), _kind(options.probability)
     sources = _open(options)
     total = sum(map(len, sources))
-    print(f"run      {name}: {folder}, {run.history}{_untrained(run, kind)}")
+    say(f"run      {name}: {folder}, {run.history}{_untrained(run, kind)}")
     predictor = Predictor(run.config, run.variables, jax.local_devices(), min(options.batch_size, total))
     results = list[ImageResult]()
     with workers(options.threads, processes=False) as pool, Bar(total=total, unit="image") as bar:
@@ -107,7 +107,7 @@ def worst(options: Worst) -> Figure:
     examples = [source[index] for source, index in (everything[place] for place in places)]
     for place in places:
         scores = results[place].scores
-        print(f"{results[place].name}: adaptive_f {scores.adaptive_f:.4f}, mae {scores.mae:.4f}")
+        say(f"{results[place].name}: adaptive_f {scores.adaptive_f:.4f}, mae {scores.mae:.4f}")
     return failures(
         [Path(example.file_name).stem for example in examples],
         [example.image for example in examples],
@@ -122,7 +122,7 @@ def run(options: Grid | Scales | Worst) -> int:
     """Do what the command line asks for; the exit status: 0; 2 for bad input or a figure that cannot be written."""
     try:
         used = devices.start(options.device)
-        print(f"devices  {devices.described(used)}")
+        say(f"devices  {devices.described(used)}")
         match options:
             case Grid():
                 figure = grid(options)
@@ -138,7 +138,7 @@ def run(options: Grid | Scales | Worst) -> int:
     except KeyboardInterrupt:
         print("stopped; the figure is whole, or not there", file=sys.stderr)
         return INTERRUPTED
-    print(f"wrote {' and '.join(map(str, written))}")
+    say(f"wrote {' and '.join(map(str, written))}")
     return 0
 
 
@@ -183,7 +183,7 @@ def _distort(options: Grid, examples: Sequence[Example]) -> tuple[str, list[np.n
 
 
 def _predict(name: str, run: TrainedRun, images: Sequence[np.ndarray], kind: Kind, options: Grid) -> list[np.ndarray]:
-    print(f"run      {name}: {run.history}{_untrained(run, kind)}")
+    say(f"run      {name}: {run.history}{_untrained(run, kind)}")
     predictor = Predictor(run.config, run.variables)
     maps = list[np.ndarray]()
     with Bar(total=len(images), desc=name, unit="image") as bar:

@@ -1,6 +1,5 @@
 """The command `python -m menet_jax.evaluate`: what it says and does."""
 
-import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -22,7 +21,7 @@ from menet_jax.runtime import devices
 from menet_jax.runtime.cli import named, run_command
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.progress import Bar
-from menet_jax.runtime.text import listed, warn
+from menet_jax.runtime.text import complain, composed, listed, say, warn
 
 MASK_FOLDERS = frozenset(("gt", "ground_truth_mask", "mask", "masks"))
 """A folder of masks with one of these names is called by the name of the folder that it is in."""
@@ -109,7 +108,7 @@ def masks_notes(results: Sequence[Result]) -> list[str]:
     notes = []
     for truth in dict.fromkeys(result.truth for result in results if result.kind == "given"):
         group = [result for result in results if result.truth == truth and result.kind == "given"]
-        masks = {Path(image.name).stem: image for result in group for image in result.images}.values()
+        masks = {composed(Path(image.name).stem): image for result in group for image in result.images}.values()
         found = mask_notes(len(masks), sum(each.gray_mask for each in masks), sum(each.empty_mask for each in masks))
         notes += [f"masks of {group[0].dataset}: {'; '.join(found)}"] if found else []
     return notes
@@ -117,20 +116,20 @@ def masks_notes(results: Sequence[Result]) -> list[str]:
 
 def do(options: Evaluate, used: Sequence[jax.Device], work: Work) -> int:
     """Score everything and report; the exit status."""
-    print(describe(options, work, used))
+    say(describe(options, work, used))
     results = evaluate(options, work, used)
     published = work.published() if options.published else {}
-    print(Table("results", "", report.records(results, published), report.columns(options.measures)).text())
+    say(Table("results", "", report.records(results, published), report.columns(options.measures)).text())
     of_masks = masks_notes(results)
     notes = [*say_notes(work.datasets, work.runs, options.published, [work.masks_name] * bool(work.matches)), *of_masks]
     found = [irregularities(result) for result in results]
     for note in dict.fromkeys([*of_masks, *(note for _, of_files in found for note in of_files)]):
-        print(f"note: {note}")
+        say(f"note: {note}")
     for problem in dict.fromkeys(problem for problems, _ in found for problem in problems):
-        print(f"error: {problem}", file=sys.stderr)
+        complain(problem)
     if options.dest:
         written = report.write(results, options.measures, options.dest, published, notes)
-        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
+        say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return 0 if all(result.complete for result in results) else 1
 
 

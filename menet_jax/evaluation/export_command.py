@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from menet_jax.model.inference import eval_step
 from menet_jax.runtime.cli import run_command
-from menet_jax.runtime.text import printable, warn
+from menet_jax.runtime.text import say, warn
 from menet_jax.runtime.whole_files import written_whole
 from menet_jax.training.config import Config
 from menet_jax.training.network import background_region, network
@@ -51,7 +51,7 @@ def run(source: Path, dest: Path, kind: Literal["weights", "stablehlo"], newest:
         else:
             with written_whole(dest) as unfinished:
                 unfinished.write_bytes(to_stablehlo(trained.config, trained.variables))
-        print(printable(f"{source}, {trained.history}: {kind} in {dest}, {dest.stat().st_size / 1e6:.1f} MB"))
+        say(f"{source}, {trained.history}: {kind} in {dest}, {dest.stat().st_size / 1e6:.1f} MB")
         return 0
 
     return run_command(

@@ -13,11 +13,22 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from menet_jax.evaluation.predictor import Predictor
-from menet_jax.images.files import IMAGE_SUFFIXES, Rgb, UnreadableImageError, read_image, resize_image
+from menet_jax.images.files import (
+    IMAGE_SUFFIXES,
+    Picture,
+    Rgb,
+    UnreadableImageError,
+    read_image,
+    read_picture,
+    resize_image,
+)
 from menet_jax.images.maps import full_size
+from menet_jax.images.opening import decoded_bytes
 from menet_jax.images.pictures import TINT
+from menet_jax.images.strips import by_strips
 from menet_jax.model.inference import Maps, predict_stream
 from menet_jax.runtime.cli import check_there
+from menet_jax.runtime.regular_files import real
 from menet_jax.runtime.text import listed
 from menet_jax.runtime.whole_files import written_whole
 
@@ -59,8 +70,8 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
     check_there("--source", source)
     if dest.exists() and not dest.is_dir():
         raise ValueError(f"--dest {dest}: is a file, and a folder is needed")
-    entries = [source] if source.is_file() else sorted(source.iterdir())
-    named = [path for path in entries if path == source or (path.is_file() and _has_image_name(path))]
+    entries = sorted(source.iterdir()) if source.is_dir() else [source]
+    named = [path for path in entries if path == source or (not path.is_dir() and _has_image_name(path))]
     chosen = set(named)
     passed_over = [path.name + "/" * path.is_dir() for path in entries if path not in chosen]
     if not named:
@@ -99,11 +110,28 @@ def predict_files(
     """
     with ThreadPoolExecutor(threads) as pool:
         load, use = partial(_load, size=predictor.size), partial(_write, kind=kind)
-        yield from predict_stream([predictor], jobs, load, use, passed_over=UnreadableImageError, pool=pool)
+        yield from predict_stream(
+            [predictor], jobs, load, use, weigh=_weigh, passed_over=UnreadableImageError, pool=pool
+        )
 
 
 def tinted(image: Rgb, saliency: UInt8[np.ndarray, "h w"]) -> Rgb:
     """The image turned red where it is salient: half red at 255, unchanged at 0."""
+    return by_strips(_tinted, image, saliency)
+
+
+def cut_out(picture: Picture, saliency: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 4"]:
+    """The colours of an image, as opaque as it is salient; times its own opacity."""
+    opacity = saliency if picture.opacity is None else by_strips(_product, saliency, picture.opacity)
+    return np.dstack([picture.colours, opacity])
+
+
+def _product(first: UInt8[np.ndarray, "h w"], second: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Of shares of 255, rounded."""
+    return ((first.astype(np.uint16) * second + 127) // 255).astype(np.uint8)
+
+
+def _tinted(image: Rgb, saliency: UInt8[np.ndarray, "h w"]) -> Rgb:
     share = saliency[..., None].astype(np.float32) / 510
     return np.rint(image * (1 - share) + TINT * share).astype(np.uint8)
 
@@ -125,11 +153,11 @@ def _refuse_collisions(jobs: list[Job]) -> None:
 
 def _refuse_overwriting(jobs: list[Job]) -> None:
     """Maps written earlier may be overwritten, but nothing that lies beside the images: it may be one of them."""
-    sources = {job.source.resolve() for job in jobs}
+    sources = {real(job.source) for job in jobs}
     folders = {path.parent for path in sources}
     for job in jobs:
         for output in job.outputs:
-            if output.exists() and (output.resolve() in sources or output.parent.resolve() in folders):
+            if output.exists() and (real(output) in sources or real(output.parent) in folders):
                 raise ValueError(f"{output} lies beside the images and would be overwritten: name another --dest")
 
 
@@ -138,25 +166,29 @@ class _Loaded(NamedTuple):
 
     job: Job
     shape: tuple[int, int]
-    image: Rgb | None
+    picture: Picture | None
+
+
+def _weigh(job: Job) -> int:
+    return decoded_bytes(job.source)
 
 
 def _load(job: Job, size: int) -> tuple[_Loaded, dict[int, Rgb]]:
-    image = read_image(job.source)
-    loaded = _Loaded(job, (image.shape[0], image.shape[1]), image if job.overlay or job.cutout else None)
-    return loaded, {size: resize_image(image, (size, size))}
+    picture = read_picture(job.source) if job.overlay or job.cutout else None
+    image = read_image(job.source) if picture is None else picture.rgb
+    return _Loaded(job, (image.shape[0], image.shape[1]), picture), {size: resize_image(image, (size, size))}
 
 
 def _write(loaded: _Loaded, maps: Sequence[Maps], kind: Kind) -> None:
-    job, image = loaded.job, loaded.image
+    job, picture = loaded.job, loaded.picture
     saliency = full_size(np.asarray(getattr(maps[0], kind)), loaded.shape)
     _save(saliency, job.saliency)
-    if job.overlay and image is not None:
-        _save(tinted(image, saliency), job.overlay)
-    if job.cutout and image is not None:
-        _save(np.dstack([image, saliency]), job.cutout)
+    if job.overlay and picture is not None:
+        _save(tinted(picture.rgb, saliency), job.overlay, picture.profile)
+    if job.cutout and picture is not None:
+        _save(cut_out(picture, saliency), job.cutout, picture.profile)
 
 
-def _save(array: np.ndarray, path: Path) -> None:
-    with written_whole(path) as unfinished:
-        Image.fromarray(array).save(unfinished, "PNG", compress_level=3)  # half the time of the default, little larger
+def _save(array: np.ndarray, path: Path, profile: bytes | None = None) -> None:
+    with written_whole(path) as unfinished:  # level 3 takes half the time of the default, and is little larger
+        Image.fromarray(array).save(unfinished, "PNG", compress_level=3, icc_profile=profile)

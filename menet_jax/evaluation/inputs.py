@@ -11,7 +11,7 @@ from menet_jax.data.sources import NAMED, Source, open_all, open_sources, place
 from menet_jax.evaluation.options import InputOptions
 from menet_jax.reporting import published
 from menet_jax.runtime.cli import refuse_doubles
-from menet_jax.runtime.text import listed
+from menet_jax.runtime.text import listed, say
 from menet_jax.training.run import TrainedRun, load_run
 
 PUBLISHED_SPLITS = ("test", "all")
@@ -145,7 +145,7 @@ def say_notes(
     notes += [dataset.note for dataset in datasets]
     if with_published:
         of_published = _published_notes([*(dataset.published or dataset.name for dataset in datasets), *others])
-        print(*(f"note: {note}" for note in of_published), sep="\n")
+        say(*(f"note: {note}" for note in of_published))
         notes += of_published
     return notes
 

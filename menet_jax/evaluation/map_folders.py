@@ -6,7 +6,7 @@ from pathlib import Path
 
 from menet_jax.images.files import IMAGE_SUFFIXES
 from menet_jax.runtime.cli import check_folder
-from menet_jax.runtime.text import listed
+from menet_jax.runtime.text import composed, listed
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,19 @@ def match(maps: Path, masks: Path) -> Match:
 
 
 def by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Stem → image, and the names of the other files, hidden ones among them.
+    """Stem, `composed` → image, and the names of the other files, hidden ones among them.
 
     Raises:
         FileNotFoundError: it is not a folder.
         ValueError: it holds no images, or two of one stem.
     """
     check_folder(folder)
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = sorted(path for path in folder.iterdir() if not path.is_dir())
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
     if not images:
         raise ValueError(f"{folder} holds no images")
-    found = {path.stem: path for path in images}
-    doubled = [path.name for path in images if found[path.stem] != path]
+    found = {composed(path.stem): path for path in images}
+    doubled = [path.name for path in images if found[composed(path.stem)] != path]
     if doubled:
         raise ValueError(f"{folder} holds two files of one stem: {listed(doubled)} and others")
     chosen = set(images)

@@ -14,7 +14,7 @@ from menet_jax.images.files import UnreadableImageError
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import run_command
 from menet_jax.runtime.progress import Bar
-from menet_jax.runtime.text import complain, listed, warn
+from menet_jax.runtime.text import complain, listed, say, warn
 from menet_jax.training.run import TrainedRun, load_run
 
 
@@ -48,7 +48,7 @@ def predict(options: Predict, jobs: Sequence[Job], predictor: Predictor) -> list
     # The first batch waits for the compiler, which would drown the speed of all but large folders.
     rest = len(jobs) - predictor.batch_size
     speed = rest / (end - first) if rest > 0 else len(jobs) / (end - start)
-    print(
+    say(
         f"wrote {len(jobs) - len(problems):,} maps to {options.dest} in {end - start:.1f} s; {speed:.1f} images/s "
         f"{'after the first batch' if rest > 0 else 'with compilation'}"
     )
@@ -85,7 +85,7 @@ def prepare(options: Predict) -> Work:
 
 def do(options: Predict, work: Work) -> int:
     """Predict all; the exit status."""
-    print(describe(options, work.used, work.run, len(work.jobs), work.passed_over))
+    say(describe(options, work.used, work.run, len(work.jobs), work.passed_over))
     batch = min(options.batch_size, len(work.jobs))
     return 1 if predict(options, work.jobs, Predictor(work.run.config, work.run.variables, work.used, batch)) else 0
 

@@ -138,9 +138,8 @@ def _figures(results: Sequence[Result]) -> list[tuple[str, Figure]]:
 def _curve(result: Result) -> PrCurve:
     scores = result.dataset_scores()
     assert scores is not None
-    part = "" if result.complete else f", {len(result.images)}/{result.of} images"
-    kind = "" if result.kind == "given" else f", {result.kind} map"
-    return PrCurve(f"{result.method} ({result.source}{kind}{part})", scores.precision, scores.recall)
+    part = "" if result.complete else f" ({len(result.images)}/{result.of} images)"
+    return PrCurve(f"{result.method}{part}", scores.precision, scores.recall)
 
 
 def _content(results: Sequence[Result], table: Table, published_names: Mapping[str, str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from menet_jax.images.maps import full_size, read_map, resize_gray_map
 from menet_jax.metrics.pysodmetrics import measure
 from menet_jax.metrics.scores import DatasetScores, ImageScores, dataset_scores, score_image
 from menet_jax.model.inference import Maps, Network, predict_stream
-from menet_jax.training.validation import load_example, score_maps
+from menet_jax.training.validation import load_example, score_maps, weigh_example
 
 CHUNK = 8  # images that a process takes at once
 
@@ -136,7 +136,7 @@ def score_networks(
     load = partial(load_example, sizes={network.size for network in networks})
     use = partial(_score_example, measures=measures)
     places = [(source, index) for source in sources for index in range(len(source))]
-    return predict_stream(networks, places, load, use, passed_over=UnreadableImageError, pool=pool)
+    return predict_stream(networks, places, load, use, weigh=weigh_example, passed_over=UnreadableImageError, pool=pool)
 
 
 def _score_example(example: Example, maps: Sequence[Maps], measures: bool) -> list[dict[str, ImageResult]]:

@@ -8,7 +8,6 @@ from menet_jax.images.files import (
     ResizedMask,
     ResizedRgb,
     Rgb,
-    UnreadableImageError,
     fit_mask,
     is_image,
     is_plain,
@@ -21,6 +20,7 @@ from menet_jax.images.files import (
     resize_mask,
 )
 from menet_jax.images.maps import full_size, quantise, read_map, resize_gray_map, resize_map
+from menet_jax.images.opening import UnreadableImageError, read_file
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -43,6 +43,7 @@ __all__ = [
     "mask_notes",
     "png",
     "quantise",
+    "read_file",
     "read_image",
     "read_map",
     "read_mask",

@@ -12,7 +12,6 @@ everywhere.
 
 import hashlib
 import io
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -20,6 +19,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image
+
+from menet_jax.images.opening import open_image
+from menet_jax.runtime.text import composed
 
 SIGMA_RANGE = (5.0, 50.0)
 """Random noise strengths, uniform. The paper says "random strengths" and no more: this range is ours."""
@@ -126,7 +128,7 @@ def compress_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
         raise ValueError(f"JPEG quality is 1 ... 100, got {quality}")
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, "JPEG", quality=quality, subsampling="4:2:0")
-    with Image.open(encoded) as decoded:
+    with open_image(encoded) as decoded:
         return np.array(decoded)
 
 
@@ -245,7 +247,7 @@ def _stream(purpose: str, name: str, seed: int) -> np.random.PCG64:
 
     File systems spell an accented letter as one code point or as two; normalising makes these one name.
     """
-    key = "\0".join((purpose, str(seed), unicodedata.normalize("NFC", name)))
+    key = "\0".join((purpose, str(seed), composed(name)))
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
     return np.random.PCG64(int.from_bytes(digest, "big"))
 

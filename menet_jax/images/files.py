@@ -6,36 +6,24 @@ image `(H, W, 3)` uint8, a mask `(H, W)` bool with True = salient, or a map `(H,
 """
 
 import io
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-Source = str | Path | bytes
+from menet_jax.images.opening import Source, UnreadableImageError, called, decode, is_upright, naming, open_image
+from menet_jax.images.strips import by_strips
 
 Rgb = UInt8[np.ndarray, "h w 3"]
 Mask = Bool[np.ndarray, "h w"]
 ResizedRgb = UInt8[np.ndarray, "h2 w2 3"]
 ResizedMask = Bool[np.ndarray, "h2 w2"]
 
-FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-"""Formats of files that are opened, whatever their names say."""
-
 ASPECT_TOLERANCE = 0.02  # how far the aspect ratio of a mask may be from that of its image
 BILINEAR = Image.Resampling.BILINEAR  # Pillow widens the filter when it shrinks: antialiased
 LABELS = 20 / 255  # of white: a mask with nothing above holds class numbers; one observer of twelve would be 21 / 255
 COLOURED = 32  # a palette entry whose channels differ by more is a colour, not a gray
-
-
-class UnreadableImageError(ValueError):
-    """A file that is not an image or mask we can use; says which file and why."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
-        self.name = name
-        self.reason = reason
 
 
 class MaskFile(NamedTuple):
@@ -50,6 +38,22 @@ class MaskFile(NamedTuple):
     gray: bool
 
 
+class Picture(NamedTuple):
+    """An image as others are made of it.
+
+    Attributes:
+        rgb: what `read_image` gives: on white where it is transparent.
+        colours: without the white.
+        opacity: 255 = opaque; None: it is so everywhere.
+        profile: the colour profile (ICC) of the colours; None if there is none of RGB.
+    """
+
+    rgb: Rgb
+    colours: Rgb
+    opacity: UInt8[np.ndarray, "h w"] | None
+    profile: bytes | None
+
+
 def read_image(source: Source, name: str | None = None) -> Rgb:
     """Read an image as RGB, shape (H, W, 3), uint8.
 
@@ -62,7 +66,7 @@ def read_image(source: Source, name: str | None = None) -> Rgb:
         name: what to call it in an error; by default the path.
 
     Raises:
-        UnreadableImageError: truncated, empty, too large (a decompression bomb), or not an image.
+        UnreadableImageError: truncated, empty, too large (a decompression bomb), not a regular file, or not an image.
 
     >>> import io
     >>> from PIL import Image
@@ -71,11 +75,30 @@ def read_image(source: Source, name: str | None = None) -> Rgb:
     >>> read_image(file.getvalue()).shape, int(read_image(file.getvalue()).max())
     ((2, 4, 3), 200)
     """
-    image = _open(source, name)
-    try:
-        return np.asarray(_to_rgb(image))
-    except ValueError as error:  # of values that are not finite
-        raise UnreadableImageError(_name(source, name), str(error)) from error
+    with naming(called(source, name)):
+        return np.asarray(_to_rgb(decode(source, name)))
+
+
+def read_picture(source: Source, name: str | None = None) -> Picture:
+    """Read an image with its transparency and colour profile.
+
+    Args:
+        source: a path, or the bytes of a file.
+        name: what to call it in an error; by default the path.
+
+    Raises:
+        UnreadableImageError: as of `read_image`.
+    """
+    with naming(called(source, name)):
+        image = decode(source, name)
+        rgb = np.asarray(_to_rgb(image))
+        profile = image.info.get("icc_profile")
+        if profile and profile[16:20] != b"RGB ":  # of gray, or of inks, which these colours are not in
+            profile = None
+        if _is_deep(image) or not image.has_transparency_data:
+            return Picture(rgb, rgb, None, profile)
+        rgba = np.asarray(image.convert("RGBA"))
+        return Picture(rgb, rgba[..., :3], rgba[..., 3], profile)
 
 
 def read_mask(source: Source, name: str | None = None, *, graded: bool = False) -> Mask:
@@ -119,16 +142,9 @@ def read_mask_file(source: Source, name: str | None = None, *, graded: bool = Fa
             reaches half although it is not empty (of graded masks: nothing exceeds 20 of 255), or a palette of three
             or more colours that are not grays.
     """
-    name = _name(source, name)
-    image = _open(source, name)
-    if image.mode == "1" and not image.has_transparency_data:
-        # Not asarray of the image itself: that gives bools whose bytes are 255 instead of 1.
-        return MaskFile(np.asarray(image.convert("L")) > 127, gray=False)
-    if image.mode == "P" and not image.has_transparency_data:
-        return _palette_mask(image, name, graded)
-    if _is_jpeg(source):  # never holds labels: what is not above half is the codec's noise
-        return MaskFile(np.asarray(image.convert("L")) > 127, gray=False)
-    return _value_mask(_mask_values(image), name, graded)
+    name = called(source, name)
+    with naming(name):
+        return _mask(decode(source, name), name, graded)
 
 
 def mask_notes(masks: int, gray: int, empty: int) -> list[str]:
@@ -139,13 +155,6 @@ def mask_notes(masks: int, gray: int, empty: int) -> list[str]:
     if empty:
         notes.append(f"nothing is salient in {empty:,} of {masks:,} masks, where every F-measure is 0")
     return notes
-
-
-def _is_jpeg(source: Source) -> bool:
-    if isinstance(source, bytes):
-        return source.startswith(b"\xff\xd8")
-    with Path(source).open("rb") as file:
-        return file.read(2) == b"\xff\xd8"
 
 
 def is_plain(source: bytes) -> bool:
@@ -215,47 +224,15 @@ def _gray(mask: Mask, white: int) -> UInt8[np.ndarray, "h w"]:
     return (mask.view(np.uint8) != 0).view(np.uint8) * np.uint8(white)
 
 
-def _name(source: Source, name: str | None) -> str:
-    return name or ("<bytes>" if isinstance(source, bytes) else str(source))
-
-
-def _open(source: Source, name: str | None) -> Image.Image:
-    """The first frame of an image file, decoded and upright."""
-    name = _name(source, name)
-    try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        if not data:
-            raise UnreadableImageError(name, "the file is empty")
-        image = open_image(io.BytesIO(data))
-        # Above this size Pillow only warns, and warnings cannot be caught safely in threads.
-        if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-            raise UnreadableImageError(name, f"{image.width} by {image.height} pixels could be a decompression bomb")
-        image.load()
-        return image if is_upright(image) else ImageOps.exif_transpose(image)
-    except UnreadableImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise UnreadableImageError(name, "not an image of a known format") from error
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, and many more
-        raise UnreadableImageError(name, str(error) or type(error).__name__) from error
-
-
-def open_image(file: io.BytesIO | Path) -> Image.Image:
-    """Open a file of one of `FORMATS`, as yet undecoded. Pillow knows others, of which EPS would run Ghostscript.
-
-    Raises:
-        UnidentifiedImageError: it is none; and whatever Pillow raises of a damaged header.
-    """
-    Image.init()  # loads what Pillow knows; nothing after the first time
-    return Image.open(file, formats=[each for each in FORMATS if each in Image.OPEN])
-
-
-def is_upright(image: Image.Image) -> bool:
-    """Whether its EXIF block does not say otherwise; one that cannot be read says nothing."""
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-    except Exception:  # Pillow raises SyntaxError, struct.error and others of a block that is not EXIF
-        return True
+def _mask(image: Image.Image, name: str, graded: bool) -> MaskFile:
+    if image.mode == "1" and not image.has_transparency_data:
+        # Not asarray of the image itself: that gives bools whose bytes are 255 instead of 1.
+        return MaskFile(np.asarray(image.convert("L")) > 127, gray=False)
+    if image.mode == "P" and not image.has_transparency_data:
+        return _palette_mask(image, name, graded)
+    if image.format in {"JPEG", "MPO"}:  # never holds labels: what is not above half is the codec's noise
+        return MaskFile(np.asarray(image.convert("L")) > 127, gray=False)
+    return _value_mask(_mask_values(image), name, graded)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -281,7 +258,7 @@ def _to_8_bit(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
     values are black.
     """
     white = 65535.0 if values.dtype == np.uint16 else _white(values)
-    return np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8)
+    return by_strips(lambda strip: np.rint(np.clip(strip / white, 0, 1) * 255).astype(np.uint8), values)
 
 
 def _white(values: np.ndarray) -> float:
@@ -307,10 +284,7 @@ def _mask_values(image: Image.Image) -> np.ndarray:
 
 
 def _value_mask(values: np.ndarray, name: str, graded: bool) -> MaskFile:
-    try:
-        white = _white(values)
-    except ValueError as error:
-        raise UnreadableImageError(name, str(error)) from error
+    white = _white(values)
     largest = values.max()
     if largest <= 0:
         return MaskFile(np.zeros(values.shape, bool), gray=False)

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
-from menet_jax.images.files import BILINEAR, UnreadableImageError, is_upright, open_image, read_image
+from menet_jax.images.files import BILINEAR, read_image
+from menet_jax.images.opening import decode, naming
+from menet_jax.images.strips import by_strips
 
 
 def full_size(saliency: Float[np.ndarray, "h w"], shape: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
@@ -35,13 +37,14 @@ def quantise(saliency: np.ndarray) -> UInt8[np.ndarray, "h w"]:
         raise TypeError(f"quantise takes a float map in [0, 1], this one is {saliency.dtype}")
     if saliency.ndim != 2:
         raise ValueError(f"a saliency map is (height, width), this one has shape {saliency.shape}")
-    wide = saliency.astype(np.float64)  # in which 255 times a narrower float is exact, so rint alone rounds
-    invalid = np.count_nonzero(~np.isfinite(wide))
+    invalid = np.count_nonzero(~np.isfinite(saliency))
     if invalid:
         raise ValueError(f"the saliency map has {invalid} values that are not finite")
-    if wide.size and (wide.min() < 0 or wide.max() > 1):
-        raise ValueError(f"the saliency map spans {wide.min():g} ... {wide.max():g}, not within [0, 1]")
-    return np.rint(255 * wide).astype(np.uint8)
+    if saliency.size and (saliency.min() < 0 or saliency.max() > 1):
+        lowest, highest = float(saliency.min()), float(saliency.max())
+        raise ValueError(f"the saliency map spans {lowest:g} ... {highest:g}, not within [0, 1]")
+    # In float64 255 times a narrower float is exact, so rint alone rounds.
+    return by_strips(lambda strip: np.rint(255 * strip.astype(np.float64)).astype(np.uint8), saliency)
 
 
 def resize_gray_map(saliency: UInt8[np.ndarray, "h w"], shape: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
@@ -71,10 +74,8 @@ def read_map(path: Path) -> UInt8[np.ndarray, "h w"]:
     Raises:
         UnreadableImageError: damaged or not an image; or transparent somewhere, so that its meaning is not known.
     """
-    try:
-        with open_image(path) as image:
-            image.load()
-        image = image if is_upright(image) else ImageOps.exif_transpose(image)
+    with naming(str(path)):
+        image = decode(path)
         if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
             raise ValueError("partly transparent: what a transparent pixel's saliency is, is not known")
         if image.mode.startswith("I;16") and np.asarray(image).max() <= 255:
@@ -82,7 +83,3 @@ def read_map(path: Path) -> UInt8[np.ndarray, "h w"]:
         if image.mode.startswith(("I", "F")):
             return read_image(path)[..., 0]
         return np.asarray(image if image.mode == "L" else image.convert("L"))
-    except UnreadableImageError:
-        raise
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, and many more
-        raise UnreadableImageError(str(path), str(error) or type(error).__name__) from error

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from menet_jax.runtime.whole_files import written_whole
+
 TINT = np.array([255, 0, 0], np.float32)
 GAP = 4  # pixels between the images of a grid
 
@@ -32,4 +34,5 @@ def batch_grid(images: UInt8[np.ndarray, "b h w 3"], masks: Bool[np.ndarray, "b 
     """Write a picture of a batch: a nearly square grid of the images, their salient pixels tinted red."""
     pictures = np.stack([overlay(image, mask) for image, mask in zip(images, masks, strict=True)])
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(grid(pictures, columns=math.ceil(math.sqrt(len(pictures))))).save(path)
+    with written_whole(path) as unfinished:
+        Image.fromarray(grid(pictures, columns=math.ceil(math.sqrt(len(pictures))))).save(unfinished)

@@ -11,14 +11,18 @@ def pysodmetrics() -> ModuleType:
     """The package.
 
     Raises:
-        ValueError: it is not installed; the text says how to.
+        ValueError: it is not installed, or cannot be imported; the text says what to do.
     """
     try:
         return importlib.import_module("py_sod_metrics")
-    except ImportError:
+    except Exception as error:  # what a package does when it is imported is its own affair
+        advice = 'pip install "menet_jax[measures]"'
+        if isinstance(error, ModuleNotFoundError) and error.name == "py_sod_metrics":
+            raise ValueError(f"PySODMetrics is not installed, and computes these measures: {advice}") from None
         raise ValueError(
-            'PySODMetrics is not installed, and computes these measures: pip install "menet_jax[measures]"'
-        ) from None
+            f"PySODMetrics is installed, and computes these measures, but cannot be imported: {error}. "
+            f"Install what it needs: {advice}"
+        ) from error
 
 
 def measure(saliency: UInt8[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> dict[str, float]:
@@ -27,10 +31,14 @@ def measure(saliency: UInt8[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -
     The map is stretched to 0 ... 1 first. Safe in threads.
 
     Raises:
-        ValueError: PySODMetrics is not installed.
+        ValueError: as of `pysodmetrics`.
     """
     package, truth = pysodmetrics(), mask.view(np.uint8) * np.uint8(255)
     structure, alignment, weighted = package.Smeasure(), package.Emeasure(), package.WeightedFmeasure()
+    # The image is cut in four at the object's centre. Where that is in the last row or column, parts are empty: their
+    # weight is 0, but their similarity would not be a number.
+    similarity = structure.ssim
+    structure.ssim = lambda part, of_truth: similarity(part, of_truth) if part.size else 0.0
     for each in (structure, alignment, weighted):
         each.step(saliency, truth)
     e = alignment.get_results()["em"]

@@ -1,9 +1,10 @@
 """From images to both saliency maps: a batch, on one device or on several, and a stream of single images."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from functools import partial
-from itertools import islice, repeat
+from itertools import repeat
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float, UInt8
 from menet_jax.model.menet import MENet, Outputs
 from menet_jax.model.saliency import Region, border_background, metric_map, probability_map
 from menet_jax.runtime.devices import share
-from menet_jax.runtime.parallel import ahead
+from menet_jax.runtime.parallel import IN_FLIGHT, grouped
 
 Params = dict[str, Any]
 
@@ -107,6 +108,7 @@ def predict_stream(
     load: Callable[[Item], tuple[Loaded, Mapping[int, UInt8[np.ndarray, "s s 3"]]]],
     use: Callable[[Loaded, Sequence[Maps]], Result],
     *,
+    weigh: Callable[[Item], int],
     passed_over: type[Error],
     pool: Executor,
 ) -> Iterator[Result | Error]:
@@ -118,13 +120,13 @@ def predict_stream(
         items: what to load, in order.
         load: in threads: an item → what `use` needs of it, and the image at the size of each network.
         use: in threads: that, and the image's maps by each network, at its size.
+        weigh: an item → bytes that it takes once loaded. Where they are many, batches are not full.
         passed_over: errors of `load` that do not end the stream.
         pool: the threads.
 
     Yields:
         of each item, in order: what `use` returns, or the error of `load`.
     """
-    batch = max((network.batch_size for network in networks), default=1)
 
     def attempt(item: Item) -> _Ready | Error:
         try:
@@ -132,19 +134,24 @@ def predict_stream(
         except passed_over as error:
             return error
 
-    def computed() -> Iterator[_Ready | Error]:
-        loaded = ahead(pool, attempt, items, 2 * batch)
-        while group := list(islice(loaded, batch)):
-            squares = [each.squares for each in group if isinstance(each, _Ready)]
-            of_networks = [net.evaluate([each[net.size] for each in squares]) for net in networks if squares]
-            of_images = iter(zip(*of_networks, strict=True)) if of_networks else repeat(())
-            for each in group:
-                yield _Ready(each.loaded, {}, next(of_images)) if isinstance(each, _Ready) else each
-
     def used(each: _Ready | Error) -> Result | Error:
         return use(each.loaded, each.maps) if isinstance(each, _Ready) else each
 
-    yield from ahead(pool, used, computed(), batch)
+    batch = max((network.batch_size for network in networks), default=1)
+    groups = grouped(items, batch, weigh)
+    following = next(groups, None)
+    loading, using = deque[_Group](), deque[_Group]()
+    while following or loading or using:
+        in_flight = [group.weight for group in (*loading, *using)]
+        if following and len(loading) < 2 and (not in_flight or sum(in_flight) + following[1] <= IN_FLIGHT):
+            group, weight = following
+            loading.append(_Group(weight, [pool.submit(attempt, item) for item in group]))
+            following = next(groups, None)
+        elif loading and len(using) < 2:
+            weight = loading[0].weight
+            using.append(_Group(weight, [pool.submit(used, each) for each in _computed(networks, loading.popleft())]))
+        else:
+            yield from (future.result() for future in using.popleft().futures)
 
 
 class _Ready(NamedTuple):
@@ -153,3 +160,20 @@ class _Ready(NamedTuple):
     loaded: Any
     squares: Mapping[int, np.ndarray]
     maps: Sequence[Maps] = ()
+
+
+class _Group(NamedTuple):
+    """Items that are loaded, or used, in threads, and the bytes that they take."""
+
+    weight: int
+    futures: Sequence[Future[Any]]
+
+
+def _computed(networks: Sequence[Network], group: _Group) -> Iterator[Any]:
+    """What was loaded, with the maps by each network; errors as they are."""
+    loaded = [future.result() for future in group.futures]
+    squares = [each.squares for each in loaded if isinstance(each, _Ready)]
+    of_networks = [net.evaluate([each[net.size] for each in squares]) for net in networks if squares]
+    of_images = iter(zip(*of_networks, strict=True)) if of_networks else repeat(())
+    for each in loaded:
+        yield _Ready(each.loaded, {}, next(of_images)) if isinstance(each, _Ready) else each

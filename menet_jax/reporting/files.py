@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 
 from menet_jax.reporting.plots import save
 from menet_jax.reporting.tables import RESULTS, Table
+from menet_jax.runtime.json_values import finite
 from menet_jax.runtime.whole_files import written_whole
 
 IMAGES = "images.csv"
@@ -52,19 +52,8 @@ def write_results(
 
 def json_text(content: Mapping[str, Any]) -> str:
     """Content for a file that people read too; numbers that are not finite become null, for JSON has none."""
-    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _finite(content: Any) -> Any:
-    match content:
-        case float():
-            return content if math.isfinite(content) else None
-        case Mapping():
-            return {name: _finite(value) for name, value in content.items()}
-        case list() | tuple():
-            return [_finite(value) for value in content]
-    return content
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> str:

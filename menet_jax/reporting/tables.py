@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from menet_jax.runtime.text import printable
+
 DIGITS = 4
 """Decimals shown. CSV has all of them."""
 
@@ -205,7 +207,7 @@ def _cells(records: Sequence[Record], scores: Sequence[Score], emphasised: Calla
     bests = {score.name: best(records, score) for score in scores}
     rows = [[*(records[0].labels if records else ()), *(score.name for score in scores)]]
     for index, record in enumerate(records):
-        row = list(record.labels.values())
+        row = [printable(label) for label in record.labels.values()]
         for score in scores:
             number = _shown(record, score) if score.name in record.scores else ABSENT
             row.append(emphasised(number) if bests[score.name][index] else number)

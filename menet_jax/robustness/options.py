@@ -8,6 +8,7 @@ from menet_jax.evaluation.options import InputOptions, ScoringOptions
 from menet_jax.images.distortions import QUALITIES, QUALITY_RANGE, SIGMA_RANGE, SIGMAS, Jpeg, Noise
 from menet_jax.robustness.distortion.conditions import Conditions, conditions
 from menet_jax.runtime.cli import check_counts
+from menet_jax.runtime.regular_files import real
 
 ReadingName = Literal["probability", "logit_margin", "metric"]
 """What is differentiated."""
@@ -47,7 +48,19 @@ class Distortion(ScoringOptions):
         if self.dest and not self.run:
             raise ValueError(f"--dest {self.dest}: without --run there are no results to write")
         self.conditions()
+        self._check_save_images()
         super().check()
+
+    def _check_save_images(self) -> None:
+        if self.save_images is None:
+            return
+        saved = real(self.save_images.expanduser())
+        downloads = [self.manual_dir] if self.manual_dir else []
+        for folder in (path.expanduser() for path in (*map(Path, self.data), *downloads)):
+            if folder.is_dir() and real(folder) in (saved, *saved.parents):
+                raise ValueError(
+                    f"--save-images {self.save_images}: lies in {folder}, which is read; name another folder"
+                )
 
 
 @dataclass(frozen=True)

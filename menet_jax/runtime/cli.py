@@ -9,6 +9,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TypeVar, get_origin, get_type_hints
 
+from menet_jax.runtime.regular_files import real
 from menet_jax.runtime.text import printable
 
 Work = TypeVar("Work")
@@ -113,7 +114,7 @@ def named(flag: str, specs: Sequence[str]) -> list[tuple[str, Path]]:
     for spec in specs:
         name, separator, folder = spec.partition("=")
         if not separator or Path(spec).expanduser().exists():  # a folder may have the sign in its name
-            name, folder = Path(spec).expanduser().resolve().name, spec
+            name, folder = real(Path(spec).expanduser()).name, spec
         if not name or not folder:
             raise ValueError(f"{flag} {spec}: want NAME=FOLDER, or a folder")
         pairs.append((name, Path(folder).expanduser()))

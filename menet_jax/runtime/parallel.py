@@ -4,14 +4,16 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 from multiprocessing import get_context
 from typing import TypeVar
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """That this process may use."""
+
+IN_FLIGHT = 2**30
+"""Bytes of decoded images that are worked on or wait for it, at most, unless a single one has more."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,14 +35,49 @@ def workers(count: int, *, processes: bool) -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
 
 
-def ahead(pool: Executor, function: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
-    """`map` in threads and in order, at most `count` items ahead of what is taken."""
-    remaining = iter(items)
-    futures = deque(pool.submit(function, item) for item in islice(remaining, count))
-    while futures:
-        result = futures.popleft().result()
-        futures.extend(pool.submit(function, item) for item in islice(remaining, 1))
-        yield result
+def ahead(
+    pool: Executor,
+    function: Callable[[T], R],
+    items: Iterable[T],
+    count: int,
+    weigh: Callable[[T], int] = lambda _: 0,
+) -> Iterator[R]:
+    """`map` in threads and in order, at most `count` items ahead of what is taken.
+
+    Args:
+        pool: the threads.
+        function: of an item.
+        items: in order.
+        count: items, at most; fewer of large ones: `IN_FLIGHT` bytes together, or one item.
+        weigh: an item → bytes that it takes.
+    """
+    waiting = deque[tuple[Future[R], int]]()
+    for item in items:
+        weight = weigh(item)
+        while waiting and (len(waiting) == count or sum(each for _, each in waiting) + weight > IN_FLIGHT):
+            yield waiting.popleft()[0].result()
+        waiting.append((pool.submit(function, item), weight))
+    while waiting:
+        yield waiting.popleft()[0].result()
+
+
+def grouped(
+    items: Iterable[T], count: int, weigh: Callable[[T], int], most: int = IN_FLIGHT // 2
+) -> Iterator[tuple[list[T], int]]:
+    """Items in groups of at most `count`, and the bytes of each group: `most`, or one item."""
+    group, weight = list[T](), 0
+    for item in items:
+        needed = weigh(item)
+        if group and weight + needed > most:
+            yield group, weight
+            group, weight = [], 0
+        group.append(item)
+        weight += needed
+        if len(group) == count:
+            yield group, weight
+            group, weight = [], 0
+    if group:
+        yield group, weight
 
 
 def _leave_interrupts() -> None:

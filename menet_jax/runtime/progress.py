@@ -5,11 +5,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from menet_jax.runtime.text import printable, shown
+
 
 def say(message: str) -> None:
     """Print a line above the bars. Where nothing can be printed, as into a file on a full disk, the work goes on."""
     with suppress(OSError):
-        tqdm.write(message)
+        tqdm.write(shown(message))
 
 
 class Bar(tqdm):
@@ -17,7 +19,7 @@ class Bar(tqdm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._compiling = False
-        super().__init__(*args, **{"dynamic_ncols": True, **kwargs})
+        super().__init__(*args, **{"dynamic_ncols": True, **kwargs, "desc": printable(kwargs.get("desc") or "")})
 
     def compiling(self, how_long: str = "") -> None:
         """The next item waits for the compiler; `how_long` says, in words, what is known of that."""
@@ -30,6 +32,10 @@ class Bar(tqdm):
             super().display(*args, **kwargs)
         except OSError:
             self.disable = True
+
+    def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
+        """As tqdm's; names in it may hold what a terminal would obey."""
+        super().set_description(printable(desc or ""), refresh)
 
     def update(self, n: float | int | None = 1) -> bool | None:
         """As tqdm's."""

@@ -1,18 +1,24 @@
 """What commands say to people, in words that all of them use alike."""
 
 import sys
+import unicodedata
 from collections.abc import Sequence
 
 LISTED = 20
 """Names in one line, at most."""
 
 
+def say(*texts: str) -> None:
+    """Print lines for people; names in them may hold what a terminal would obey."""
+    print(*map(shown, texts), sep="\n")
+
+
 def warn(message: str) -> None:
     """Say something that does not end the work."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {shown(message)}", file=sys.stderr)
 
 
-def complain(heading: str, lines: Sequence[str]) -> None:
+def complain(heading: str, lines: Sequence[str] = ()) -> None:
     """Say what is wrong: a heading, and all that it is about."""
     print(f"error: {printable(heading)}", *(f"  {printable(line)}" for line in lines), sep="\n", file=sys.stderr)
 
@@ -21,6 +27,16 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
     """The first of what may be many names, printable, and how many more there are."""
     more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
     return separator.join(map(printable, names[:LISTED])) + more
+
+
+def shown(text: str) -> str:
+    """Lines of text, each `printable`."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def composed(name: str) -> str:
+    """A name in its shortest form in Unicode: systems write é as one letter or as two, and both look the same."""
+    return unicodedata.normalize("NFC", name)
 
 
 def printable(text: str) -> str:

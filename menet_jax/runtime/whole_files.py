@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from menet_jax.runtime.regular_files import real
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -15,7 +17,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; it names `path`.
     """
-    path = path.resolve()  # of a link, what it points to
+    path = real(path)  # of a link, what it points to
     beside = path.with_name(f".unfinished-{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}")
     try:
         yield beside

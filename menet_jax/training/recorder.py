@@ -16,6 +16,7 @@ from tensorboardX.summary import image, scalar
 
 from menet_jax.images.files import resize_mask
 from menet_jax.images.pictures import grid
+from menet_jax.runtime.json_values import finite
 from menet_jax.runtime.text import counted
 from menet_jax.runtime.whole_files import written_whole
 from menet_jax.training.validation import Sample
@@ -53,7 +54,8 @@ class Recorder:
     def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Record numbers of one step; `kind` is train or validation."""
         with self._spared():
-            _append(self._log, json.dumps({"step": step, "kind": kind, **values}).encode() + b"\n")
+            record = finite({"step": step, "kind": kind, **values})
+            _append(self._log, json.dumps(record, allow_nan=False).encode() + b"\n")
             events = [Event(step=step, summary=scalar(f"{kind}/{name}", value)) for name, value in values.items()]
             _append(self._board, b"".join(map(_event, events)))
 

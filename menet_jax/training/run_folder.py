@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from menet_jax.runtime.regular_files import real
+
 RELEASED = Path("released")
 """What stands for the trained network that comes with the package, wherever a trained run is asked for."""
 SHIPPED = Path(__file__).parents[1] / "weights" / "menet_width8_duts.safetensors"
@@ -60,7 +62,7 @@ def check_trained(run: Path) -> None:
 
 def check_new(folder: Path) -> None:
     """Raise ValueError if there is something at the place of a new run directory."""
-    if folder.resolve() == Path.cwd():
+    if real(folder) == Path.cwd():
         raise ValueError(f"{folder}: is the folder that you are in; name another directory")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"{folder}: is there already, and nothing is overwritten; name another directory")

@@ -46,6 +46,12 @@ def load_example(place: tuple[Source, int], sizes: Collection[int]) -> tuple[Exa
     return example, {size: resize_image(example.image, (size, size)) for size in sizes}
 
 
+def weigh_example(place: tuple[Source, int]) -> int:
+    """Bytes of an image of a dataset, for `predict_stream`."""
+    source, index = place
+    return source.decoded_bytes(index)
+
+
 def validate(
     network: Network, sources: Sequence[Source], *, threads: int, compiled: bool = False
 ) -> tuple[dict[str, float], list[Sample]]:
@@ -76,7 +82,9 @@ def validate(
         if not compiled:
             bar.compiling()
         load = partial(load_example, sizes=[network.size])
-        stream = predict_stream([network], places, load, _scored, passed_over=UnreadableImageError, pool=pool)
+        stream = predict_stream(
+            [network], places, load, _scored, weigh=weigh_example, passed_over=UnreadableImageError, pool=pool
+        )
         for outcome in stream:
             if isinstance(outcome, UnreadableImageError):
                 raise outcome

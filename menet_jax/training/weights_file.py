@@ -57,7 +57,7 @@ def read_weights(path: Path) -> TrainedVariables:
     try:
         with safe_open(path, "numpy") as file:
             sealed = (file.metadata() or {}).get(RECORD)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
+            tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
     except Exception as error:  # whatever the library finds wrong
         raise ValueError(f"{path}: damaged, or no safetensors file ({error})") from error
     if sealed is None:

@@ -7,8 +7,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 
+from menet_jax.runtime.text import shown
 from menet_jax.runtime.whole_files import written_whole
 
 COLUMN = 3.4  # inches: the width of a column of a two-column page
@@ -32,6 +34,9 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
+    for text in figure.findobj(Text):
+        if isinstance(text, Text):
+            text.set_text(shown(text.get_text()))  # fonts have no letters for what some names hold
     with written_whole(files[0]) as unfinished:
         figure.savefig(unfinished, dpi=DOTS)
     images = [artist for artist in figure.findobj(AxesImage) if isinstance(artist, AxesImage)]
@@ -53,7 +58,7 @@ def width(text: str, size: float = SMALL) -> float:
 
 def wrapped(text: str, inches: float, size: float = SMALL) -> str:
     """The text in lines that are no wider than that: broken after spaces, `_`, `-` and `/`, or else between letters."""
-    return "\n".join(line for paragraph in text.split("\n") for line in _lines(paragraph, inches, size))
+    return "\n".join(line for paragraph in shown(text).split("\n") for line in _lines(paragraph, inches, size))
 
 
 def _lines(text: str, inches: float, size: float) -> list[str]:

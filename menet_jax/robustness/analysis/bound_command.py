@@ -27,7 +27,7 @@ from menet_jax.robustness.analysis.subject import Place, Subject, image_determin
 from menet_jax.robustness.jacobian.bounds import PAPER_SOFTMAX, TIGHT_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.robustness.jacobian.spectral import lanczos
 from menet_jax.robustness.options import Bound
-from menet_jax.runtime.text import listed
+from menet_jax.runtime.text import listed, say
 
 SOFTMAX = {"paper's, 1": PAPER_SOFTMAX, "tight, 1/4": TIGHT_SOFTMAX}
 """What is taken as the largest derivative of the softmax."""
@@ -72,16 +72,16 @@ def run(options: Bound) -> int:
 
 def do(options: Bound, used: Sequence[jax.Device], work: Subjects) -> int:
     """Bound, measure and report; the exit status."""
-    print(describe(options, work, used))
+    say(describe(options, work, used))
     outcomes, failures = find(options, work)
     table = bounds_table(outcomes, options.reading)
-    print(f"\n{table.text()}")
+    say(f"\n{table.text()}")
     missed = [image.image for outcome in outcomes for image in outcome.images if not image.converged]
     if missed:
-        print(f"note: measured norms that have not converged, raise --max-iterations: {listed(missed)}")
+        say(f"note: measured norms that have not converged, raise --max-iterations: {listed(missed)}")
     if options.dest:
         written = _write(options, outcomes, table, failures, options.dest)
-        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
+        say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return say_failures(failures, "images or networks")
 
 

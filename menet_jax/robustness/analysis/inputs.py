@@ -14,7 +14,7 @@ from menet_jax.robustness.analysis.subject import RULE, Place, Subject, choose, 
 from menet_jax.robustness.options import ReadingName
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import named, run_command
-from menet_jax.runtime.text import complain, warn
+from menet_jax.runtime.text import complain, say, warn
 
 CACHE = "images.jsonl"
 """In --dest: what was measured of each image, as it came."""
@@ -109,7 +109,7 @@ def say_reused(cache: ResultsCache, before: int, reused: int, of: int) -> None:
     if before:
         others = before - reused
         rest = f"; {others} others in it are of other networks, images or settings" if others else ""
-        print(f"reusing  {reused} of {of} results from {cache.path}{rest}")
+        say(f"reusing  {reused} of {of} results from {cache.path}{rest}")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from menet_jax.robustness.analysis.measurement import Measurement, Pictures, det
 from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.analysis.subject import Subject
 from menet_jax.robustness.options import Jacobian, Settings
-from menet_jax.runtime.text import listed
+from menet_jax.runtime.text import listed, say
 
 PICTURES = "sensitivity"
 """In --dest: folder of sensitivity maps as arrays."""
@@ -53,7 +53,7 @@ def run(options: Jacobian) -> int:
 
 def do(options: Jacobian, used: Sequence[jax.Device], work: Subjects) -> int:
     """Measure and report; the exit status."""
-    print(describe(options, work, used))
+    say(describe(options, work, used))
     settings = options.settings()
     analyses, failures = analyse(
         work,
@@ -62,12 +62,12 @@ def do(options: Jacobian, used: Sequence[jax.Device], work: Subjects) -> int:
         Measurement,
     )
     for table in report.all_tables(analyses, settings, options.published):
-        print(f"\n{table.text()}")
+        say(f"\n{table.text()}")
     _say_what_did_not_converge(analyses)
     if options.dest:
         written = report.write(analyses, failures, settings, options.published, options.dest)
         written += _pictures(options, work, analyses, options.dest)
-        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
+        say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return say_failures(failures)
 
 
@@ -80,9 +80,9 @@ def _say_what_did_not_converge(analyses: Sequence[Analysis[Measurement]]) -> Non
         if not image.converged
     ]
     if missed:
-        print(f"note: not converged, raise --max-iterations or --max-samples: {listed(missed, '; ')}")
+        say(f"note: not converged, raise --max-iterations or --max-samples: {listed(missed, '; ')}")
     if any(len(analysis.images) == 1 for analysis in analyses):
-        print("note: a dataset of one image has no standard error")
+        say("note: a dataset of one image has no standard error")
 
 
 def _pictures(options: Jacobian, work: Subjects, analyses: Sequence[Analysis[Measurement]], dest: Path) -> list[Path]:

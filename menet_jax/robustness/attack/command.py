@@ -14,6 +14,7 @@ from menet_jax.robustness.analysis.loop import Analysis, analyse
 from menet_jax.robustness.attack import report
 from menet_jax.robustness.attack.measurement import Measurement, attacks, determinants, measure, saliency, seen
 from menet_jax.robustness.options import Attack
+from menet_jax.runtime.text import say
 
 SHOWN = 3
 """Images of each run and dataset that are drawn: those that lose most F at the greatest strength."""
@@ -38,7 +39,7 @@ def do(options: Attack, used: Sequence[jax.Device], work: Subjects) -> int:
     settings = options.settings()
     strengths = ", ".join(f"{strength:g}" for strength in settings.strengths)
     attack = f"attack   {options.reading} map, {options.norm}, strengths {strengths}; seed {options.seed}"
-    print(*opened_lines(work.runs, work.datasets, used), attack, sep="\n")
+    say(*opened_lines(work.runs, work.datasets, used), attack)
     analyses, failures = analyse(
         work,
         lambda of, example: determinants(of, example, settings),
@@ -46,11 +47,11 @@ def do(options: Attack, used: Sequence[jax.Device], work: Subjects) -> int:
         Measurement,
     )
     for table in report.tables(analyses, settings):
-        print(f"\n{table.text()}")
+        say(f"\n{table.text()}")
     if options.dest:
         figures = [_worst(options, work, analysis) for analysis in analyses if analysis.images]
         written = report.write(analyses, failures, settings, figures, options.dest)
-        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
+        say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return say_failures(failures)
 
 

@@ -18,7 +18,7 @@ from menet_jax.runtime import devices
 from menet_jax.runtime.cli import named, run_command
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.progress import Bar
-from menet_jax.runtime.text import complain, counted, warn
+from menet_jax.runtime.text import complain, counted, say, warn
 
 
 class Work(NamedTuple):
@@ -80,12 +80,12 @@ def run(options: Distortion) -> int:
 
 def do(options: Distortion, used: Sequence[jax.Device], work: Work) -> int:
     """Score, save and report; the exit status."""
-    print(describe(options, work, used))
+    say(describe(options, work, used))
     outcomes, problems = _study(options, work, used)
     if outcomes:
         _report(options, work, outcomes)
     if work.saved:
-        print(f"saved {len(work.saved)} folders of images and masks in {options.save_images}")
+        say(f"saved {len(work.saved)} folders of images and masks in {options.save_images}")
     if problems:
         complain(f"{counted(len(problems), 'image')} could not be read or distorted:", problems)
     return 1 if problems else 0
@@ -116,12 +116,12 @@ def _study(options: Distortion, work: Work, used: Sequence[jax.Device]) -> tuple
 
 def _report(options: Distortion, work: Work, outcomes: Sequence[Outcome]) -> None:
     table = report.table_2(outcomes, work.wanted, options.published)
-    print(Table("results", "", table, report.table_2_columns(work.wanted)).text())
+    say(Table("results", "", table, report.table_2_columns(work.wanted)).text())
     if work.wanted.fixed:
-        print("\n" + Table("strengths", "", report.strengths(outcomes), report.SCORES).text())
+        say("\n" + Table("strengths", "", report.strengths(outcomes), report.SCORES).text())
     notes = say_notes(work.datasets, work.runs, options.published)
     if options.dest:
         written = report.write(
             outcomes, work.wanted, seed=options.seed, with_published=options.published, notes=notes, dest=options.dest
         )
-        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
+        say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")

@@ -203,9 +203,9 @@ def _curve(outcomes: Sequence[Outcome], wanted: Conditions) -> StrengthCurve:
             case Jpeg(low=quality):
                 jpeg[quality] = scores[condition]
     run = outcomes[0].run
-    part = "" if all(outcome.complete for outcome in outcomes) else ", not all images"
+    part = "" if all(outcome.complete for outcome in outcomes) else " (not all images)"
     return StrengthCurve(
-        f"{run.name} ({run.source}{part})",
+        f"{run.name}{part}",
         scores[wanted.clean],
         dict(sorted(noise.items())),
         dict(sorted(jpeg.items(), reverse=True)),

@@ -23,7 +23,7 @@ from menet_jax.reporting.files import file_name
 from menet_jax.robustness.distortion.conditions import Condition, Conditions
 from menet_jax.runtime.parallel import ahead
 from menet_jax.runtime.whole_files import written_whole
-from menet_jax.training.validation import score_maps
+from menet_jax.training.validation import score_maps, weigh_example
 
 
 class ImageScore(NamedTuple):
@@ -112,7 +112,9 @@ def study(
         folder = {condition: saved[dataset.truth, condition] for condition in wanted.all() if saved}
         load = partial(_load, seed=seed, folders=folder, sizes=sizes)
         tasks = _tasks(dataset, wanted.all(), pool, 2 * batch)
-        for outcome in predict_stream(predictors, tasks, load, _score, passed_over=UnreadableImageError, pool=pool):
+        for outcome in predict_stream(
+            predictors, tasks, load, _score, weigh=_weigh, passed_over=UnreadableImageError, pool=pool
+        ):
             if isinstance(outcome, UnreadableImageError):
                 problem(str(outcome))
             else:
@@ -155,7 +157,7 @@ class _Scored(NamedTuple):
 def _tasks(dataset: Dataset, wanted: Sequence[Condition], pool: Executor, count: int) -> Iterator[_Task]:
     """Every image under every condition; each is decoded once, at most `count` before they are wanted."""
     places = [(source, index) for source in dataset.sources for index in range(len(source))]
-    for example in ahead(pool, _read, places, count):
+    for example in ahead(pool, _read, places, count, weigh_example):
         yield from (_Task(example, condition) for condition in wanted)
 
 
@@ -165,6 +167,10 @@ def _read(place: tuple[Source, int]) -> Example | UnreadableImageError:
         return source[index]
     except UnreadableImageError as error:
         return error
+
+
+def _weigh(task: _Task) -> int:
+    return 0 if isinstance(task.example, UnreadableImageError) else task.example.image.nbytes
 
 
 def _load(

@@ -18,6 +18,7 @@ from menet_jax.robustness.options import Smooth
 from menet_jax.robustness.smoothing import report
 from menet_jax.robustness.smoothing.certificate import Certificate, certify, holm
 from menet_jax.robustness.smoothing.measurement import MAPS, Measurement, counted, determinants, measure, salient
+from menet_jax.runtime.text import say
 
 SHOWN = 3
 """Images of each run and dataset that are drawn: the first, the middle and the last by their certified share."""
@@ -42,7 +43,7 @@ def do(options: Smooth, used: Sequence[jax.Device], work: Subjects) -> int:
     settings = options.settings()
     sigmas = ", ".join(f"{sigma:g}" for sigma in settings.sigmas)
     noise = f"noise    σ {sigmas}; {settings.guesses} + {settings.samples} samples of each; seed {settings.seed}"
-    print(*opened_lines(work.runs, work.datasets, used), noise, sep="\n")
+    say(*opened_lines(work.runs, work.datasets, used), noise)
     start, before = time.monotonic(), len(work.cache)
     analyses, failures = analyse(
         work,
@@ -53,12 +54,12 @@ def do(options: Smooth, used: Sequence[jax.Device], work: Subjects) -> int:
     passes = (len(work.cache) - before) * len(settings.sigmas) * (settings.guesses + settings.samples)
     if passes:
         taken = time.monotonic() - start
-        print(f"{passes:,} noisy images in {taken:.0f} s, {passes / taken:.1f} images/s with compilation")
-    print(f"\n{report.table(analyses, settings).text()}")
+        say(f"{passes:,} noisy images in {taken:.0f} s, {passes / taken:.1f} images/s with compilation")
+    say(f"\n{report.table(analyses, settings).text()}")
     if options.dest:
         figures = [_figure(options, work, analysis) for analysis in analyses if analysis.images]
         written = report.write(analyses, failures, settings, figures, options.dest)
-        print(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
+        say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return say_failures(failures)
 
 
