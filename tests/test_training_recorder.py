@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]  # made at run time
+from tensorboardX.proto.event_pb2 import Event
 
 from menet_jax.model.inference import Maps
 from menet_jax.training.recorder import Recorder
