@@ -12,8 +12,9 @@ from nbclient import NotebookClient
 
 from menet_jax import train
 
-ROOT = Path(__file__).parents[1]
-NOTEBOOK = ROOT / "notebooks" / "jacobian_analysis.ipynb"
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOK = NOTEBOOKS / "jacobian_analysis.ipynb"
+OWN = NOTEBOOKS / "your_own_network.ipynb"
 
 
 @pytest.fixture
@@ -68,12 +69,24 @@ def test_jacobian_analysis_trains_as_training_takes_it(notebook: Any, monkeypatc
     assert (config.steps, config.model.width, config.optimizer.drops) == (names["STEPS"], names["WIDTH"], (45,))
 
 
-def test_committed_as_it_ran(notebook: Any) -> None:
-    assert NOTEBOOK.stat().st_size < 1.5 * 2**20
+def test_your_own_network_runs(tmp_path: Path) -> None:
+    notebook = nbformat.read(OWN, as_version=4)
+    parameters(notebook).source = "STEPS, SIDE, SAMPLES = 2, 32, 30"
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    text = said(notebook)
+    assert "5,224 parameters" in text
+    [off] = re.findall(r"Lanczos off by (\S+)", text)
+    assert float(off) < 1e-4  # the estimate against the singular value
+
+
+@pytest.mark.parametrize(("path", "pictures"), [(NOTEBOOK, 6), (OWN, 3)])
+def test_committed_as_it_ran(path: Path, pictures: int) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    assert path.stat().st_size < 1.5 * 2**20
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell.outputs]
     assert not any(output.output_type == "error" for output in outputs)
-    assert sum("image/png" in output.get("data", ()) for output in outputs) >= 6
-    text = NOTEBOOK.read_text()
+    assert sum("image/png" in output.get("data", ()) for output in outputs) >= pictures
+    text = path.read_text()
     assert not re.search(r"/(tmp|work|home|root|Users)/", text)
