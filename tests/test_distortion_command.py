@@ -14,9 +14,11 @@ from PIL import Image
 from menet_jax import evaluate
 from menet_jax.data.sources import Example, Source, open_sources
 from menet_jax.data.specs import Places
-from menet_jax.evaluation.predictor import Predictor
+from menet_jax.evaluation.predictor import Predictor, load_predictor
 from menet_jax.images.distortions import add_noise, compress_jpeg, random_quality, random_sigma
-from menet_jax.images.files import UnreadableImageError
+from menet_jax.images.files import UnreadableImageError, resize_image
+from menet_jax.images.maps import full_size
+from menet_jax.metrics.scores import score_image
 from menet_jax.model.inference import Maps
 from menet_jax.robustness import __main__ as robustness
 from menet_jax.robustness.distortion.conditions import conditions
@@ -111,6 +113,27 @@ def test_saved_images_are_the_distorted_ones(studied: Studied, dataset: Path) ->
             folder = studied.saved / FOLDERS[label]
             np.testing.assert_array_equal(read(folder / "images" / name), distorted, err_msg=f"{label} {name}")
             np.testing.assert_array_equal(read(folder / "masks" / name), read(dataset / "masks" / name))
+
+
+def test_after_resizing_the_network_sees_all_of_the_noise(
+    run: Path, dataset: Path, cache: Path, tmp_path: Path
+) -> None:
+    done = distortion(
+        "--run", run, "--data", dataset, "--cache", cache, *FLAGS, "--after-resizing", "--dest", tmp_path / "dest",
+    )  # fmt: skip
+    assert done.code == 0 and "at the network's size; seed" in done.out, done.err
+    with (tmp_path / "dest" / "images.csv").open() as file:
+        found = {(row["image"], row["map"]): row for row in csv.DictReader(file) if row["distortion"] == "AWGN σ 80"}
+    predictor = load_predictor(run)
+    for name in NAMES:
+        square = resize_image(read(dataset / "images" / name), (224, 224))
+        maps = predictor.maps(add_noise(square, 80.0, name=Path(name).stem, seed=SEED))
+        mask = read(dataset / "masks" / name) > 0
+        for kind, saliency in maps._asdict().items():
+            expected = score_image(full_size(saliency, mask.shape), mask)
+            assert float(found[name, kind]["mae"]) == pytest.approx(expected.mae, abs=2e-3)
+    refused = distortion("--run", run, "--data", dataset, "--after-resizing", "--save-images", tmp_path / "saved")
+    assert refused.code == 2 and "--after-resizing" in refused.err
 
 
 def test_scores_are_those_of_the_saved_images(studied: Studied, run: Path, tmp_path: Path) -> None:

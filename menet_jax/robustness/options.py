@@ -18,9 +18,9 @@ ReadingName = Literal["probability", "logit_margin", "metric"]
 class Distortion(ScoringOptions):
     """Score runs on distorted images: Table II and Figure 9.
 
-    Images are distorted at their own full size, in 8 bits, and the same for the same file name and seed, on every
-    machine. Exit status: 0; 1 if an image could not be scored, the rest being done; 2 for bad input, nothing being
-    done.
+    Images are distorted in 8 bits, at their own full size or at the network's, and the same for the same file name and
+    seed, on every machine. Exit status: 0; 1 if an image could not be scored, the rest being done; 2 for bad input,
+    nothing being done.
     """
 
     sigma_range: tuple[float, float] = SIGMA_RANGE
@@ -35,6 +35,8 @@ class Distortion(ScoringOptions):
     """The five severities of ImageCorruptions too, of noise and of compression."""
     seed: int = 0
     """Another seed draws other noise and other random strengths."""
+    after_resizing: bool = False
+    """Distort images at the network's size, where no resizing averages noise away; not at their own."""
     save_images: Path | None = None
     """Write the images as they were scored, as PNG, and their masks: a dataset for each dataset and distortion."""
 
@@ -47,6 +49,8 @@ class Distortion(ScoringOptions):
             raise ValueError("nothing to do: give --run RUN --data DATASET, or --data DATASET --save-images FOLDER")
         if self.dest and not self.run:
             raise ValueError(f"--dest {self.dest}: without --run there are no results to write")
+        if self.after_resizing and self.save_images:
+            raise ValueError("--after-resizing --save-images: images are saved at their own size, distorted there")
         self.conditions()
         self._check_save_images()
         super().check()

@@ -63,7 +63,9 @@ def describe(options: Distortion, work: Work, used: Sequence[jax.Device]) -> str
     lines = [f"devices      {devices.described(used)}"] if used else []
     lines += [f"data         {dataset.sources[0].summary()}" for dataset in work.datasets]
     lines += [f"run          {run.summary()}" for run in work.runs]
-    lines += [f"distortions  {', '.join(condition.label for condition in work.wanted.all())}; seed {options.seed}"]
+    where = "the network's size" if options.after_resizing else "the images' own size"
+    labels = ", ".join(condition.label for condition in work.wanted.all())
+    lines += [f"distortions  {labels}; at {where}; seed {options.seed}"]
     lines += [f"saving       {len(work.saved)} folders in {options.save_images}"] if work.saved else []
     return "\n".join(lines)
 
@@ -106,6 +108,7 @@ def _study(options: Distortion, work: Work, used: Sequence[jax.Device]) -> tuple
             predictors,
             work.wanted,
             seed=options.seed,
+            after_resizing=options.after_resizing,
             saved=work.saved,
             pool=pool,
             done=bar.update,
@@ -122,6 +125,11 @@ def _report(options: Distortion, work: Work, outcomes: Sequence[Outcome]) -> Non
     notes = say_notes(work.datasets, work.runs, options.published)
     if options.dest:
         written = report.write(
-            outcomes, work.wanted, seed=options.seed, with_published=options.published, notes=notes, dest=options.dest
+            outcomes,
+            work.wanted,
+            settings={"seed": options.seed, "after_resizing": options.after_resizing},
+            with_published=options.published,
+            notes=notes,
+            dest=options.dest,
         )
         say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")

@@ -73,7 +73,7 @@ def write(
     outcomes: Sequence[Outcome],
     wanted: Conditions,
     *,
-    seed: int,
+    settings: Mapping[str, Any],
     with_published: bool,
     notes: Sequence[str],
     dest: Path,
@@ -92,7 +92,7 @@ def write(
         Table("results", "", table_2(outcomes, wanted, with_published), table_2_columns(wanted), notes),
         Table("strengths", "", strengths(outcomes), SCORES, notes),
     ]
-    content = _content(outcomes, seed, with_published, notes)
+    content = _content(outcomes, settings, with_published, notes)
     return write_results(dest, written, _image_rows(outcomes), _figures(outcomes, wanted), content)
 
 
@@ -131,7 +131,9 @@ def _published(group: str, dataset: str, name: str) -> list[Record]:
     ]
 
 
-def _content(outcomes: Sequence[Outcome], seed: int, with_published: bool, notes: Sequence[str]) -> dict[str, Any]:
+def _content(
+    outcomes: Sequence[Outcome], settings: Mapping[str, Any], with_published: bool, notes: Sequence[str]
+) -> dict[str, Any]:
     rows = [
         {
             "dataset": outcome.dataset.name,
@@ -149,7 +151,7 @@ def _content(outcomes: Sequence[Outcome], seed: int, with_published: bool, notes
     names = {outcome.dataset.truth: outcome.dataset.published or "" for outcome in outcomes if with_published}
     paper = published.content(names, [["table_1"], ["table_2"]])
     legend = {score.name: score.about for score in SCORES}
-    return {"seed": seed, "results": rows, "published": paper, "legend": legend, "notes": list(notes)}
+    return {**settings, "results": rows, "published": paper, "legend": legend, "notes": list(notes)}
 
 
 def _described(condition: Condition) -> dict[str, object]:

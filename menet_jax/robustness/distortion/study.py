@@ -80,6 +80,7 @@ def study(
     wanted: Conditions,
     *,
     seed: int,
+    after_resizing: bool,
     saved: Mapping[tuple[str, Condition], Path],
     pool: Executor,
     done: Callable[[int], object],
@@ -93,6 +94,7 @@ def study(
         predictors: of the runs, in their order, all of one batch size.
         wanted: the conditions.
         seed: of noise and random strengths.
+        after_resizing: distort images at the network's size instead of their own; nothing is saved then.
         saved: where to save distorted images, as `folders` says; empty: nowhere. The folders exist.
         pool: threads that decode, distort, save and score.
         done: told, now and then, how many maps have been scored, or images saved where there are no runs.
@@ -110,7 +112,7 @@ def study(
     for dataset in datasets:
         scores = defaultdict[tuple[Condition, int, str], list[ImageScore]](list)
         folder = {condition: saved[dataset.truth, condition] for condition in wanted.all() if saved}
-        load = partial(_load, seed=seed, folders=folder, sizes=sizes)
+        load = partial(_load, seed=seed, after_resizing=after_resizing, folders=folder, sizes=sizes)
         tasks = _tasks(dataset, wanted.all(), pool, 2 * batch)
         for outcome in predict_stream(
             predictors, tasks, load, _score, weigh=_weigh, passed_over=UnreadableImageError, pool=pool
@@ -174,7 +176,7 @@ def _weigh(task: _Task) -> int:
 
 
 def _load(
-    task: _Task, seed: int, folders: Mapping[Condition, Path], sizes: Collection[int]
+    task: _Task, seed: int, after_resizing: bool, folders: Mapping[Condition, Path], sizes: Collection[int]
 ) -> tuple[_Distorted, dict[int, ResizedRgb]]:
     """Distort an image, save it where that is wanted, and resize it for the networks."""
     label = task.condition.label
@@ -182,7 +184,11 @@ def _load(
         raise UnreadableImageError(task.example.name, f"{task.example.reason} ({label})")
     image, mask, file_name = task.example
     name, distortion = Path(file_name).stem, task.condition.distortion
+    strength = distortion.strength(name, seed)
     try:
+        if after_resizing:
+            squares = {size: distortion(resize_image(image, (size, size)), name, seed) for size in sizes}
+            return _Distorted(file_name, task.condition, strength, mask), squares
         distorted = distortion(image, name, seed)
     except (OSError, ValueError) as error:  # an image too large for JPEG, for one
         raise UnreadableImageError(file_name, f"{error} ({label})") from error
@@ -191,7 +197,7 @@ def _load(
             with written_whole(folders[task.condition] / kind / f"{name}.png") as unfinished:
                 unfinished.write_bytes(png(array))
     squares = {size: resize_image(distorted, (size, size)) for size in sizes}
-    return _Distorted(file_name, task.condition, distortion.strength(name, seed), mask), squares
+    return _Distorted(file_name, task.condition, strength, mask), squares
 
 
 def _score(image: _Distorted, maps: Sequence[Maps]) -> _Scored:
