@@ -10,7 +10,7 @@ from PIL import Image
 
 from menet_jax.benchmark.measuring import in_turns, median, timer
 from menet_jax.data.pipeline import training_batches
-from menet_jax.data.sources import open_split
+from menet_jax.data.sources import numbered, open_split
 from menet_jax.data.specs import Places
 
 
@@ -26,7 +26,7 @@ def pipeline(
     """Time it; see `commands.pipeline`."""
     sources = [open_split(spec, "train", Places(cache)) for spec in data]
     loader = training_batches(sources, size=size, batch_size=batch_size, seed=0, threads=threads)
-    records = [source.records[index] for source in sources for index in range(len(source))]
+    records = [source.records[index] for source, index in numbered(sources)]
     order = np.random.default_rng(0)
 
     def whole() -> None:

@@ -109,6 +109,11 @@ class Source:
         return "; ".join([f"{self.name}: {counts} images", *self.notes])
 
 
+def numbered(sources: Iterable[Source]) -> list[tuple[Source, int]]:
+    """All images of several sources, in order: the source of each, and its number there."""
+    return [(source, index) for source in sources for index in range(len(source))]
+
+
 def open_split(spec: str, split: str, places: Places = TFDS_PLACES) -> Source:
     """Open a split of a dataset, preparing the dataset on first use.
 

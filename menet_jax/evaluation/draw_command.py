@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from menet_jax.data import selection
-from menet_jax.data.sources import Example, Source, open_sources
+from menet_jax.data.sources import Example, Source, numbered, open_sources
 from menet_jax.evaluation.draw_options import Common, Grid, Scales, Worst
 from menet_jax.evaluation.files import Kind
 from menet_jax.evaluation.map_folders import by_stem
@@ -103,7 +103,7 @@ def worst(options: Worst) -> Figure:
     places = selection.worst([result.scores for result in results], options.count)
     if not places:
         raise ValueError(f"--data {options.data}: no image has a salient pixel, so that none can be ranked")
-    everything = [(source, index) for source in sources for index in range(len(source))]
+    everything = numbered(sources)
     examples = [source[index] for source, index in (everything[place] for place in places)]
     for place in places:
         scores = results[place].scores

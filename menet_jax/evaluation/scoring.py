@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from menet_jax.data.overlaps import Overlap
-from menet_jax.data.sources import Example, Source
+from menet_jax.data.sources import Example, Source, numbered
 from menet_jax.evaluation.map_folders import Match
 from menet_jax.images.files import UnreadableImageError, read_mask_file
 from menet_jax.images.maps import full_size, read_map, resize_gray_map
@@ -135,7 +135,7 @@ def score_networks(
     """
     load = partial(load_example, sizes={network.size for network in networks})
     use = partial(_score_example, measures=measures)
-    places = [(source, index) for source in sources for index in range(len(source))]
+    places = numbered(sources)
     return predict_stream(networks, places, load, use, weigh=weigh_example, passed_over=UnreadableImageError, pool=pool)
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from menet_jax.data.sources import Example, Source
+from menet_jax.data.sources import Example, Source, numbered
 from menet_jax.model.menet import Outputs
 from menet_jax.model.saliency import Region, border_background, metric_map
 from menet_jax.robustness.analysis.results_cache import Determinants
@@ -51,7 +51,7 @@ class Place(NamedTuple):
 
 def choose(sources: Sequence[Source], limit: int | None) -> list[Place]:
     """The first `limit` images by `RULE`; None: all. It depends on nothing but the names."""
-    places = [Place(source, index, source.file_name(index)) for source in sources for index in range(len(source))]
+    places = [Place(source, index, source.file_name(index)) for source, index in numbered(sources)]
     return sorted(places, key=lambda place: hashlib.sha256(place.file_name.encode()).digest())[:limit]
 
 

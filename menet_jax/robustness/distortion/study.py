@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from menet_jax.data.sources import Example, Source
+from menet_jax.data.sources import Example, Source, numbered
 from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.files import Mask, ResizedRgb, UnreadableImageError, png, resize_image
@@ -158,7 +158,7 @@ class _Scored(NamedTuple):
 
 def _tasks(dataset: Dataset, wanted: Sequence[Condition], pool: Executor, count: int) -> Iterator[_Task]:
     """Every image under every condition; each is decoded once, at most `count` before they are wanted."""
-    places = [(source, index) for source in dataset.sources for index in range(len(source))]
+    places = numbered(dataset.sources)
     for example in ahead(pool, _read, places, count, weigh_example):
         yield from (_Task(example, condition) for condition in wanted)
 
