@@ -1,0 +1,49 @@
+"""What a CPU compiles a TPU and a GPU can be given too: nothing in the programs is of the CPU alone."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from menet_jax.model.inference import eval_step
+from menet_jax.training.config import Config, ModelConfig
+from menet_jax.training.network import background_region, network
+from menet_jax.training.optimizer import make_optimizer
+from menet_jax.training.presets import PRESETS
+from menet_jax.training.step import Batch, TrainState, create_state, train_step
+
+DIFFERENT = {name: PRESETS[name].config for name in ("menet", "ce-plain", "metric-only")}
+"""Presets of different programs: the others differ from these in numbers."""
+
+
+def test_the_other_presets_are_one_of_these() -> None:
+    def program(config: Config) -> object:
+        loss = dataclasses.replace(config.loss, metric=float(config.loss.metric > 0))
+        return dataclasses.replace(config.model, width=1), loss if config.model.multi_scale else config.model
+
+    known = [program(config) for config in DIFFERENT.values()]
+    ce_only = dataclasses.replace(PRESETS["ce-only"].config.loss, metric=1.0)
+    assert ce_only == PRESETS["menet"].config.loss  # the metric loss is computed there too, and weighs nothing
+    assert all(program(each.config) in known for name, each in PRESETS.items() if name != "ce-only")
+
+
+@pytest.mark.parametrize(("name", "precision"), [*((name, "float32") for name in DIFFERENT), ("menet", "bfloat16")])
+def test_steps_are_lowered_for_tpu_and_gpu(name: str, precision: str) -> None:
+    model = dataclasses.replace(DIFFERENT[name].model, width=1, precision=precision)
+    assert isinstance(model, ModelConfig)
+    config = dataclasses.replace(DIFFERENT[name], model=model)
+    state = create_state(config)
+    batch = Batch(np.zeros((2, 224, 224, 3), np.uint8), np.zeros((2, 224, 224), bool))
+    optimizer = make_optimizer(config.optimizer)
+
+    def step(state: dict[str, Any], batch: dict[str, Any]) -> Any:  # dictionaries, whose leaves may be of any type
+        return train_step(network(config), optimizer, config.loss, TrainState(**state), Batch(**batch))
+
+    maps = partial(eval_step, network(config), region=background_region(config.loss))
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    for traced in (jax.jit(step).trace(vars(state), batch._asdict()), jax.jit(maps).trace(variables, batch.images)):
+        program = traced.lower(lowering_platforms=("tpu", "cuda")).as_text()
+        assert "stablehlo.convolution" in program
