@@ -6,6 +6,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from menet_jax.runtime.interrupts import blocked
+
 TUNABLE = "glibc.malloc.hugetlb"
 """1: malloc asks for transparent huge pages (glibc 2.35 and newer; elsewhere nobody reads it)."""
 
@@ -24,7 +26,7 @@ def use_huge_pages() -> None:
         others = [each for each in [os.environ.get(_VARIABLE)] if each]
         environment = {**os.environ, _VARIABLE: ":".join([*others, f"{TUNABLE}=1"])}
         sys.stdout.flush()
-        with suppress(OSError):  # where that is not allowed, it is slower
+        with suppress(OSError), blocked():  # where that is not allowed, it is slower
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import jax
@@ -39,17 +39,17 @@ class NonFiniteLossError(RuntimeError):
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[list[signal.Signals]]:
-    """Yield a list into which the first SIGINT or SIGTERM is put; a second Ctrl-C interrupts at once."""
-    received: list[signal.Signals] = []
+def stop_on(received: list[signal.Signals], *numbers: signal.Signals) -> Iterator[None]:
+    """Put the signals into a list as they come; but a Ctrl-C after any of them interrupts at once."""
 
     def handle(number: int, _: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
         received.append(signal.Signals(number))
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
-        yield received
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -101,7 +101,12 @@ def fit(
     start, state = int(state.step), mapped.replicate(state)
     unchecked: tuple[int, Metrics] | None = None
     validated = False
-    with stop_on_signal() as received, _bar(config, start, hidden=recorder is None) as bar:
+    received: list[signal.Signals] = []
+    with (
+        stop_on(received, signal.SIGTERM),
+        ExitStack() as stack,
+        _bar(config, start, hidden=recorder is None) as bar,
+    ):
         log = _Log(config, start, bar, recorder)
         for step in range(start + 1, config.steps + 1):
             batch = next(batches)
@@ -111,6 +116,7 @@ def fit(
             unchecked = step, metrics
             bar.update()
             if step == start + 1:
+                stack.enter_context(stop_on(received, signal.SIGINT))  # until now there is nothing to save
                 log.start_clock(step)  # from when the step was compiled
             due = step == config.steps or step % config.save_every == 0
             logging = due or step % config.log_every == 0
