@@ -29,6 +29,16 @@ CASES = {
         INSIDE + "try:\n        wait()\n    except BaseException:\n        time.sleep(30)",
         "stopped; all is well\n",
     ),
+    "while garbage is collected": (
+        INSIDE
+        + "interrupts.GRACE = 9\n    import gc\n    gc.callbacks.append(lambda *_: gc.callbacks.clear() or wait())\n"
+        "    gc.collect()\n    time.sleep(30)",
+        "stopped; all is well\n",
+    ),
+    "while a thread goes on": (
+        INSIDE + "__import__('threading').Thread(target=time.sleep, args=[30]).start()\n    wait()",
+        "stopped; all is well\n",
+    ),
     "where the rest is finished": (
         INSIDE + "with interrupts.uninterrupted():\n        time.sleep(0.01)\n        print('ready', flush=True)\n"
         "        time.sleep(0.5)\n        print('whole', file=sys.stderr, flush=True)\n    time.sleep(30)",

@@ -39,9 +39,9 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
     """End the program with a line on stderr and status 130 after Ctrl-C.
 
     Ctrl-C raises KeyboardInterrupt, so that what is open is closed. That does not always come about: garbage collection
-    drops exceptions (JAX has it call Python), and compilers and networks are waited for outside of Python. So a thread
-    sees to it that the process is gone after `GRACE` seconds. Where another handler of Ctrl-C is in place, that one is
-    trusted the first time.
+    drops exceptions (JAX has it call Python), and then it comes again; compilers and networks are waited for outside of
+    Python, and so a thread sees to it that the process is gone after `GRACE` seconds. Where another handler of Ctrl-C
+    is in place, that one is trusted the first time.
 
     Args:
         line: what to print.
@@ -55,7 +55,7 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
         return
 
     import socket  # only now: it takes a while, and Ctrl-C is to be heard from the start
-    from threading import Event, Thread
+    from threading import Event, Thread, Timer
 
     reading, writing = socket.socketpair()
     writing.setblocking(False)
@@ -71,17 +71,28 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
                 if number[0] == signal.SIGINT and meant and not closed.wait(GRACE):
                     _end(line())
 
+    def again(dropped: "sys.UnraisableHookArgs") -> None:
+        if dropped.exc_type is KeyboardInterrupt:
+            Timer(0.01, os.kill, [os.getpid(), signal.SIGINT]).start()
+        else:
+            hook(dropped)
+
     Thread(target=watch, daemon=True).start()
+    hook, sys.unraisablehook = sys.unraisablehook, again
     outer = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
         print(line(), file=sys.stderr)
+        if is_command():  # nothing is open any more, and Python would wait for what threads still compile
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
         sys.exit(INTERRUPTED)
     finally:
         signal.signal(signal.SIGINT, before)
         signal.set_wakeup_fd(outer)
+        sys.unraisablehook = hook
         closed.set()
         writing.close()
 
@@ -97,6 +108,12 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if waiting:
         raise KeyboardInterrupt
+
+
+def is_command() -> bool:
+    """Whether Python was started by `python -m menet_jax.…`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name.startswith("menet_jax.")
 
 
 def _end(line: str) -> NoReturn:
