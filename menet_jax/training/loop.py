@@ -4,6 +4,7 @@ import math
 import signal
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -35,6 +36,26 @@ class NonFiniteLossError(RuntimeError):
             f"step {step} is not finite ({found}). The last good checkpoint is kept. Try a lower "
             "--optimizer.learning-rate, an --optimizer.warmup of some hundred steps or a larger --batch-size, "
             "in a new run."
+        )
+
+
+class DivergedError(RuntimeError):
+    """The processes of a run do not hold the same network any more."""
+
+
+def check_replicas(step: int, state: TrainState) -> None:
+    """Raise DivergedError unless all processes have the same state, to the last bit."""
+    if jax.process_count() == 1:
+        return
+    digest = 0
+    for leaf in jax.tree.leaves(state):
+        digest = zlib.crc32(np.ascontiguousarray(leaf).data, digest)
+    everywhere = multihost_utils.process_allgather(np.uint32(digest)).ravel().tolist()
+    others = [f"process {index}" for index, theirs in enumerate(everywhere) if theirs != everywhere[0]]
+    if others:
+        raise DivergedError(
+            f"after step {step} the network of process 0 is not that of {', '.join(others)}: the hardware of one of "
+            "them is at fault, or not the same. This step is not saved; --resume goes on from the last checkpoint"
         )
 
 
@@ -127,7 +148,9 @@ def fit(
             scores, samples = _validated(config, mapped, state, validation, validated) if due else (None, [])
             validated |= due
             if due or stopping:
-                store.save(_checkpoint(config, step, first_replica(state), batches, scores))
+                whole = first_replica(state)
+                check_replicas(step, whole)
+                store.save(_checkpoint(config, step, whole, batches, scores))
             if scores is not None:
                 _record(recorder, step, scores, samples, report)
                 log.start_clock(step)
