@@ -273,9 +273,8 @@ def test_processes_that_do_not_hold_the_same_network_are_named(monkeypatch: pyte
         return np.array([digests[0], digest])
 
     def check(weight: float) -> None:
-        check_replicas(
-            3, TrainState(np.zeros((), np.int32), {"kernel": np.array([weight], np.float32)}, {}, {}, np.zeros(2))
-        )
+        kernel = np.array([weight], np.float32)
+        check_replicas(3, TrainState(np.zeros((), np.int32), {"kernel": kernel}, {}, {}, np.zeros(2)))
 
     monkeypatch.setattr("jax.process_count", lambda: 2)
     monkeypatch.setattr(multihost_utils, "process_allgather", gathered)

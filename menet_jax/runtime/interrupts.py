@@ -49,13 +49,13 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
     Raises:
         SystemExit: after Ctrl-C.
     """
+    import socket  # only now: it takes a while, and Ctrl-C is to be heard from the start
+    from threading import Event, Thread, Timer, current_thread, main_thread
+
     before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
+    if before in (signal.SIG_IGN, None) or current_thread() is not main_thread():  # others deal with it
         yield
         return
-
-    import socket  # only now: it takes a while, and Ctrl-C is to be heard from the start
-    from threading import Event, Thread, Timer
 
     reading, writing = socket.socketpair()
     writing.setblocking(False)

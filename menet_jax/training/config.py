@@ -242,7 +242,7 @@ PAPER = Config(run=Path("runs/paper"), steps=110_000, data=DataConfig(train=("ms
 
 _CONFIG = pydantic.TypeAdapter(Config)
 
-# What may change when a run is resumed, because the trained parameters do not depend on it.
+# What may change when a run is resumed, because the trained parameters do not depend on it but for rounding.
 RESUMABLE = (
     "run", "steps", "save_every", "log_every", "data.train", "data.validation", "data.whole", "data.cache",
     "data.manual_dir", "data.threads", "distributed", "device", "resume", "overwrite",
