@@ -25,6 +25,8 @@ BEAT = 10.0
 SILENCE = 60.0
 """Seconds without one after which a process is given up; JAX would do so after 100."""
 
+GONE = "it was killed, or its machine or the network failed"
+
 Message = dict[str, Any]
 Report = Callable[[str], None]
 
@@ -55,7 +57,7 @@ class Line:
             self._connection.settimeout(timeout)
         text = self._file.readline()
         if not text:
-            raise ConnectionResetError("is gone: it was killed, or its machine or the network failed")
+            raise ConnectionResetError
         message = json.loads(text)
         if not isinstance(message, dict):
             raise ValueError("not a message")
@@ -158,7 +160,8 @@ class Hosts:
                 elif "end" in message:
                     self._end(message["end"], message["status"], line)
         except (OSError, ValueError) as error:
-            gone = f"has not answered for {SILENCE:.0f} s" if isinstance(error, TimeoutError) else str(error)
+            silent = isinstance(error, TimeoutError)
+            gone = f"has not answered for {SILENCE:.0f} s" if silent else f"is gone: {GONE}"
             if not self._parted:
                 self._end(f"{self._other(place)} {gone}. --resume goes on from the last checkpoint", FAILED, line)
 
