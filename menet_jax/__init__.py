@@ -3,8 +3,14 @@
 What a program builds with is here by name; `python -m menet_jax` lists the commands.
 """
 
+import sys
+
+if sys.argv[:1] == ["-m"]:  # so while Python looks for the command that it is to run
+    from menet_jax.runtime.interrupts import end_at_once
+
+    end_at_once()
+
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -71,6 +77,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what is asked for (PEP 562), so that commands which refuse their flags need not wait for JAX."""
     if name == "__version__":
+        from importlib.metadata import version  # only now, for it takes a while
+
         return version("menet_jax")
     for module, names in _WHERE.items():
         if name in names:

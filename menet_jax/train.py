@@ -70,13 +70,13 @@ def check(config: Config) -> Config:
     Raises:
         ValueError: the run directory is not to be written to; a dataset is neither one nor a folder.
     """
-    if config.distributed.coordinator is None:  # of several processes another may have made the directory
+    if config.distributed.coordinator is None:  # of several processes, all are to be told
         check_run(config.run, resume=config.resume, overwrite=config.overwrite)
-    try:
-        check_data([*config.data.train, *config.data.validation])
-    except ValueError as error:
-        moved = "\nIf the run's data has moved, name its new place: --data.train, --data.validation"
-        raise ValueError(f"{error}{moved if config.resume else ''}") from None
+        try:
+            check_data([*config.data.train, *config.data.validation])
+        except ValueError as error:
+            moved = "\nIf the run's data has moved, name its new place: --data.train, --data.validation"
+            raise ValueError(f"{error}{moved if config.resume else ''}") from None
     return config
 
 

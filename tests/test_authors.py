@@ -6,9 +6,7 @@ import json
 import os
 import pickle
 import signal
-import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +67,10 @@ def run(tensors: StateDict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "new" / "run"
 
 
-def refused(command: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> str:
+def refused(capsys: pytest.CaptureFixture[str], name: str, source: Path, dest: Path) -> str:
     """The one error of a command that ends with exit status 2."""
     with pytest.raises(SystemExit) as caught:
-        command()
+        authors_commands.main([name, str(source), "--dest", str(dest)])
     assert caught.value.code == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("error: ") == 1
@@ -233,7 +231,7 @@ def test_files_that_cannot_be_used(tensors: StateDict, tmp_path: Path, capsys: p
     """One clear error each, of a few lines, and nothing written."""
     (tmp_path / "files").mkdir()
     for name, (path, expected) in wrong_files(tmp_path / "files", tensors).items():
-        message = refused(partial(import_weights, path, tmp_path / "run"), capsys)
+        message = refused(capsys, "import", path, tmp_path / "run")
         assert expected in message, name
         assert message.count("\n") <= 14
         assert [entry.name for entry in tmp_path.iterdir()] == ["files"]
@@ -241,14 +239,14 @@ def test_files_that_cannot_be_used(tensors: StateDict, tmp_path: Path, capsys: p
 
 def test_nothing_is_overwritten(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = run.parents[1] / "authors.pt"
-    assert "nothing is overwritten" in refused(lambda: import_weights(source, run), capsys)
+    assert "nothing is overwritten" in refused(capsys, "import", source, run)
     (tmp_path / "run.pt").write_bytes(b"mine")
-    assert "nothing is overwritten" in refused(lambda: export_weights(run, tmp_path / "run.pt"), capsys)
+    assert "nothing is overwritten" in refused(capsys, "export", run, tmp_path / "run.pt")
     assert (tmp_path / "run.pt").read_bytes() == b"mine"
     assert "run.onnx: the suffix must be one of .pt, .pth, .npz, .safetensors" in refused(
-        lambda: export_weights(run, tmp_path / "run.onnx"), capsys
+        capsys, "export", run, tmp_path / "run.onnx"
     )
-    assert "holds no run" in refused(lambda: export_weights(tmp_path, tmp_path / "new.pt"), capsys)
+    assert "holds no run" in refused(capsys, "export", tmp_path, tmp_path / "new.pt")
 
 
 def test_what_a_file_cannot_say_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -264,7 +262,7 @@ def test_what_a_file_cannot_say_is_said(tmp_path: Path, capsys: pytest.CaptureFi
         variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
         write_run(Config(run=run, steps=1, model=ModelConfig(1, multi_scale), loss=loss), variables)
         try:
-            export_weights(run, tmp_path / f"{run.name}.pt")
+            authors_commands.main(["export", str(run), "--dest", str(tmp_path / f"{run.name}.pt")])
         except SystemExit as end:
             assert end.code == 2 and not multi_scale
         assert capsys.readouterr().err.startswith(expected.format(run=run))
@@ -281,22 +279,17 @@ def test_an_interrupt_leaves_a_whole_run_or_none(
         write_run(*arguments)
 
     monkeypatch.setattr("menet_jax.training.run.write_run", interrupted)
-    monkeypatch.setattr(sys, "argv", ["authors", "import", str(source), "--dest", str(tmp_path / "run")])
     with pytest.raises(SystemExit, match="130"):
-        authors_commands.main()
+        authors_commands.main(["import", str(source), "--dest", str(tmp_path / "run")])
     assert capsys.readouterr().err == "stopped; what was being written is whole, or not there\n"
     assert load_run(tmp_path / "run", report=quiet).config.model.width == 1
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_the_command_line(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["authors", "export", str(run), "--dest", str(tmp_path / "out.npz")])
-    authors_commands.main()
+def test_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    authors_commands.main(["export", str(run), "--dest", str(tmp_path / "out.npz")])
     assert "421 tensors" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["authors", "import", str(tmp_path / "out.npz"), "--dest", str(tmp_path / "run")])
-    authors_commands.main()
+    authors_commands.main(["import", str(tmp_path / "out.npz"), "--dest", str(tmp_path / "run")])
     assert "width 1" in capsys.readouterr().out
 
 

@@ -33,9 +33,8 @@ from menet_jax.runtime.parallel import workers
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-def run(arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["benchmark", *arguments.split()])
-    door.main()
+def run(arguments: str) -> None:
+    door.main(arguments.split())
 
 
 def multiply_adds(width: int) -> int:
@@ -221,7 +220,7 @@ def test_all_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setenv("XLA_FLAGS", os.environ["QUICK_FLAGS"])  # of the processes, on one device each
     dest = tmp_path / "results"
     sizes = "--widths 1 --precisions float32 --batch-size 2 --inference-batches 1 --rounds 1 --device cpu"
-    run(f"all --dest {dest} {sizes}", monkeypatch)
+    run(f"all --dest {dest} {sizes}")
     out = capsys.readouterr().out
     written = json.loads((dest / "benchmark.json").read_text())
     assert set(written["tables"]) == {"steps", "upsampling_width1", "jacobian_width1"}
@@ -246,7 +245,7 @@ def test_results_are_not_overwritten(
 ) -> None:
     (tmp_path / "benchmark.json").touch()
     with pytest.raises(SystemExit, match="2"):
-        run(f"all --dest {tmp_path} --device cpu", monkeypatch)
+        run(f"all --dest {tmp_path} --device cpu")
     assert "--overwrite" in capsys.readouterr().err
 
 
@@ -270,7 +269,7 @@ def test_what_cannot_be_measured(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
-        run(arguments.format(tmp_path / "dest"), monkeypatch)
+        run(arguments.format(tmp_path / "dest"))
     assert f"error: {message}" in capsys.readouterr().err
     assert not (tmp_path / "dest").exists()
 
@@ -278,16 +277,16 @@ def test_what_cannot_be_measured(
 def test_without_pytorch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(pytorch.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="2"):
-        run("pytorch", monkeypatch)
+        run("pytorch")
     assert 'pip install "menet_jax[torch]"' in capsys.readouterr().err
 
 
 def test_beside_pytorch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
     with pytest.raises(SystemExit, match="2"):
-        run("pytorch --batch-size 1", monkeypatch)
+        run("pytorch --batch-size 1")
     assert "--batch-size 1: must be at least 2" in capsys.readouterr().err
-    run("pytorch --width 2 --batch-size 2 --inference-batches 1 --rounds 1", monkeypatch)
+    run("pytorch --width 2 --batch-size 2 --inference-batches 1 --rounds 1")
     out = capsys.readouterr().out
     agreement = dict(re.findall(r"^  (\S.*?) +(\d+e[+-]\d+) +\d+e", out, re.MULTILINE))
     assert len(agreement) == 13

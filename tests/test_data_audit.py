@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from menet_jax.data import audit
-from menet_jax.data.__main__ import check
+from menet_jax.data.__main__ import main
 from menet_jax.data.sources import NAMED, open_split
 from menet_jax.data.specs import Places
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
@@ -42,7 +42,8 @@ def run_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     def run(*specs: str, dest: Path = tmp_path / "new" / "sheet.png") -> tuple[int, str, str]:
         status = 0
         try:
-            check(specs, dest, cache=tmp_path / "cache", manual_dir=tmp_path / "manual")
+            places = ["--cache", str(tmp_path / "cache"), "--manual-dir", str(tmp_path / "manual")]
+            main(["check", *specs, "--dest", str(dest), *places])
         except SystemExit as exit:
             status = int(exit.code or 0)
         captured = capsys.readouterr()

@@ -374,7 +374,7 @@ def test_show_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[
         ((str(folder),), "grid.xyz", "name a file that ends in .png"),
     ):
         with pytest.raises(SystemExit) as caught:
-            data_commands.show(specs, tmp_path / dest, count=5, cache=tmp_path / "cache")
+            data_commands.main(["show", *specs, "--dest", str(tmp_path / dest)])
         assert caught.value.code == 2
         error = capsys.readouterr().err
         assert "error: " in error and message in error

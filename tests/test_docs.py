@@ -147,8 +147,7 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str
             run.mkdir(parents=True)
             configuration.write(replace(PRESETS["quickstart"].config, run=run), run / CONFIG_FILE)
         if module in CALL:
-            monkeypatch.setattr(sys, "argv", [module, *arguments])
-            CALL[module].main()
+            CALL[module].main(arguments)
         elif module in WITHOUT_FLAGS:
             assert not arguments
         else:

@@ -39,7 +39,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from menet_jax.authors import import_weights
+from menet_jax import authors
 from menet_jax.model.pytorch.reading import TorchFileError, read_torch
 from menet_jax.model.pytorch.writing import write_torch
 
@@ -154,7 +154,7 @@ def test_nothing_in_a_file_is_run(
     """The pickles do what they say where they can: the standard unpickler makes the file."""
     (tmp_path / "hostile.pt").write_bytes(wrap(hostile(tmp_path / "made")[attack]))
     with pytest.raises(SystemExit, match="2"):
-        import_weights(tmp_path / "hostile.pt", tmp_path / "run")
+        authors.main(["import", str(tmp_path / "hostile.pt"), "--dest", str(tmp_path / "run")])
     message = capsys.readouterr().err
     assert "error: " in message and "hostile.pt: " in message
     assert [path.name for path in tmp_path.iterdir()] == ["hostile.pt"]

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental import multihost_utils
 from PIL import Image
 
 from menet_jax.data import overlaps
@@ -26,15 +29,17 @@ from menet_jax.data.specs import Places
 from menet_jax.datasets.synthetic.scenes import scene
 from menet_jax.images.distortions import Jpeg, Noise
 from menet_jax.images.near_duplicates import thumbnail
-from menet_jax.model.inference import Maps
+from menet_jax.model.inference import Maps, Network
 from menet_jax.train import main, parse
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoint_format import read_record
 from menet_jax.training.checkpoints import CheckpointStore, saved_steps
 from menet_jax.training.config import LossConfig
-from menet_jax.training.loop import NonFiniteLossError, fit
+from menet_jax.training.loop import DivergedError, NonFiniteLossError, check_replicas, fit, restore
+from menet_jax.training.network import network
 from menet_jax.training.presets import PRESETS
-from menet_jax.training.step import Batch, Mapped, Metrics, TrainState
+from menet_jax.training.step import Batch, Mapped, Metrics, TrainState, create_state, map_over_devices, total_loss
+from menet_jax.training.validation import validate
 
 SMALL = ["--model.width", "1", "--batch-size", "2", "--save-every", "2", "--log-every", "1"]
 STEPS = 8
@@ -157,63 +162,137 @@ def test_interruptions_leave_no_trace(kills: int, folder: Path, tmp_path: Path) 
 
 
 def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:
-    """The same losses as one process on the same batches, and one set of records."""
+    """The same losses as in one process on the same batches, the same scores of one network, and one set of records.
+
+    When one is killed, the other one ends and says so, and a single process can go on.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # So slow that the network after the step, which validation scores, is the same but for rounding.
-    once = "--steps 1 --save-every 1 --optimizer.learning-rate 1e-9"
+    config = parse(command(folder, tmp_path / "two")[3:])
+    training, validation = (
+        [open_split(spec, split, config.data.places) for spec in config.data.train] for split in ("train", "validation")
+    )
     both = [
-        f"--distributed.coordinator 127.0.0.1:{port} --distributed.processes 2 "
-        f"--distributed.process-id {index} {once}".split()
+        f"--distributed.coordinator 127.0.0.1:{port} --distributed.processes 2 --distributed.process-id {index} "
+        "--save-every 1 --steps 1000".split()
         for index in range(2)
     ]
-    processes = [start(folder, tmp_path / "two", *flags) for flags in both]
-    outputs = [finish(process) for process in processes]
-    assert "2 processes" in outputs[0]
-    finish(start(folder, tmp_path / "one", *once.split()))
-    [(two, two_scores), (one, one_scores)] = (logged(tmp_path / name) for name in ("two", "one"))
-    for name in ("loss", "metric_loss", "cross_entropy"):
-        assert two[name] == pytest.approx(one[name], rel=1e-4)
-    for name in ("metric_adaptive_f", "metric_mae", "probability_adaptive_f", "probability_mae"):
-        assert two_scores[name] == pytest.approx(one_scores[name], abs=2e-3), name
+    processes = [start(folder, config.run, *flags) for flags in both]
+
+    batches = training_batches(
+        training,
+        batch_size=2,
+        seed=0,
+        distorted=0.5,
+        distortions=config.data.distortions,
+        identity=[training[0].identity],
+    )
+    batch, state = next(batches), create_state(config)
+    loss = jax.jit(partial(total_loss, network(config), config.loss))
+    one, (_, *parts) = loss(state.params, state.batch_stats, Batch(batch["image"], batch["mask"]))
+
+    interrupt(processes[0], config.run, 3, signal.SIGKILL)
+    output = processes[1].communicate(timeout=60)[0]
+    assert processes[1].returncode == 1 and "Traceback" not in output and "Check failure" not in output
+    assert f"error: process 0 ({socket.gethostname()}) is gone: it was killed, or its machine or" in output
+    two, *others = logged(config.run)
+    for name, value in zip(("loss", "metric_loss", "cross_entropy"), (one, *parts), strict=True):
+        assert two[name] == pytest.approx(float(value), rel=1e-4)
+
+    with CheckpointStore(config.run / "checkpoints", config.best_score) as store:
+        state = restore(store, state, batches, pytest.fail)
+    batches.close()
+    assert 1 <= state.step <= 2 and state.step == batches.get_state()["batches"]
+    [two_scores] = [each for each in others if each["step"] == state.step and "metric_mae" in each]
+    mapped = map_over_devices(config, jax.local_devices()[:1])
+    variables = mapped.replicate({"params": state.params, "batch_stats": state.batch_stats})
+    one_scores, _ = validate(Network(partial(mapped.evaluate, variables), 224, 1), validation, threads=2)
+    assert one_scores == pytest.approx({name: two_scores[name] for name in one_scores}, abs=2e-3)
 
 
-class Scripted:
-    """Stands in for the mapped training step: parameters count the steps; step `bad` has an infinite `field`."""
-
-    def __init__(self, bad: int, field: str) -> None:
-        self.bad, self.field = bad, field
-
-    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        state = jax.tree.map(jnp.asarray, state)
-        metrics = Metrics(*(jnp.ones((1,)) for _ in Metrics._fields))
-        if int(state.step[0]) + 1 == self.bad:
-            metrics = metrics._replace(**{self.field: jnp.full((1,), jnp.inf)})
-        return state.replace(step=state.step + 1), metrics
-
-
-@pytest.mark.parametrize("field", ["loss", "gradient_norm", "parameter_norm"])
-def test_a_step_that_is_not_finite_stops_the_run(field: str, folder: Path, tmp_path: Path) -> None:
-    """It is named, and the checkpoint before it is the last."""
-    config = dataclasses.replace(PRESETS["quickstart"].config, run=tmp_path, steps=8, save_every=2)
+def scripted(happens: Callable[[int, Metrics], Metrics], folder: Path, run: Path) -> signal.Signals | None:
+    """`fit` for 8 steps with a stand-in for the training step, which counts and says what happens in a step."""
+    config = dataclasses.replace(PRESETS["quickstart"].config, run=run, steps=8, save_every=2)
     weights = {"kernel": np.zeros((2,), np.float32)}
     state = TrainState(np.zeros((), np.int32), weights, {}, optax.EmptyState(), np.zeros((2,), np.uint32))
+
+    def train(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        state = jax.tree.map(jnp.asarray, state)
+        metrics = happens(int(state.step[0]) + 1, Metrics(*(jnp.ones((1,)) for _ in Metrics._fields)))
+        return state.replace(step=state.step + 1), metrics
 
     def evaluate(variables: Any, images: np.ndarray) -> Maps:
         flat = np.full(images.shape[:3], 0.5, np.float32)
         return Maps(flat, flat)
 
-    mapped = Mapped(Scripted(5, field), evaluate, lambda tree: jax.tree.map(lambda x: np.asarray(x)[None], tree))
+    mapped = Mapped(train, evaluate, lambda tree: jax.tree.map(lambda x: np.asarray(x)[None], tree))
     sources = [open_split(str(folder), split, Places(folder.parent / "cache")) for split in ("train", "validation")]
     batches = training_batches(sources[:1], batch_size=5, seed=0)
-    with (
-        CheckpointStore(tmp_path / "checkpoints", config.best_score) as store,
-        pytest.raises(NonFiniteLossError, match=r"^step 5 is not finite \(.*--optimizer.learning-rate"),
-    ):
-        fit(config, mapped, state, batches, sources[1:], store, None, lambda message: None)
-    batches.close()
+    try:
+        with CheckpointStore(run / "checkpoints", config.best_score) as store:
+            return fit(config, mapped, state, batches, sources[1:], store, None, lambda message: None)
+    finally:
+        batches.close()
+
+
+@pytest.mark.parametrize("field", ["loss", "gradient_norm", "parameter_norm"])
+def test_a_step_that_is_not_finite_stops_the_run(field: str, folder: Path, tmp_path: Path) -> None:
+    """It is named, and the checkpoint before it is the last."""
+
+    def happens(step: int, metrics: Metrics) -> Metrics:
+        return metrics._replace(**{field: jnp.full((1,), jnp.inf)}) if step == 5 else metrics
+
+    with pytest.raises(NonFiniteLossError, match=r"^step 5 is not finite \(.*--optimizer.learning-rate"):
+        scripted(happens, folder, tmp_path)
     assert saved_steps(tmp_path / "checkpoints") == [2, 4]
+
+
+@pytest.mark.parametrize(("at", "saved"), [([1], []), ([3], [2, 3]), ([4, 4], [2])])
+def test_ctrl_c_ends_training(at: list[int], saved: list[int], folder: Path, tmp_path: Path) -> None:
+    """At once, where nothing is lost; after that the step is finished and saved, unless it comes again."""
+
+    def happens(step: int, metrics: Metrics) -> Metrics:
+        for _ in range(at.count(step)):
+            signal.raise_signal(signal.SIGINT)
+        return metrics
+
+    if len(saved) == 2:
+        assert scripted(happens, folder, tmp_path) == signal.SIGINT
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            scripted(happens, folder, tmp_path)
+    assert saved_steps(tmp_path / "checkpoints") == saved
+
+
+def test_processes_that_do_not_hold_the_same_network_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    digests: list[np.uint32] = []
+
+    def gathered(digest: np.uint32) -> np.ndarray:
+        digests.append(digest)
+        return np.array([digests[0], digest])
+
+    def check(weight: float) -> None:
+        kernel = np.array([weight], np.float32)
+        check_replicas(3, TrainState(np.zeros((), np.int32), {"kernel": kernel}, {}, {}, np.zeros(2)))
+
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "process_allgather", gathered)
+    check(1.0)
+    check(1.0)
+    with pytest.raises(DivergedError, match="after step 3 the network of process 0 is not that of process 1: "):
+        check(1.0 + 2**-23)
+
+
+def test_only_what_is_of_a_host_may_differ_between_hosts() -> None:
+    def flags(*more: str) -> dict[str, Any]:
+        hosts = ["--distributed.coordinator", "a:1", "--distributed.processes", "2", "--distributed.process-id"]
+        return configuration.of_all_hosts(parse([*hosts, *more]))
+
+    assert flags("0") == flags("1", "--data.threads", "7", "--data.cache", "elsewhere")
+    assert (
+        flags("0") | {"--optimizer.learning-rate": 0.2} == flags("1", "--optimizer.learning-rate", "0.2") != flags("0")
+    )
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""The training step: independent of the number of devices, and SGD as in the paper."""
+"""The training step: the same on any number of devices but for rounding, and SGD as in the paper."""
 
 import dataclasses
 from functools import partial

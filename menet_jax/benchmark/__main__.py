@@ -1,6 +1,7 @@
 """Benchmarks: python -m menet_jax.benchmark NAME."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tyro
@@ -30,14 +31,17 @@ BENCHMARKS: dict[str, Callable[..., Any]] = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Run the benchmark that the command line names; bad input ends it with status 2."""
     use_huge_pages()
     with command("what was measured is printed"):
         tyro.extras.subcommand_cli_from_dict(
-            BENCHMARKS, prog="python -m menet_jax.benchmark", description="Measure how fast things are here."
+            BENCHMARKS,
+            args=arguments,
+            prog="python -m menet_jax.benchmark",
+            description="Measure how fast things are here.",
         )
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

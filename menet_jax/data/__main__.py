@@ -1,6 +1,7 @@
 """Look at what the network is fed, and check datasets:  python -m menet_jax.data show|check"""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
@@ -37,26 +38,25 @@ def show(
         cache: where prepared datasets are kept; by default where TFDS keeps them.
         manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.
     """
-    with command("no picture was written"):
-        if not specs:
-            raise ValueError("name at least one dataset or folder")
-        _check_dest(dest)
-        if not 0 <= distort <= 1:
-            raise ValueError(f"--distort {distort}: is a share of the images, from 0 to 1")
-        check_data(specs)
+    if not specs:
+        raise ValueError("name at least one dataset or folder")
+    _check_dest(dest)
+    if not 0 <= distort <= 1:
+        raise ValueError(f"--distort {distort}: is a share of the images, from 0 to 1")
+    check_data(specs)
 
-        from menet_jax.data.pipeline import training_batches
-        from menet_jax.data.sources import open_split
-        from menet_jax.images import pictures  # only now, for it takes long to import
+    from menet_jax.data.pipeline import training_batches
+    from menet_jax.data.sources import open_split
+    from menet_jax.images import pictures  # only now, for it takes long to import
 
-        sources = [open_split(spec, split, Places(cache, manual_dir, skip_bad, graded_masks)) for spec in specs]
-        for source in sources:
-            say(source.summary())
-        both = (Noise(*SIGMA_RANGE), Jpeg(*QUALITY_RANGE))
-        batches = training_batches(sources, batch_size=count, seed=seed, distorted=distort, distortions=both)
-        batch = next(batches)
-        batches.close()
-        pictures.batch_grid(batch["image"], batch["mask"], dest)
+    sources = [open_split(spec, split, Places(cache, manual_dir, skip_bad, graded_masks)) for spec in specs]
+    for source in sources:
+        say(source.summary())
+    both = (Noise(*SIGMA_RANGE), Jpeg(*QUALITY_RANGE))
+    batches = training_batches(sources, batch_size=count, seed=seed, distorted=distort, distortions=both)
+    batch = next(batches)
+    batches.close()
+    pictures.batch_grid(batch["image"], batch["mask"], dest)
     say(f"{count} images: {dest}")
 
 
@@ -80,33 +80,32 @@ def check(
         cache: where prepared datasets are kept; by default where TFDS keeps them.
         manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.
     """
-    with command("no picture was written"):
-        if not specs:
-            raise ValueError("name at least one dataset or folder")
-        _check_dest(dest)
+    if not specs:
+        raise ValueError("name at least one dataset or folder")
+    _check_dest(dest)
 
-        from menet_jax.data import audit
-        from menet_jax.data import contact_sheet as sheets  # only now, for it takes long to import
-        from menet_jax.data.sources import NAMED, find_builder, place
+    from menet_jax.data import audit
+    from menet_jax.data import contact_sheet as sheets  # only now, for it takes long to import
+    from menet_jax.data.sources import NAMED, find_builder, place
 
-        bases = [spec.partition("/")[0] if spec in NAMED else place(spec) for spec in specs]
-        refuse_doubles("datasets", bases, "they have the same images; check them one after the other")
-        # Nothing is prepared from what is passed over here: it is reported instead.
-        places = Places(cache, manual_dir, skip_bad=True, graded_masks=graded_masks)
-        found: list[audit.Audit] = []
-        absent: list[str] = []
-        for spec in specs:
-            try:
-                found.append(audit.audit_dataset(spec, find_builder(spec, places)))
-                say(*audit.describe(found[-1]))
-            except (OSError, ValueError) as error:
-                absent.append(spec)
-                complain_of(error)
-        twins = audit.twins(found)
-        if any(each.facts for each in found):
-            say(*(audit.describe_twins(twins) if twins else ["no picture is there twice"]))
-            sheets.contact_sheet(found, twins, dest)
-            say(f"contact sheet: {dest}")
+    bases = [spec.partition("/")[0] if spec in NAMED else place(spec) for spec in specs]
+    refuse_doubles("datasets", bases, "they have the same images; check them one after the other")
+    # Nothing is prepared from what is passed over here: it is reported instead.
+    places = Places(cache, manual_dir, skip_bad=True, graded_masks=graded_masks)
+    found: list[audit.Audit] = []
+    absent: list[str] = []
+    for spec in specs:
+        try:
+            found.append(audit.audit_dataset(spec, find_builder(spec, places)))
+            say(*audit.describe(found[-1]))
+        except (OSError, ValueError) as error:
+            absent.append(spec)
+            complain_of(error)
+    twins = audit.twins(found)
+    if any(each.facts for each in found):
+        say(*(audit.describe_twins(twins) if twins else ["no picture is there twice"]))
+        sheets.contact_sheet(found, twins, dest)
+        say(f"contact sheet: {dest}")
     bad_twins = [each for each in twins if each.is_wrong]
     wrong = sum(len(each.irregularities) for each in found) + len(bad_twins)
     if wrong:
@@ -131,12 +130,16 @@ def _check_dest(dest: Path) -> None:
         raise ValueError(f"--dest {dest}: {above} is a file, and a folder is needed")
 
 
-def main() -> None:
-    """The command line."""
-    tyro.extras.subcommand_cli_from_dict(
-        {"show": show, "check": check}, prog="python -m menet_jax.data", description="Look at datasets."
-    )
+def main(arguments: Sequence[str]) -> None:
+    """Run the command; another exit status than 0 is raised as SystemExit."""
+    with command("no picture was written"):
+        tyro.extras.subcommand_cli_from_dict(
+            {"show": show, "check": check},
+            args=arguments,
+            prog="python -m menet_jax.data",
+            description="Look at datasets.",
+        )
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

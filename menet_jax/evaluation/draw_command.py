@@ -1,6 +1,5 @@
 """The command `python -m menet_jax.draw`: the figures, and what it says of them."""
 
-import sys
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -21,7 +20,8 @@ from menet_jax.images.files import UnreadableImageError
 from menet_jax.images.maps import quantise, read_map
 from menet_jax.reporting.plots import comparison, failures, save, scale_maps
 from menet_jax.runtime import devices
-from menet_jax.runtime.cli import BAD_INPUT, INTERRUPTED, complain_of, named, uninterrupted
+from menet_jax.runtime.cli import command, named
+from menet_jax.runtime.interrupts import uninterrupted
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import composed, say, warn
@@ -120,7 +120,7 @@ def worst(options: Worst) -> Figure:
 
 def run(options: Grid | Scales | Worst) -> int:
     """Do what the command line asks for; the exit status: 0; 2 for bad input or a figure that cannot be written."""
-    try:
+    with command("the figure is whole, or not there"):
         used = devices.start(options.device)
         say(f"devices  {devices.described(used)}")
         match options:
@@ -132,12 +132,6 @@ def run(options: Grid | Scales | Worst) -> int:
                 figure = worst(options)
         with uninterrupted():
             written = save(figure, options.dest.with_suffix(""))
-    except (ValueError, OSError) as error:
-        complain_of(error)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("stopped; the figure is whole, or not there", file=sys.stderr)
-        return INTERRUPTED
     say(f"wrote {' and '.join(map(str, written))}")
     return 0
 

@@ -1,6 +1,5 @@
 """How commands read their flags, refuse what is wrong, start and stop."""
 
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +8,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TypeVar, get_origin, get_type_hints
 
+from menet_jax.runtime.interrupts import interruptible
 from menet_jax.runtime.regular_files import real
 from menet_jax.runtime.text import printable
 
@@ -16,20 +16,6 @@ Work = TypeVar("Work")
 
 BAD_INPUT = 2
 FAILED = 1
-INTERRUPTED = 128 + signal.SIGINT
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of what leaves something half done, or that no library lets go of cleanly."""
-    waiting: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting:
-        raise KeyboardInterrupt
 
 
 def run_command(
@@ -38,30 +24,29 @@ def run_command(
     left: Callable[[Work], str] = lambda _: "nothing was computed",
     failures: tuple[type[Exception], ...] = (OSError,),
 ) -> int:
-    """The exit status: that of the work; 2 for bad input, 1 if writing fails, 130 after Ctrl-C.
+    """The exit status: that of the work; 2 for bad input, 1 if writing fails.
 
     Args:
         prepare: opens and checks everything; ValueError and OSError say what cannot be used.
         do: the work.
         left: what there is of work that was interrupted, in words.
         failures: errors of the work that say what to do.
+
+    Raises:
+        SystemExit: with status 130 after Ctrl-C.
     """
     try:
-        work = prepare()
+        with interruptible(lambda: "stopped before anything was computed"):
+            work = prepare()
     except (ValueError, OSError) as error:
         complain_of(error)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print("stopped before anything was computed", file=sys.stderr)
-        return INTERRUPTED
     try:
-        return do(work)
+        with interruptible(lambda: f"stopped; {left(work)}"):
+            return do(work)
     except failures as error:
         complain_of(error)
         return FAILED
-    except KeyboardInterrupt:
-        print(f"stopped; {left(work)}", file=sys.stderr)
-        return INTERRUPTED
 
 
 @contextmanager
@@ -73,13 +58,11 @@ def command(left: str, most: int | None = None) -> Iterator[None]:
         most: lines that are printed of an error; None: all.
     """
     try:
-        yield
+        with interruptible(lambda: f"stopped; {left}"):
+            yield
     except (ValueError, OSError) as error:
         complain_of(error, most)
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        print(f"stopped; {left}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
 
 
 def complain_of(error: Exception, most: int | None = None) -> None:

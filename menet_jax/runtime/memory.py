@@ -6,6 +6,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from menet_jax.runtime.interrupts import blocked, is_command
+
 TUNABLE = "glibc.malloc.hugetlb"
 """1: malloc asks for transparent huge pages (glibc 2.35 and newer; elsewhere nobody reads it)."""
 
@@ -20,11 +22,11 @@ def use_huge_pages() -> None:
     huge pages a training step of width 8 on the CPU takes a sixth less time. The allocator is told so only when a
     process starts.
     """
-    if _is_command() and sys.platform == "linux" and TUNABLE not in os.environ.get(_VARIABLE, ""):
+    if is_command() and sys.platform == "linux" and TUNABLE not in os.environ.get(_VARIABLE, ""):
         others = [each for each in [os.environ.get(_VARIABLE)] if each]
         environment = {**os.environ, _VARIABLE: ":".join([*others, f"{TUNABLE}=1"])}
         sys.stdout.flush()
-        with suppress(OSError):  # where that is not allowed, it is slower
+        with suppress(OSError), blocked():  # where that is not allowed, it is slower
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
@@ -36,9 +38,3 @@ def huge_pages() -> bool:
     library = re.fullmatch(r"glibc (\d+)\.(\d+).*", os.confstr("CS_GNU_LIBC_VERSION") or "")
     new = library is not None and (int(library[1]), int(library[2])) >= (2, 35)
     return new and "[never]" not in setting.read_text()
-
-
-def _is_command() -> bool:
-    """Whether Python was started by `python -m menet_jax.…`."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec is not None and spec.name.startswith("menet_jax.")

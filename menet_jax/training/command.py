@@ -14,26 +14,51 @@ from menet_jax.data.pipeline import training_batches
 from menet_jax.data.sources import ALL, Source, full_path, open_all, open_split, place, used_whole
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.runtime import devices, progress
-from menet_jax.runtime.cli import run_command
+from menet_jax.runtime.cli import BAD_INPUT, FAILED, run_command
+from menet_jax.runtime.hosts import Hosts
+from menet_jax.runtime.meeting import lasting, meet
 from menet_jax.runtime.text import warn
-from menet_jax.training.checkpoints import CheckpointStore, DamagedCheckpointError, MismatchedCheckpointError
-from menet_jax.training.config import Config
+from menet_jax.training.checkpoints import (
+    CheckpointStore,
+    DamagedCheckpointError,
+    MismatchedCheckpointError,
+    library_versions,
+)
+from menet_jax.training.config import Config, of_all_hosts
 from menet_jax.training.kept_config import check_unchanged, read_config
-from menet_jax.training.loop import NonFiniteLossError, Report, fit, restore
+from menet_jax.training.loop import DivergedError, NonFiniteLossError, Report, fit, restore
 from menet_jax.training.recorder import Recorder
 from menet_jax.training.run import open_run, write_config
-from menet_jax.training.run_folder import CHECKPOINTS, check_run, saved_steps
+from menet_jax.training.run_folder import CHECKPOINTS, CONFIG_FILE, check_run, saved_steps
 from menet_jax.training.step import TrainState, check_batch, create_state, map_over_devices
 
 
-def start_processes(config: Config) -> None:
-    """Join the other processes of a run over several hosts."""
-    if config.distributed.coordinator == "auto":
-        jax.distributed.initialize()
-    elif config.distributed.coordinator is not None:
-        jax.distributed.initialize(
-            config.distributed.coordinator, config.distributed.processes, config.distributed.process_id
-        )
+def join(config: Config) -> Hosts:
+    """Join the other processes of a run over several hosts, if it is one.
+
+    Raises:
+        ValueError: they do not come, or are not started alike.
+        OSError: process 0 cannot listen at the coordinator's address.
+    """
+    told = config.distributed
+    if told.coordinator is None:
+        return Hosts()
+    found = _cluster() if told.coordinator == "auto" else (told.coordinator, told.processes, told.process_id, None)
+    address, count, index, used = found
+    hosts = meet(address, count, index, {**of_all_hosts(config), **library_versions()})
+    with hosts.ending_together(BAD_INPUT):
+        jax.distributed.initialize(lasting(address) if index else address, count, index, used)
+    return hosts
+
+
+def _cluster() -> tuple[str, int, int, Sequence[int] | None]:
+    """As JAX finds it: the coordinator's address, how many processes there are, which one this is, and its devices."""
+    from jax._src.clusters import ClusterEnv  # no public function tells it without waiting for the others
+
+    address, count, index, used = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, 300)
+    if address is None or count is None or index is None:
+        raise ValueError("--distributed.coordinator auto: JAX finds no cluster here; name process 0, HOST:PORT")
+    return address, count, index, used
 
 
 def with_full_paths(config: Config) -> Config:
@@ -169,6 +194,7 @@ def train(
 class Opened(NamedTuple):
     """All that a run needs, opened and checked."""
 
+    hosts: Hosts
     config: Config
     used: Sequence[jax.Device]
     training: Sequence[Source]
@@ -181,22 +207,38 @@ def prepare(config: Config) -> Opened:
     Raises:
         ValueError, OSError: something cannot be used; the text says what, and what to do.
     """
-    start_processes(config)
-    used = devices.start(config.device)
-    if jax.process_index() == 0:
-        check_run(config.run, resume=config.resume, overwrite=config.overwrite)
-    if config.resume:
-        check_unchanged(config.run)
-    check_batch(config.batch_size, jax.device_count())
-    config = with_whole(with_full_paths(config))
-    training, validation = open_data(config)
-    open_run(config)
-    return Opened(config, used, training, validation)
+    hosts = join(config)
+    with hosts.ending_together(BAD_INPUT):
+        used = devices.start(config.device)
+        if hosts.index == 0:
+            check_run(config.run, resume=config.resume, overwrite=config.overwrite)
+        if config.resume:
+            check_unchanged(config.run)
+        check_batch(config.batch_size, jax.device_count())
+        config = with_whole(with_full_paths(config))
+        training, validation = open_data(config)
+        if hosts.index == 0:
+            open_run(config)
+        hosts.compare(
+            {
+                "devices": f"{len(used)} × {used[0].device_kind}",
+                "data to train on": [source.identity for source in training],
+                "data to validate on": [source.identity for source in validation],
+            }
+        )
+        if not (config.run / CONFIG_FILE).exists():
+            raise ValueError(
+                f"--run {config.run}: what process 0 has made there is not to be seen; the run directory must be on a "
+                "file system that all hosts share"
+            )
+    return Opened(hosts, config, used, training, validation)
 
 
 def do(opened: Opened) -> int:
     """Train; the exit status."""
-    stopped_by = train(*opened)
+    with opened.hosts.ending_together(FAILED):
+        stopped_by = train(opened.config, opened.used, opened.training, opened.validation)
+        opened.hosts.part()
     return 0 if stopped_by is None else 128 + stopped_by
 
 
@@ -205,7 +247,8 @@ def run(config: Config) -> int:
     signal n.
     """
     failures = (
-        OSError, NonFiniteLossError, MismatchedCheckpointError, DamagedCheckpointError, UnreadableImageError,
+        OSError, NonFiniteLossError, DivergedError, MismatchedCheckpointError, DamagedCheckpointError,
+        UnreadableImageError,
     )  # fmt: skip
     return run_command(
         lambda: prepare(config), do, lambda _: "--resume goes on from the last checkpoint", failures=failures

@@ -242,13 +242,16 @@ PAPER = Config(run=Path("runs/paper"), steps=110_000, data=DataConfig(train=("ms
 
 _CONFIG = pydantic.TypeAdapter(Config)
 
-# What may change when a run is resumed, because the trained parameters do not depend on it.
+# What may change when a run is resumed, because the trained parameters do not depend on it but for rounding.
 RESUMABLE = (
     "run", "steps", "save_every", "log_every", "data.train", "data.validation", "data.whole", "data.cache",
     "data.manual_dir", "data.threads", "distributed", "device", "resume", "overwrite",
 )  # fmt: skip
 # Of the data to train on the place may change; `TrainingBatches.set_state` compares what is there.
 
+
+OF_A_HOST = ("data.cache", "data.manual_dir", "data.threads", "distributed.coordinator", "distributed.process_id")
+"""What may be another one in each process of a run."""
 
 ELSEWHERE = ("run", "origin", "model")
 """What is known, and kept, of the configuration of a network that was not trained here."""
@@ -302,6 +305,15 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def of_all_hosts(config: Config) -> dict[str, Any]:
+    """Flags and their values, as far as they are to be the same in all processes of a run."""
+    return {_flag(name): value for name, value in flatten(to_dict(config)).items() if name not in OF_A_HOST}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def check_resumable(saved: Config, wanted: Config) -> None:
     """Raise ValueError if `wanted` would train otherwise than the run that `saved` started."""
     changed = changes(saved, wanted)
@@ -316,7 +328,7 @@ def changes(before: Config, after: Config) -> list[str]:
     """What trains otherwise, by the names of flags."""
     was, now = flatten(to_dict(before)), flatten(to_dict(after))
     return [
-        f"--{name.replace('_', '-')} was {was[name]}, is {now[name]}"
+        f"{_flag(name)} was {was[name]}, is {now[name]}"
         for name in was
         if was[name] != now[name] and name not in RESUMABLE and name.split(".")[0] not in RESUMABLE
     ]

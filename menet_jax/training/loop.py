@@ -4,8 +4,9 @@ import math
 import signal
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import jax
@@ -38,18 +39,38 @@ class NonFiniteLossError(RuntimeError):
         )
 
 
+class DivergedError(RuntimeError):
+    """The processes of a run do not hold the same network any more."""
+
+
+def check_replicas(step: int, state: TrainState) -> None:
+    """Raise DivergedError unless all processes have the same state, to the last bit."""
+    if jax.process_count() == 1:
+        return
+    digest = 0
+    for leaf in jax.tree.leaves(state):
+        digest = zlib.crc32(np.ascontiguousarray(leaf).data, digest)
+    everywhere = multihost_utils.process_allgather(np.uint32(digest)).ravel().tolist()
+    others = [f"process {index}" for index, theirs in enumerate(everywhere) if theirs != everywhere[0]]
+    if others:
+        raise DivergedError(
+            f"after step {step} the network of process 0 is not that of {', '.join(others)}: the hardware of one of "
+            "them is at fault, or not the same. This step is not saved; --resume goes on from the last checkpoint"
+        )
+
+
 @contextmanager
-def stop_on_signal() -> Iterator[list[signal.Signals]]:
-    """Yield a list into which the first SIGINT or SIGTERM is put; a second Ctrl-C interrupts at once."""
-    received: list[signal.Signals] = []
+def stop_on(received: list[signal.Signals], *numbers: signal.Signals) -> Iterator[None]:
+    """Put the signals into a list as they come; but a Ctrl-C after any of them interrupts at once."""
 
     def handle(number: int, _: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
         received.append(signal.Signals(number))
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
-        yield received
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -101,7 +122,12 @@ def fit(
     start, state = int(state.step), mapped.replicate(state)
     unchecked: tuple[int, Metrics] | None = None
     validated = False
-    with stop_on_signal() as received, _bar(config, start, hidden=recorder is None) as bar:
+    received: list[signal.Signals] = []
+    with (
+        stop_on(received, signal.SIGTERM),
+        ExitStack() as stack,
+        _bar(config, start, hidden=recorder is None) as bar,
+    ):
         log = _Log(config, start, bar, recorder)
         for step in range(start + 1, config.steps + 1):
             batch = next(batches)
@@ -111,6 +137,7 @@ def fit(
             unchecked = step, metrics
             bar.update()
             if step == start + 1:
+                stack.enter_context(stop_on(received, signal.SIGINT))  # until now there is nothing to save
                 log.start_clock(step)  # from when the step was compiled
             due = step == config.steps or step % config.save_every == 0
             logging = due or step % config.log_every == 0
@@ -121,7 +148,9 @@ def fit(
             scores, samples = _validated(config, mapped, state, validation, validated) if due else (None, [])
             validated |= due
             if due or stopping:
-                store.save(_checkpoint(config, step, first_replica(state), batches, scores))
+                whole = first_replica(state)
+                check_replicas(step, whole)
+                store.save(_checkpoint(config, step, whole, batches, scores))
             if scores is not None:
                 _record(recorder, step, scores, samples, report)
                 log.start_clock(step)

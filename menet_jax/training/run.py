@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoints import (
@@ -30,16 +29,13 @@ from menet_jax.training.weights_file import read_weights, write_weights
 
 
 def open_run(config: Config) -> None:
-    """Make the run directory, empty unless the run is resumed."""
-    if jax.process_index() == 0:
-        folder = config.run.resolve()  # of a link, what it points to
-        if config.overwrite and folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not config.resume:
-            write_config(config)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("the run directory is open")
+    """Make the run directory, empty unless the run is resumed; of several processes, in one."""
+    folder = config.run.resolve()  # of a link, what it points to
+    if config.overwrite and folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not config.resume:
+        write_config(config)
 
 
 def write_config(config: Config) -> None:

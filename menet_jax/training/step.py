@@ -134,8 +134,8 @@ def mapped_train_step(config: Config, devices: Sequence[jax.Device]) -> Any:
 def map_over_devices(config: Config, devices: Sequence[jax.Device]) -> Mapped:
     """Map the steps by `pmap` over this process's devices and, with several processes, those of all of them.
 
-    The result does not depend on the number of devices: batch statistics, losses and gradients are those of the
-    global batch.
+    Batch statistics, losses and gradients are those of the global batch, on any number of devices. So a step depends on
+    it by the rounding of float32 alone, which many steps at a high learning rate let grow.
     """
     n, train = len(devices), mapped_train_step(config, devices)
 

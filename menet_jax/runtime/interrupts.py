@@ -1,0 +1,121 @@
+"""One Ctrl-C ends a command, whenever it comes: with one line, and with status 130."""
+
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+INTERRUPTED = 128 + signal.SIGINT
+
+GRACE = 3.0
+"""Seconds that a command has to end by itself after Ctrl-C."""
+
+
+def end_at_once() -> None:
+    """Have Ctrl-C end the process from now on, where there is nothing yet to leave behind.
+
+    No exception could do it: while Python imports and collects garbage, others swallow it or print where it came from.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # otherwise the shell has it ignored
+        signal.signal(signal.SIGINT, lambda *_: _end("stopped"))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # for where this program took another's place
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Have Ctrl-C wait. It goes on waiting where another program takes this one's place, for its `end_at_once`."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+@contextmanager
+def interruptible(line: Callable[[], str]) -> Iterator[None]:
+    """End the program with a line on stderr and status 130 after Ctrl-C.
+
+    Ctrl-C raises KeyboardInterrupt, so that what is open is closed. That does not always come about: garbage collection
+    drops exceptions (JAX has it call Python), and then it comes again; compilers and networks are waited for outside of
+    Python, and so a thread sees to it that the process is gone after `GRACE` seconds. Where another handler of Ctrl-C
+    is in place, that one is trusted the first time.
+
+    Args:
+        line: what to print.
+
+    Raises:
+        SystemExit: after Ctrl-C.
+    """
+    import socket  # only now: it takes a while, and Ctrl-C is to be heard from the start
+    from threading import Event, Thread, Timer, current_thread, main_thread
+
+    before = signal.getsignal(signal.SIGINT)
+    if before in (signal.SIG_IGN, None) or current_thread() is not main_thread():  # others deal with it
+        yield
+        return
+
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    closed = Event()
+
+    def watch() -> None:
+        seen = Counter[object]()
+        with reading:
+            while number := reading.recv(1):
+                handler = signal.getsignal(signal.SIGINT)
+                seen[handler] += 1
+                meant = handler is signal.default_int_handler or seen[handler] > 1
+                if number[0] == signal.SIGINT and meant and not closed.wait(GRACE):
+                    _end(line())
+
+    def again(dropped: "sys.UnraisableHookArgs") -> None:
+        if dropped.exc_type is KeyboardInterrupt:
+            Timer(0.01, os.kill, [os.getpid(), signal.SIGINT]).start()
+        else:
+            hook(dropped)
+
+    Thread(target=watch, daemon=True).start()
+    hook, sys.unraisablehook = sys.unraisablehook, again
+    outer = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(line(), file=sys.stderr)
+        if is_command():  # nothing is open any more, and Python would wait for what threads still compile
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
+        sys.exit(INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.set_wakeup_fd(outer)
+        sys.unraisablehook = hook
+        closed.set()
+        writing.close()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of what leaves something half done, or that no library lets go of cleanly."""
+    waiting: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt
+
+
+def is_command() -> bool:
+    """Whether Python was started by `python -m menet_jax.…`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name.startswith("menet_jax.")
+
+
+def _end(line: str) -> NoReturn:
+    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{line}\n".encode())
+    os._exit(INTERRUPTED)
