@@ -25,6 +25,12 @@ CASES = {
     "while it imports": (PREFIX + "wait()", "stopped\n"),
     "where everything is swallowed": (PREFIX + "try:\n    wait()\nexcept BaseException:\n    pass", "stopped\n"),
     "at work": (INSIDE + "wait()", "stopped; all is well\n"),
+    "while it imports at work": (
+        PREFIX + "if __name__ != '__main__':\n    sys.modules['__main__'].wait_and_fail()\n"
+        "def wait_and_fail():\n    try:\n        wait()\n    except BaseException:\n        raise ImportError\n"
+        "with interrupts.interruptible(lambda: 'stopped; all is well'):\n    import menet_jax.probe",
+        "stopped; all is well\n",
+    ),
     "dropped at work": (
         INSIDE + "try:\n        wait()\n    except BaseException:\n        time.sleep(30)",
         "stopped; all is well\n",

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -38,10 +39,11 @@ def blocked() -> Iterator[None]:
 def interruptible(line: Callable[[], str]) -> Iterator[None]:
     """End the program with a line on stderr and status 130 after Ctrl-C.
 
-    Ctrl-C raises KeyboardInterrupt, so that what is open is closed. That does not always come about: garbage collection
-    drops exceptions (JAX has it call Python), and then it comes again; compilers and networks are waited for outside of
-    Python, and so a thread sees to it that the process is gone after `GRACE` seconds. Where another handler of Ctrl-C
-    is in place, that one is trusted the first time.
+    Ctrl-C raises KeyboardInterrupt, so that what is open is closed. That does not always come about. Libraries that are
+    half imported make anything of it, or crash: a command then ends without. Garbage collection drops exceptions (JAX
+    has it call Python), and then it comes again. Compilers and networks are waited for outside of Python, and so a
+    thread sees to it that the process is gone after `GRACE` seconds. Where another handler of Ctrl-C is in place, that
+    one is trusted the first time.
 
     Args:
         line: what to print.
@@ -67,9 +69,14 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
             while number := reading.recv(1):
                 handler = signal.getsignal(signal.SIGINT)
                 seen[handler] += 1
-                meant = handler is signal.default_int_handler or seen[handler] > 1
+                meant = handler is interrupt or seen[handler] > 1
                 if number[0] == signal.SIGINT and meant and not closed.wait(GRACE):
                     _end(line())
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        if is_command() and _is_import(frame):
+            _end(line())
+        raise KeyboardInterrupt
 
     def again(dropped: "sys.UnraisableHookArgs") -> None:
         if dropped.exc_type is KeyboardInterrupt:
@@ -80,7 +87,7 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
     Thread(target=watch, daemon=True).start()
     hook, sys.unraisablehook = sys.unraisablehook, again
     outer = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     except KeyboardInterrupt:
@@ -114,6 +121,12 @@ def is_command() -> bool:
     """Whether Python was started by `python -m menet_jax.…`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec is not None and spec.name.startswith("menet_jax.")
+
+
+def _is_import(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _end(line: str) -> NoReturn:
