@@ -41,9 +41,9 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
 
     Ctrl-C raises KeyboardInterrupt, so that what is open is closed. That does not always come about. Libraries that are
     half imported make anything of it, or crash: a command then ends without. Garbage collection drops exceptions (JAX
-    has it call Python), and then it comes again. Compilers and networks are waited for outside of Python, and so a thread
-    sees to it that the process is gone after `GRACE` seconds. Where another handler of Ctrl-C is in place, that one is
-    trusted the first time.
+    has it call Python), and then it comes again. Compilers and networks are waited for outside of Python, and so a
+    thread sees to it that the process is gone after `GRACE` seconds. Where another handler of Ctrl-C is in place, that
+    one is trusted the first time.
 
     Args:
         line: what to print.
