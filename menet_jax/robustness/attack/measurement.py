@@ -48,7 +48,7 @@ class AtStrength:
 
     Attributes:
         strength: in gray levels.
-        noise_gain: mean of ‖F(x+Δ) − F(x)‖ / ‖Δ‖ over draws of noise, both norms L2.
+        noise_gain: mean of ‖F(x+Δ) − F(x)‖₂ / ‖Δ‖ over draws of noise; ‖Δ‖ in the norm that bounds changes.
         attack_gain: the largest that was found.
         noise: mean scores under noise.
         attack: scores under the attack that costs most F.
@@ -120,8 +120,8 @@ def measure(of: Subject, example: Example, settings: AttackSettings, stage: Stag
         found.append(
             AtStrength(
                 strength,
-                float(np.mean([_gain(of, x, before, image) for image in noisy])),
-                max(_gain(of, x, before, image) for image in attacked),
+                float(np.mean([_gain(of, ball, x, before, image) for image in noisy])),
+                max(_gain(of, ball, x, before, image) for image in attacked),
                 _mean([_scores(of, example, image) for image in noisy]),
                 min(scores),
                 min(files),
@@ -208,8 +208,8 @@ def _compressed(of: Subject, example: Example, quality: int, ball: Ball) -> Comp
     return Compressed(quality, strength, _scores(of, example, image))
 
 
-def _gain(of: Subject, x: Image, before: Float[np.ndarray, "h w"], image: Image) -> float:
-    length = float(np.linalg.norm((image - x).ravel().astype(np.float64)))
+def _gain(of: Subject, ball: Ball, x: Image, before: Float[np.ndarray, "h w"], image: Image) -> float:
+    length = float(ball.length(jnp.asarray(image - x)))
     moved = float(np.linalg.norm((saliency(of, image) - before).ravel().astype(np.float64)))
     return moved / length if length else 0.0
 
