@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,3 +77,10 @@ def test_one_ctrl_c_ends_a_command(case: str, environment: dict[str, str], tmp_p
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=10)
     assert (errors, process.returncode) == (said, 130)
+
+
+def test_no_thread_outlives_what_it_watched() -> None:
+    before = threading.enumerate()
+    with interrupts.interruptible(lambda: "stopped"):
+        assert len(threading.enumerate()) == len(before) + 1
+    assert threading.enumerate() == before

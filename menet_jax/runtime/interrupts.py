@@ -84,7 +84,8 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
         else:
             hook(dropped)
 
-    Thread(target=watch, daemon=True).start()
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
     hook, sys.unraisablehook = sys.unraisablehook, again
     outer = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, interrupt)
@@ -102,6 +103,7 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
         sys.unraisablehook = hook
         closed.set()
         writing.close()
+        watcher.join()  # it holds on to the work, and JAX aborts where arrays are let go of while Python ends
 
 
 @contextmanager
