@@ -260,10 +260,10 @@ class Attack(InputOptions):
     """Search for the worst change of images within a distance, by projected gradient ascent.
 
     What is found is a lower bound on the worst case. Beside it stand noise of the same length and JPEG compression. All
-    changes are of what the network sees, the image at its size. That takes about a minute an image for a network of width
-    8 on two cores. Each image's numbers are kept in --dest as they come;
-    started again with the same flags, an interrupted command goes on where it was. Exit status: 0; 1 if an image could
-    not be attacked, the rest being done; 2 for bad input, nothing being done.
+    changes are of what the network sees, the image at its size. It takes about a minute an image for a network of
+    width 8 on two cores. Each image's numbers are kept in --dest as they come; started again with the same flags, an
+    interrupted command goes on where it was. Exit status: 0; 1 if an image could not be attacked, the rest being done;
+    2 for bad input, nothing being done.
     """
 
     reading: Literal["probability", "metric"] = "metric"
