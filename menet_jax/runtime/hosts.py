@@ -117,7 +117,7 @@ class Hosts:
             raise
 
     def _tell(self, error: BaseException, status: int) -> None:
-        if isinstance(error, RuntimeError):  # of JAX's, and of arrays that a failed computation has left deleted
+        if status == FAILED and isinstance(error, Exception):
             time.sleep(5)  # most often it is so because another process is gone: the line to that one will say so
         if not self._ending.acquire(blocking=False):
             Event().wait()
