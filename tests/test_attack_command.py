@@ -2,35 +2,19 @@
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command_cases import Outcome, outcome, write_discs, write_narrow_run
-from jacobian_cases import SmallNet, small_variables
+from command_cases import write_discs, write_narrow_run
 from PIL import Image
+from robustness_cases import small_command
 
-from menet_jax.model.saliency import border_background
-from menet_jax.robustness import __main__ as robustness
-from menet_jax.robustness.analysis import inputs
-from menet_jax.robustness.analysis.subject import Subject
 from menet_jax.robustness.attack.objectives import LostF, Moved
-from menet_jax.robustness.jacobian import image_function
-from menet_jax.robustness.jacobian.image_function import network_map
-from menet_jax.training.run import TrainedRun
 
-SIZE = 32
 CHEAP = ["--strengths", "0.001", "1", "8", "--steps", "8", "--draws", "2", "--qualities", "50", "10"]
-
-
-def small_subject(run: TrainedRun, reading: str) -> Subject:
-    """A network that is compiled in no time, in the place of a run's."""
-    of = {"metric": image_function.metric, "probability": image_function.probability}[reading]
-    return Subject(
-        network_map(SmallNet(relu=nn.softplus), small_variables(3), of), border_background, SIZE, {"network": reading}
-    )
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +27,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_discs(tmp_path_factory.mktemp("data") / "discs", 2)
 
 
-def command(run: Path, dataset: Path, *flags: str | Path) -> Outcome:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs, "subject", small_subject)
-        arguments = ["--run", f"small={run}", "--data", dataset, "--split", "all", "--cache", dataset.parent / "cache"]
-        return outcome(robustness.main, *["attack", *map(str, arguments), *map(str, flags)])
+command = partial(small_command, "attack")
 
 
 @pytest.mark.parametrize(("reading", "norm"), [("probability", "l2"), ("metric", "linf")])

@@ -1,6 +1,7 @@
 """`robustness smooth`: what it certifies, writes and refuses, on a small network; and that no attack breaks it."""
 
 import csv
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command_cases import Outcome, outcome, write_discs, write_narrow_run
+from command_cases import write_discs, write_narrow_run
 from jacobian_cases import SMALL_IMAGE, SmallNet, small_variables
+from robustness_cases import small_command
 from scipy.special import bdtrc
-from test_attack_command import small_subject
 
 from menet_jax.metrics.scores import f_measure
 from menet_jax.model.saliency import border_background
-from menet_jax.robustness import __main__ as robustness
-from menet_jax.robustness.analysis import inputs
 from menet_jax.robustness.attack.ascent import L2, attack, random_starts
 from menet_jax.robustness.smoothing.certificate import Certificate, certify, holm, radius, sample_counts
 from menet_jax.robustness.smoothing.measurement import MAPS, SalientPixels, certified_f
@@ -34,11 +33,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_discs(tmp_path_factory.mktemp("data") / "discs", 2)
 
 
-def command(run: Path, dataset: Path, *flags: str | Path) -> Outcome:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs, "subject", small_subject)
-        arguments = ["--run", f"small={run}", "--data", dataset, "--split", "all", "--cache", dataset.parent / "cache"]
-        return outcome(robustness.main, *["smooth", *map(str, arguments), *map(str, flags)])
+command = partial(small_command, "smooth")
 
 
 def test_what_is_written(run: Path, dataset: Path, tmp_path: Path) -> None:

@@ -98,8 +98,7 @@ class Settings:
         for name in ("sigma", "tolerance", "relative_error"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be finite and positive")
-        if self.seed < 0:
-            raise ValueError(f"--seed {self.seed}: must not be negative")
+        _check_seed(self.seed)
         _ = self.distortions  # which refuse impossible strengths
 
     def draw_seeds(self, draws: int) -> range:
@@ -211,8 +210,7 @@ class Bound(InputOptions):
         for name in ("bound_tolerance", "tolerance"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be finite and positive")
-        if self.seed < 0:
-            raise ValueError(f"--seed {self.seed}: must not be negative")
+        _check_seed(self.seed)
         if not self.run:
             raise ValueError("nothing to bound: give --run RUN, and --data DATASET to compare with what is measured")
         super().check()
@@ -251,8 +249,7 @@ class AttackSettings:
             raise ValueError(f"--strengths {self.strengths}: want rising numbers of gray levels above 0, up to 255")
         for quality in self.qualities:
             Jpeg(quality, quality)
-        if self.seed < 0:
-            raise ValueError(f"--seed {self.seed}: must not be negative")
+        _check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,8 +334,7 @@ class SmoothSettings:
             raise ValueError(f"--thresholds {self.thresholds}: want probabilities above 0.5 and below 1")
         if not 0 < self.risk < 1:
             raise ValueError(f"--risk {self.risk}: is a probability between 0 and 1")
-        if self.seed < 0:
-            raise ValueError(f"--seed {self.seed}: must not be negative")
+        _check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,3 +373,8 @@ class Smooth(InputOptions):
         if not self.run or not self.data:
             raise ValueError("nothing to certify: give --run RUN --data DATASET")
         super().check()
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise ValueError(f"--seed {seed}: must not be negative")

@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from menet_jax.data.sources import Example, Source
 from menet_jax.images.files import Rgb, UnreadableImageError, resize_image
@@ -29,10 +29,14 @@ class Sample:
     maps: Maps
 
 
+def score_map(saliency: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "H W"]) -> ImageScores:
+    """Scores of a map, enlarged to its mask's size and rounded to 8 bits, as it would be saved."""
+    return score_image(full_size(saliency, (mask.shape[0], mask.shape[1])), mask)
+
+
 def score_maps(maps: Maps, mask: Bool[np.ndarray, "H W"]) -> dict[str, ImageScores]:
-    """Scores of both maps by name, each enlarged to its mask's size and rounded to 8 bits, as it would be saved."""
-    shape = (mask.shape[0], mask.shape[1])
-    return {kind: score_image(full_size(np.asarray(small), shape), mask) for kind, small in maps._asdict().items()}
+    """`score_map` of both maps by name."""
+    return {kind: score_map(np.asarray(small), mask) for kind, small in maps._asdict().items()}
 
 
 def load_example(place: tuple[Source, int], sizes: Collection[int]) -> tuple[Example, dict[int, Rgb]]:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from menet_jax.evaluation.inputs import Dataset, NamedRun
-from menet_jax.images.files import UnreadableImageError, resize_image
+from menet_jax.images.files import UnreadableImageError
 from menet_jax.reporting.files import write_results
 from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.analysis.inputs import (
@@ -194,8 +193,7 @@ def _measured(
     value = cache.get(of)
     if value is not None:
         return Measured(dataset.name, place.file_name, **value), True
-    x = resize_image(example.image, (measured.size, measured.size)).astype(np.float32)
-    key = random_key(options.seed, example.file_name)
+    key, x = random_key(options.seed, example.file_name), measured.seen(example.image)
     norm = lanczos(measured.f, x, key, tolerance=options.tolerance, max_iterations=options.max_iterations)
     value = {"spectral": norm.value, "residual": norm.residual, "converged": norm.converged}
     cache.add(of, value)

@@ -20,9 +20,9 @@ from menet_jax.robustness.analysis.inputs import (
     say_failures,
 )
 from menet_jax.robustness.analysis.loop import Analysis, analyse
-from menet_jax.robustness.analysis.measurement import Measurement, Pictures, determinants, measure, picture
+from menet_jax.robustness.analysis.measurement import MEANING, Measurement, Pictures, measure, picture
 from menet_jax.robustness.analysis.results_cache import kept_arrays
-from menet_jax.robustness.analysis.subject import Subject
+from menet_jax.robustness.analysis.subject import Subject, determinants
 from menet_jax.robustness.options import Jacobian, Settings
 from menet_jax.runtime.text import listed, say
 
@@ -55,12 +55,7 @@ def do(options: Jacobian, used: Sequence[jax.Device], work: Subjects) -> int:
     """Measure and report; the exit status."""
     say(describe(options, work, used))
     settings = options.settings()
-    analyses, failures = analyse(
-        work,
-        lambda of, example: determinants(of, example, settings),
-        lambda of, example, stage: measure(of, example, settings, stage),
-        Measurement,
-    )
+    analyses, failures = analyse(work, settings, measure, Measurement, MEANING)
     for table in report.all_tables(analyses, settings, options.published):
         say(f"\n{table.text()}")
     _say_what_did_not_converge(analyses)
@@ -110,7 +105,7 @@ def _pictures(options: Jacobian, work: Subjects, analyses: Sequence[Analysis[Mea
 
 
 def _kept_picture(options: Jacobian, settings: Settings, measured: Subject, example: Example, folder: Path) -> Pictures:
-    of = {**determinants(measured, example, settings), "picture_samples": options.picture_samples}
+    of = {**determinants(measured, example, settings, MEANING), "picture_samples": options.picture_samples}
 
     def compute() -> dict[str, np.ndarray]:
         return picture(measured, example, settings, options.picture_samples)._asdict()

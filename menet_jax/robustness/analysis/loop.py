@@ -11,9 +11,10 @@ from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.robustness.analysis.inputs import Subjects, progress, say_reused
 from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import Subject
+from menet_jax.robustness.analysis.subject import AnySettings, Subject, determinants
 
 Measurement = TypeVar("Measurement")
+SettingsT = TypeVar("SettingsT", bound=AnySettings)
 
 Stage = Callable[[str], object]
 """Told what is being computed."""
@@ -36,17 +37,19 @@ class Analysis(Generic[Measurement]):
 
 def analyse(
     work: Subjects,
-    determinants: Callable[[Subject, Example], Determinants],
-    measure: Callable[[Subject, Example, Stage], Measurement],
+    settings: SettingsT,
+    measure: Callable[[Subject, Example, SettingsT, Stage], Measurement],
     kind: type[Measurement],
+    meaning: Determinants,
 ) -> tuple[list[Analysis[Measurement]], list[str]]:
     """Measure what the cache does not have, with a progress bar; also, what failed and why.
 
     Args:
         work: what to measure, and the cache.
-        determinants: all that a measurement depends on.
+        settings: what measurements depend on, besides the network and the image.
         measure: raises ValueError where an image cannot be measured.
         kind: of the measurements, a data class that pydantic reads from JSON and writes to it.
+        meaning: of `determinants`.
     """
     adapter = pydantic.TypeAdapter[Measurement](kind)
     before, reused, failures, analyses = len(work.cache), 0, list[str](), list[Analysis[Measurement]]()
@@ -59,11 +62,12 @@ def analyse(
                     bar.set_description(f"{named_run.name}, {place.file_name}")
                     try:
                         example = place.source[place.number]
-                        of = determinants(subject, example)
+                        of = determinants(subject, example, settings, meaning)
                         value = work.cache.get(of)
                         reused += value is not None
                         if value is None:
-                            value = adapter.dump_python(measure(subject, example, bar.set_postfix_str), mode="json")
+                            found = measure(subject, example, settings, bar.set_postfix_str)
+                            value = adapter.dump_python(found, mode="json")
                             work.cache.add(of, value)
                         images.append(adapter.validate_python(value))
                     except UnreadableImageError as error:

@@ -6,7 +6,7 @@ before they are resized for the network; an error direction is what then has cha
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +19,9 @@ from jaxtyping import Float
 from menet_jax.data.sources import Example
 from menet_jax.images.distortions import Distortion
 from menet_jax.images.files import Mask, ResizedRgb, Rgb, resize_image
-from menet_jax.images.maps import full_size
-from menet_jax.metrics.scores import score_image
 from menet_jax.robustness.analysis.loop import Stage
 from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import Subject, digest, image_determinants, random_key
+from menet_jax.robustness.analysis.subject import Subject, random_key
 from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.directions import directional_ratios
 from menet_jax.robustness.jacobian.norms import frobenius_norm
@@ -37,8 +35,9 @@ from menet_jax.robustness.jacobian.sensitivity import (
 )
 from menet_jax.robustness.jacobian.spectral import lanczos
 from menet_jax.robustness.options import ReadingName, Settings
+from menet_jax.training.validation import score_map
 
-MEANING = 2
+MEANING: Determinants = {"measurement": 2}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 
@@ -96,16 +95,6 @@ class Measurement:
     def converged(self) -> bool:
         """Whether both norms are."""
         return self.spectral_converged and self.frobenius_converged
-
-
-def determinants(of: Subject, example: Example, settings: Settings) -> Determinants:
-    """All that the measurement of an image depends on."""
-    return {
-        "measurement": MEANING,
-        **image_determinants(of, example),
-        "mask": digest(example.mask),
-        "settings": asdict(settings),
-    }
 
 
 def measure(of: Subject, example: Example, settings: Settings, stage: Stage) -> Measurement:
@@ -214,5 +203,4 @@ def _saliency(of: Subject, reading: ReadingName, square: Rgb) -> Float[np.ndarra
 
 def _adaptive_f(of: Subject, reading: ReadingName, square: ResizedRgb, mask: Mask) -> float:
     """Scored as everywhere: in 8 bits, at the size of the ground truth."""
-    saliency = full_size(_saliency(of, reading, square), (mask.shape[0], mask.shape[1]))
-    return score_image(saliency, mask).adaptive_f
+    return score_map(_saliency(of, reading, square), mask).adaptive_f

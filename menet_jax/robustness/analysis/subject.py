@@ -3,23 +3,27 @@
 import hashlib
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from menet_jax.data.sources import Example, Source, numbered
+from menet_jax.images.files import Rgb, resize_image
 from menet_jax.model.menet import Outputs
 from menet_jax.model.saliency import Region, border_background, metric_map
 from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.image_function import NetworkMap, Reading, network_map
-from menet_jax.robustness.options import ReadingName
+from menet_jax.robustness.options import AttackSettings, ReadingName, Settings, SmoothSettings
 from menet_jax.training.config import LossConfig
 from menet_jax.training.network import background_region, network
 from menet_jax.training.run import TrainedRun
+
+AnySettings = Settings | AttackSettings | SmoothSettings
 
 RULE = "in the order of the SHA-256 of their file names, so that more images are always the same ones and others"
 
@@ -39,6 +43,10 @@ class Subject:
     region: Region
     size: int
     identity: Determinants
+
+    def seen(self, image: Rgb) -> Float[np.ndarray, "s s 3"]:
+        """An image as the network sees it: at its size, in 0…255."""
+        return resize_image(image, (self.size, self.size)).astype(np.float32)
 
 
 class Place(NamedTuple):
@@ -86,6 +94,23 @@ def image_determinants(of: Subject, example: Example) -> Determinants:
         "image": digest(example.image),
         "file_name": example.file_name,
         "platform": jax.default_backend(),
+    }
+
+
+def determinants(of: Subject, example: Example, settings: AnySettings, meaning: Determinants) -> Determinants:
+    """All that what is measured of an image with its mask depends on.
+
+    Args:
+        of: the network.
+        example: the image.
+        settings: of the measurement.
+        meaning: what is measured; to be changed when something else is recorded under the same settings.
+    """
+    return {
+        **meaning,
+        **image_determinants(of, example),
+        "mask": digest(example.mask),
+        "settings": asdict(settings),
     }
 
 

@@ -12,7 +12,7 @@ from menet_jax.reporting.plots import Row, image_rows
 from menet_jax.robustness.analysis.inputs import Subjects, open_subjects, opened_lines, run_analysis, say_failures
 from menet_jax.robustness.analysis.loop import Analysis, analyse
 from menet_jax.robustness.attack import report
-from menet_jax.robustness.attack.measurement import Measurement, attacks, determinants, measure, saliency, seen
+from menet_jax.robustness.attack.measurement import MEANING, Measurement, attacks, measure, saliency
 from menet_jax.robustness.options import Attack
 from menet_jax.runtime.text import say
 
@@ -40,12 +40,7 @@ def do(options: Attack, used: Sequence[jax.Device], work: Subjects) -> int:
     strengths = ", ".join(f"{strength:g}" for strength in settings.strengths)
     attack = f"attack   {options.reading} map, {options.norm}, strengths {strengths}; seed {options.seed}"
     say(*opened_lines(work.runs, work.datasets, used), attack)
-    analyses, failures = analyse(
-        work,
-        lambda of, example: determinants(of, example, settings),
-        lambda of, example, stage: measure(of, example, settings, stage),
-        Measurement,
-    )
+    analyses, failures = analyse(work, settings, measure, Measurement, MEANING)
     for table in report.tables(analyses, settings):
         say(f"\n{table.text()}")
     if options.dest:
@@ -64,7 +59,7 @@ def _worst(options: Attack, work: Subjects, analysis: Analysis[Measurement]) -> 
     for image in ranked[:SHOWN]:
         place = places[image.image]
         example = place.source[place.number]
-        x = seen(subject, example)
+        x = subject.seen(example.image)
         *_, (moved, *_) = attacks(subject, example, settings)
         times = 127 / max(float(np.abs(moved - x).max()), 1e-6)
         pictures = [

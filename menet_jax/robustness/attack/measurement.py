@@ -5,7 +5,8 @@ of the mean square over all values, which is the σ of noise of that length; in 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,20 +17,19 @@ from jaxtyping import Float
 
 from menet_jax.data.sources import Example
 from menet_jax.images.distortions import Jpeg
-from menet_jax.images.files import resize_image, resize_mask
-from menet_jax.images.maps import full_size
-from menet_jax.metrics.scores import score_image
+from menet_jax.images.files import resize_mask
 from menet_jax.robustness.analysis.loop import Stage
 from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import Subject, digest, image_determinants, random_key
+from menet_jax.robustness.analysis.subject import Subject, random_key
 from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack, random_starts, within
 from menet_jax.robustness.attack.objectives import LostF, Moved
 from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.image_function import evaluate
 from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos
 from menet_jax.robustness.options import AttackSettings
+from menet_jax.training.validation import score_map
 
-MEANING = 1
+MEANING: Determinants = {"attack": 1}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 Image = Float[np.ndarray, "h w 3"]
@@ -91,44 +91,35 @@ class Measurement:
     compressed: tuple[Compressed, ...]
 
 
-def determinants(of: Subject, example: Example, settings: AttackSettings) -> Determinants:
-    """All that the measurement of an image depends on."""
-    return {
-        "attack": MEANING,
-        **image_determinants(of, example),
-        "mask": digest(example.mask),
-        "settings": asdict(settings),
-    }
-
-
 def measure(of: Subject, example: Example, settings: AttackSettings, stage: Stage) -> Measurement:
     """Measure one image.
 
     Raises:
         ValueError: the Jacobian is not finite there, or the image cannot be compressed.
     """
-    ball, x = BALLS[settings.norm], seen(of, example)
+    ball, x = BALLS[settings.norm], of.seen(example.image)
     stage("spectral norm")
     spectral = _spectral(of, example, settings)
-    before, clean = np.asarray(evaluate(of.f, jnp.asarray(x))), _scores(of, example, x)
+    before = saliency(of, x)
+    react = partial(_reaction, of, ball, example, x, before)
     found = list[AtStrength]()
     for strength, attacked in zip(settings.strengths, attacks(of, example, settings, spectral), strict=True):
         stage(f"strength {strength:g}")
-        noisy = _noise(of, example, settings, ball, strength)
-        scores = [_scores(of, example, image) for image in attacked]
-        files = [_scores(of, example, np.rint(image)) for image in attacked]
+        noisy = [react(image) for image in _noise(of, example, settings, ball, strength)]
+        worst = [react(image) for image in attacked]
+        files = [_scores(saliency(of, np.rint(image)), example) for image in attacked]
         found.append(
             AtStrength(
                 strength,
-                float(np.mean([_gain(of, ball, x, before, image) for image in noisy])),
-                max(_gain(of, ball, x, before, image) for image in attacked),
-                _mean([_scores(of, example, image) for image in noisy]),
-                min(scores),
+                float(np.mean([gain for gain, _ in noisy])),
+                max(gain for gain, _ in worst),
+                _mean([scores for _, scores in noisy]),
+                min(scores for _, scores in worst),
                 min(files),
             )
         )
     compressed = tuple(_compressed(of, example, quality, ball) for quality in settings.qualities)
-    return Measurement(example.file_name, spectral.value, clean, tuple(found), compressed)
+    return Measurement(example.file_name, spectral.value, _scores(before, example), tuple(found), compressed)
 
 
 def attacks(
@@ -139,7 +130,7 @@ def attacks(
     A search begins at the first singular vector of the Jacobian, at what was found at the strength below (at first, at
     the opposite of that vector), and at random.
     """
-    ball, x = BALLS[settings.norm], seen(of, example)
+    ball, x = BALLS[settings.norm], of.seen(example.image)
     direction = (spectral or _spectral(of, example, settings)).right
     random = random_starts(_keys(settings, example).starts, x, settings.starts)
     mask = jnp.asarray(resize_mask(example.mask, (of.size, of.size)), jnp.float32)
@@ -158,11 +149,6 @@ def attacks(
             images.append(np.asarray(found.image))
             below[index] = images[-1] - x
         yield images
-
-
-def seen(of: Subject, example: Example) -> Image:
-    """What the network sees of an image."""
-    return resize_image(example.image, (of.size, of.size)).astype(np.float32)
 
 
 def saliency(of: Subject, image: Image) -> Float[np.ndarray, "h w"]:
@@ -187,12 +173,12 @@ def _keys(settings: AttackSettings, example: Example) -> _Keys:
 
 def _spectral(of: Subject, example: Example, settings: AttackSettings) -> SpectralNorm:
     key = _keys(settings, example).spectral
-    return lanczos(of.f, seen(of, example), key, tolerance=1e-2, max_iterations=64)
+    return lanczos(of.f, of.seen(example.image), key, tolerance=1e-2, max_iterations=64)
 
 
 def _noise(of: Subject, example: Example, settings: AttackSettings, ball: Ball, strength: float) -> list[Image]:
     """Images under noise of this strength, as far as 0…255 leaves room: normal in L2, uniform in L∞."""
-    x, key = jnp.asarray(seen(of, example)), _keys(settings, example).noise
+    x, key = jnp.asarray(of.seen(example.image)), _keys(settings, example).noise
     radius = jnp.float32(strength * ball.gray_level(x.size))
     found = list[Image]()
     for draw in range(settings.draws):
@@ -202,21 +188,24 @@ def _noise(of: Subject, example: Example, settings: AttackSettings, ball: Ball, 
 
 
 def _compressed(of: Subject, example: Example, quality: int, ball: Ball) -> Compressed:
-    x = seen(of, example)
+    x = of.seen(example.image)
     image = Jpeg(quality, quality)(x.astype(np.uint8), Path(example.file_name).stem, 0).astype(np.float32)
     strength = float(ball.length(jnp.asarray(image - x))) / ball.gray_level(x.size)
-    return Compressed(quality, strength, _scores(of, example, image))
+    return Compressed(quality, strength, _scores(saliency(of, image), example))
 
 
-def _gain(of: Subject, ball: Ball, x: Image, before: Float[np.ndarray, "h w"], image: Image) -> float:
+def _reaction(
+    of: Subject, ball: Ball, example: Example, x: Image, before: Float[np.ndarray, "h w"], image: Image
+) -> tuple[float, Scores]:
+    """How far the map moves for each unit of the change from x to the image, and its scores."""
+    after = saliency(of, image)
     length = float(ball.length(jnp.asarray(image - x)))
-    moved = float(np.linalg.norm((saliency(of, image) - before).ravel().astype(np.float64)))
-    return moved / length if length else 0.0
+    moved = float(np.linalg.norm((after - before).ravel().astype(np.float64)))
+    return moved / length if length else 0.0, _scores(after, example)
 
 
-def _scores(of: Subject, example: Example, image: Image) -> Scores:
-    shape = (example.mask.shape[0], example.mask.shape[1])
-    found = score_image(full_size(saliency(of, image), shape), example.mask)
+def _scores(saliency: Float[np.ndarray, "h w"], example: Example) -> Scores:
+    found = score_map(saliency, example.mask)
     return Scores(found.adaptive_f, found.mae)
 
 

@@ -17,7 +17,7 @@ from menet_jax.robustness.analysis.loop import Analysis, analyse
 from menet_jax.robustness.options import Smooth
 from menet_jax.robustness.smoothing import report
 from menet_jax.robustness.smoothing.certificate import Certificate, certify, holm
-from menet_jax.robustness.smoothing.measurement import MAPS, Measurement, counted, determinants, measure, salient
+from menet_jax.robustness.smoothing.measurement import MAPS, MEANING, Measurement, counted, measure, salient
 from menet_jax.runtime.text import say
 
 SHOWN = 3
@@ -45,12 +45,7 @@ def do(options: Smooth, used: Sequence[jax.Device], work: Subjects) -> int:
     noise = f"noise    σ {sigmas}; {settings.guesses} + {settings.samples} samples of each; seed {settings.seed}"
     say(*opened_lines(work.runs, work.datasets, used), noise)
     start, before = time.monotonic(), len(work.cache)
-    analyses, failures = analyse(
-        work,
-        lambda of, example: determinants(of, example, settings),
-        lambda of, example, stage: measure(of, example, settings, stage),
-        Measurement,
-    )
+    analyses, failures = analyse(work, settings, measure, Measurement, MEANING)
     passes = (len(work.cache) - before) * len(settings.sigmas) * (settings.guesses + settings.samples)
     if passes:
         taken = time.monotonic() - start

@@ -1,7 +1,7 @@
 """What is certified of a trained network at one image, by both of its maps."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -12,16 +12,16 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from menet_jax.data.sources import Example
-from menet_jax.images.files import ResizedMask, resize_image, resize_mask
+from menet_jax.images.files import ResizedMask, resize_mask
 from menet_jax.metrics.scores import f_measure
 from menet_jax.model.saliency import Region, metric_map, probability_map
 from menet_jax.robustness.analysis.loop import Stage
 from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import Subject, digest, image_determinants, random_key
+from menet_jax.robustness.analysis.subject import Subject, random_key
 from menet_jax.robustness.options import SmoothSettings
 from menet_jax.robustness.smoothing.certificate import Certificate, bonferroni, certify, holm, radius, sample_counts
 
-MEANING = 1
+MEANING: Determinants = {"smoothing": 1}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 MAPS = ("metric", "probability")
@@ -80,16 +80,6 @@ class Measurement:
     certified: tuple[Certified, ...]
 
 
-def determinants(of: Subject, example: Example, settings: SmoothSettings) -> Determinants:
-    """All that the measurement of an image depends on."""
-    return {
-        "smoothing": MEANING,
-        **image_determinants(of, example),
-        "mask": digest(example.mask),
-        "settings": asdict(settings),
-    }
-
-
 def measure(of: Subject, example: Example, settings: SmoothSettings, stage: Stage) -> Measurement:
     """Certify one image by all that the settings ask for."""
     mask, clean = resize_mask(example.mask, (of.size, of.size)), salient(of, example)
@@ -119,7 +109,7 @@ def measure(of: Subject, example: Example, settings: SmoothSettings, stage: Stag
 
 def counted(of: Subject, example: Example, settings: SmoothSettings, sigma: float) -> tuple[np.ndarray, np.ndarray]:
     """How often each pixel is salient under noise, by each map: of the samples to guess by, and of those to test by."""
-    classifier, x = _classifier(of), _seen(of, example)
+    classifier, x = _classifier(of), of.seen(example.image)
     key = jax.random.fold_in(random_key(settings.seed, example.file_name), settings.sigmas.index(sigma))
     keys = jax.random.split(key)
     return (
@@ -130,7 +120,7 @@ def counted(of: Subject, example: Example, settings: SmoothSettings, sigma: floa
 
 def salient(of: Subject, example: Example) -> Bool[np.ndarray, "2 h w"]:
     """Which pixels the network calls salient, without noise."""
-    return np.asarray(jax.jit(SalientPixels.__call__)(_classifier(of), jnp.asarray(_seen(of, example))))
+    return np.asarray(jax.jit(SalientPixels.__call__)(_classifier(of), jnp.asarray(of.seen(example.image))))
 
 
 def certified_f(certificate: Certificate, mask: ResizedMask) -> float:
@@ -143,7 +133,3 @@ def certified_f(certificate: Certificate, mask: ResizedMask) -> float:
 
 def _classifier(of: Subject) -> SalientPixels:
     return SalientPixels(of.f.variables, of.f.network, of.region)
-
-
-def _seen(of: Subject, example: Example) -> Float[np.ndarray, "h w 3"]:
-    return resize_image(example.image, (of.size, of.size)).astype(np.float32)

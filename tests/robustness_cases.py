@@ -1,0 +1,32 @@
+"""The commands that attack and certify, on a network that is compiled in no time in the place of a run's."""
+
+from pathlib import Path
+
+import flax.linen as nn
+import pytest
+from command_cases import Outcome, outcome
+from jacobian_cases import SmallNet, small_variables
+
+from menet_jax.model.saliency import border_background
+from menet_jax.robustness import __main__ as robustness
+from menet_jax.robustness.analysis import inputs
+from menet_jax.robustness.analysis.subject import Subject
+from menet_jax.robustness.jacobian import image_function
+from menet_jax.robustness.jacobian.image_function import network_map
+from menet_jax.training.run import TrainedRun
+
+SIZE = 32
+
+
+def small_command(name: str, run: Path, dataset: Path, *flags: str | Path) -> Outcome:
+    """Run one of them on all images of a dataset."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "subject", _small_subject)
+        data = ("--data", dataset, "--split", "all", "--cache", dataset.parent / "cache")
+        return outcome(robustness.main, name, "--run", f"small={run}", *data, *flags)
+
+
+def _small_subject(run: TrainedRun, reading: str) -> Subject:
+    of = {"metric": image_function.metric, "probability": image_function.probability}[reading]
+    f = network_map(SmallNet(relu=nn.softplus), small_variables(3), of)
+    return Subject(f, border_background, SIZE, {"network": reading})
