@@ -77,7 +77,8 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
     from menet_jax.training.run import load_run
 
     trained = load_run(run, newest=newest, report=warn)
-    if not trained.config.model.multi_scale:
+    model = trained.config.model
+    if model.kind != "menet" or not model.multi_scale:
         raise ValueError(f"{run}: its network has no scale maps, and in the authors' code there is no such network")
     tensors = to_state_dict(trained.variables)
     dest.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,9 @@ from flax import struct
 from flax.traverse_util import path_aware_map
 from jax.typing import DTypeLike
 
-from menet_jax.model.menet import Activation, ConvTranspose, DownBlock, Outputs, Pre, ResidualBlock, UpBlock
+from menet_jax.model.layers import ConvTranspose
+from menet_jax.model.menet import Activation, DownBlock, Pre, ResidualBlock, UpBlock
+from menet_jax.model.outputs import Outputs
 from menet_jax.model.pytorch.names import from_state_dict
 from menet_jax.robustness.jacobian.bounds import BoundNorms
 

@@ -29,4 +29,4 @@ def small_command(name: str, run: Path, dataset: Path, *flags: str | Path) -> Ou
 def _small_subject(run: TrainedRun, reading: str) -> Subject:
     of = {"metric": image_function.metric, "probability": image_function.probability}[reading]
     f = network_map(SmallNet(relu=nn.softplus), small_variables(3), of)
-    return Subject(f, border_background, SIZE, {"network": reading})
+    return Subject(f, border_background, SIZE, ("metric", "probability"), {"network": reading})

@@ -28,7 +28,8 @@ from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
-from menet_jax.model.menet import MENet, Outputs
+from menet_jax.model.menet import MENet
+from menet_jax.model.outputs import Outputs
 from menet_jax.model.pytorch.files import WRITTEN, read_tensors, write_tensors
 from menet_jax.model.pytorch.names import from_state_dict
 from menet_jax.training.config import Config, LossConfig, ModelConfig
@@ -116,7 +117,7 @@ def test_no_more_is_claimed_than_is_known(run: Path, capsys: pytest.CaptureFixtu
     assert kept == {
         "run": str(run),
         "origin": f"authors.pt (SHA-256 {digest})",
-        "model": {"width": 1, "multi_scale": True, "precision": "float32"},
+        "model": {"width": 1, "kind": "menet", "multi_scale": True, "precision": "float32"},
     }
     loaded = load_run(run, report=quiet)
     assert loaded.history == f"from authors.pt (SHA-256 {digest[:8]}…), trained elsewhere, on images that are not known"
@@ -260,7 +261,7 @@ def test_what_a_file_cannot_say_is_said(tmp_path: Path, capsys: pytest.CaptureFi
         run = tmp_path / f"{multi_scale}{loss.metric}"
         shapes = jax.eval_shape(MENet(1, multi_scale).init, jax.random.key(0), image)
         variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
-        write_run(Config(run=run, steps=1, model=ModelConfig(1, multi_scale), loss=loss), variables)
+        write_run(Config(run=run, steps=1, model=ModelConfig(1, multi_scale=multi_scale), loss=loss), variables)
         try:
             authors_commands.main(["export", str(run), "--dest", str(tmp_path / f"{run.name}.pt")])
         except SystemExit as end:

@@ -24,7 +24,8 @@ from menet_jax.images.files import Rgb
 from menet_jax.images.maps import quantise
 from menet_jax.metrics.scores import ImageScores, score_image
 from menet_jax.model.inference import Maps
-from menet_jax.model.menet import DEPTH, Outputs
+from menet_jax.model.menet import DEPTH
+from menet_jax.model.outputs import Outputs
 from menet_jax.reporting.plots.comparisons import with_detail
 from menet_jax.reporting.plots.scales import SCALES
 from menet_jax.training.checkpoint_format import TrainedVariables

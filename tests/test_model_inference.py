@@ -37,7 +37,8 @@ def load(number: int) -> tuple[str, Mapping[int, np.ndarray]]:
 
 def use(name: str, maps: Sequence[Maps]) -> tuple[str, list[tuple[float, float, tuple[int, ...]]]]:
     return name, [
-        (float(np.mean(each.metric)), float(np.mean(each.probability)), np.shape(each.metric)) for each in maps
+        (float(np.mean(each.named()["metric"])), float(np.mean(each.probability)), np.shape(each.probability))
+        for each in maps
     ]
 
 
@@ -103,5 +104,5 @@ def test_what_is_in_flight_is_bounded_by_bytes(weight: int, most: int) -> None:
 def test_a_part_of_a_batch_is_filled_up_with_black() -> None:
     computed = Counting()
     maps = Network(computed, 4, 3).evaluate([np.full((4, 4, 3), 7, np.uint8)])
-    assert [float(np.mean(each.metric)) for each in maps] == [7.0]
+    assert [float(np.mean(each.named()["metric"])) for each in maps] == [7.0]
     assert computed.batches[0][1:].max() == 0

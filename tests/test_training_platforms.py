@@ -15,7 +15,7 @@ from menet_jax.training.optimizer import make_optimizer
 from menet_jax.training.presets import PRESETS
 from menet_jax.training.step import Batch, TrainState, create_state, train_step
 
-DIFFERENT = {name: PRESETS[name].config for name in ("menet", "ce-plain", "metric-only")}
+DIFFERENT = {name: PRESETS[name].config for name in ("menet", "ce-plain", "metric-only", "unet", "nldf")}
 """Presets of different programs: the others differ from these in numbers."""
 
 

@@ -14,7 +14,8 @@ import optax
 import pytest
 
 from menet_jax.model.losses import cross_entropy, metric_loss
-from menet_jax.model.menet import MENet, Outputs
+from menet_jax.model.menet import MENet
+from menet_jax.model.outputs import Outputs
 from menet_jax.training.config import Config, LossConfig, ModelConfig, OptimizerConfig
 from menet_jax.training.network import network
 from menet_jax.training.optimizer import learning_rate, make_optimizer
@@ -222,7 +223,7 @@ def test_logits_that_were_not_trained_do_not_touch_the_metric_map(
     features, *logits = (rng.normal(size=(2, 60, 70, n)).astype(np.float32) for n in (16, 2, 2))
     variables = [mapped.replicate({"params": {"features": features, "logits": each}}) for each in logits]
     first, second = (mapped.evaluate(each, np.zeros((2, 60, 70, 3), np.uint8)) for each in variables)
-    assert np.array_equal(first.metric, second.metric) == same
+    assert np.array_equal(first.named()["metric"], second.named()["metric"]) == same
     assert not np.array_equal(first.probability, second.probability)
 
 

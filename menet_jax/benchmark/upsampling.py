@@ -10,7 +10,7 @@ import jax
 from menet_jax.benchmark.measuring import Seconds, in_turns, median, timer
 from menet_jax.benchmark.programs import configuration, random_batch
 from menet_jax.benchmark.results import CPU, WALL, Table
-from menet_jax.model.menet import ConvTranspose
+from menet_jax.model.layers import ConvTranspose
 from menet_jax.model.phases import conv_transpose_2x2, conv_transpose_4x4
 from menet_jax.reporting.tables import Record, Score
 from menet_jax.training.network import network

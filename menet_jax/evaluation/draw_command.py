@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from menet_jax.data import selection
 from menet_jax.data.sources import Example, Source, numbered, open_sources
 from menet_jax.evaluation.draw_options import Common, Grid, Scales, Worst
-from menet_jax.evaluation.files import Kind
 from menet_jax.evaluation.map_folders import by_stem
 from menet_jax.evaluation.predictor import Predictor, look_inside
 from menet_jax.evaluation.scoring import ImageResult, score_networks
 from menet_jax.images.distortions import add_noise, compress_jpeg
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.images.maps import quantise, read_map
+from menet_jax.model.inference import Kind
 from menet_jax.reporting.plots import comparison, failures, save, scale_maps
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import command, named
@@ -39,7 +39,10 @@ def grid(options: Grid) -> Figure:
     """
     runs, folders = named("--run", options.run), named("--maps", options.maps)
     found = {name: by_stem(folder)[0] for name, folder in folders}
+    kind = _kind(options.probability)
     trained = {name: _load(folder, options) for name, folder in runs}
+    for run in trained.values():
+        run.check_map(kind)
     sources = _open(options)
     examples = selection.by_stem(sources, options.images) if options.images else selection.spread(sources, ROWS)
     stems = [composed(Path(example.file_name).stem) for example in examples]
@@ -50,7 +53,6 @@ def grid(options: Grid) -> Figure:
     given = {name: [read_map(files[stem]) for stem in stems] for name, files in found.items()}
     heading, shown, notes = _distort(options, examples)
 
-    kind = _kind(options.probability)
     predicted = {name: _predict(name, run, shown, kind, options) for name, run in trained.items()}
     if heading and given:
         say(f"note: {', '.join(given)}: drawn as they are; only you know that they are of these distorted images")
@@ -71,8 +73,10 @@ def scales(options: Scales) -> Figure:
     """
     [(name, folder)] = named("--run", [options.run])
     run = _load(folder, options)
-    if not run.config.model.multi_scale:
-        raise ValueError(f"--run {options.run}: its network has no scale maps, for it was trained without multi_scale")
+    model = run.config.model
+    if model.kind != "menet" or not model.multi_scale:
+        why = "it was trained without multi_scale" if model.kind == "menet" else f"it is of kind {model.kind}"
+        raise ValueError(f"--run {options.run}: its network has no scale maps, for {why}")
     [example] = selection.by_stem(_open(options), [options.image])
     say(f"run      {name}: {folder}, {run.history}")
     outputs, maps = look_inside(run.config, run.variables, example.image)
@@ -88,6 +92,7 @@ def worst(options: Worst) -> Figure:
     """
     [(name, folder)] = named("--run", [options.run])
     run, kind = _load(folder, options), _kind(options.probability)
+    run.check_map(kind)
     sources = _open(options)
     total = sum(map(len, sources))
     say(f"run      {name}: {folder}, {run.history}{_untrained(run, kind)}")

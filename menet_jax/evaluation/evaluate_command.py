@@ -15,7 +15,6 @@ from menet_jax.evaluation.predictor import Predictor
 from menet_jax.evaluation.scoring import ImageResult, Result, score_folder, score_networks
 from menet_jax.images.files import UnreadableImageError, mask_notes
 from menet_jax.metrics.pysodmetrics import pysodmetrics
-from menet_jax.model.inference import Maps
 from menet_jax.reporting.tables import Table
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import named, run_command
@@ -176,7 +175,7 @@ def _score_runs(options: Evaluate, work: Work, used: Sequence[jax.Device], bar: 
     with workers(options.threads, processes=False) as pool:
         for dataset in work.datasets:
             bar.set_description(dataset.name)
-            images = [{kind: list[ImageResult]() for kind in Maps._fields} for _ in work.runs]
+            images = [{kind: list[ImageResult]() for kind in predictor.kinds} for predictor in predictors]
             unreadable = list[str]()
             for outcome in score_networks(predictors, dataset.sources, pool, measures=options.measures):
                 if isinstance(outcome, UnreadableImageError):

@@ -20,8 +20,8 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def to_stablehlo(config: Config, variables: Mapping[str, Any]) -> bytearray:
-    """The network as a program, weights and all: uint8 images (b, size, size, 3) → metric map and probability map,
-    float32 (b, size, size) in [0, 1], for any b.
+    """The network as a program, weights and all: uint8 images (b, size, size, 3) → metric map, where the
+    network has one, and probability map, float32 (b, size, size) in [0, 1], for any b.
 
     `jax.export.deserialize(program).call(images)` runs it, where JAX is and menet_jax need not be.
 
@@ -32,9 +32,8 @@ def to_stablehlo(config: Config, variables: Mapping[str, Any]) -> bytearray:
     arrays = jax.tree.map(jnp.asarray, variables)
     compute = partial(eval_step, network(config), arrays, region=background_region(config.loss))
 
-    def maps(images: jax.Array) -> tuple[Any, Any]:
-        found = compute(images)
-        return found.metric, found.probability
+    def maps(images: jax.Array) -> tuple[Any, ...]:
+        return tuple(compute(images).named().values())
 
     batch = jax.export.symbolic_shape("b")
     images = jax.ShapeDtypeStruct((*batch, config.data.size, config.data.size, 3), jnp.uint8)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -26,13 +26,11 @@ from menet_jax.images.maps import full_size
 from menet_jax.images.opening import decoded_bytes
 from menet_jax.images.pictures import TINT
 from menet_jax.images.strips import by_strips
-from menet_jax.model.inference import Maps, predict_stream
+from menet_jax.model.inference import Kind, Maps, predict_stream
 from menet_jax.runtime.cli import check_there
 from menet_jax.runtime.regular_files import real
 from menet_jax.runtime.text import listed
 from menet_jax.runtime.whole_files import written_whole
-
-Kind = Literal["metric", "probability"]
 
 
 @dataclass(frozen=True)

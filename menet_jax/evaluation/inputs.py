@@ -66,9 +66,9 @@ class NamedRun(NamedTuple):
     def summary(self) -> str:
         """One line for the user."""
         score, value = self.trained.score
-        loss = self.trained.config.loss
+        loss, maps = self.trained.config.loss, self.trained.config.model.maps
         weights = {"metric": loss.metric, "probability": loss.cross_entropy}
-        untrained = "".join(f"; its loss did not train the {kind} map" for kind in weights if not weights[kind])
+        untrained = "".join(f"; its loss did not train the {kind} map" for kind in maps if not weights[kind])
         validated = "not validated" if value is None else f"validation {score} {value:.3f}"
         unknown = "" if self.seen or self.trained.config.origin else "; which pictures it was trained on is not kept"
         return f"{self.name}: {self.source}, {validated}{untrained}{unknown}"

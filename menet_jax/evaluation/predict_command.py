@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import jax
 
-from menet_jax.evaluation.files import Job, Kind, plan, predict_files
+from menet_jax.evaluation.files import Job, plan, predict_files
 from menet_jax.evaluation.options import Predict
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.files import UnreadableImageError
+from menet_jax.model.inference import Kind
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import run_command
 from menet_jax.runtime.progress import Bar
@@ -79,6 +80,7 @@ def prepare(options: Predict) -> Work:
     jobs, passed_over = plan(options.source, options.dest, overlay=options.overlay, cutout=options.cutout)
     used = devices.start(options.device)
     run = load_run(options.checkpoint, newest=options.newest, report=warn)
+    run.check_map(_kind(options))
     options.dest.mkdir(parents=True, exist_ok=True)
     return Work(jobs, passed_over, used, run)
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from menet_jax.images.files import Rgb, read_image, resize_image
 from menet_jax.images.maps import resize_map
 from menet_jax.model.inference import Maps, Network, map_evaluation, outputs_and_maps
-from menet_jax.model.menet import Outputs
+from menet_jax.model.outputs import Outputs
 from menet_jax.runtime.devices import put_everywhere
 from menet_jax.runtime.text import warn
 from menet_jax.training.config import Config
@@ -58,7 +58,8 @@ class Predictor(Network):
         evaluate = map_evaluation(network(config), background_region(config.loss), used)
         there = put_everywhere(variables, used)
         self.about = about
-        super().__init__(partial(evaluate, there), config.data.size, -(-batch_size // len(used)) * len(used))
+        batch_size = -(-batch_size // len(used)) * len(used)
+        super().__init__(partial(evaluate, there), config.data.size, batch_size, config.model.maps)
 
     def __repr__(self) -> str:
         return f"<Predictor {self.about}>"
@@ -72,15 +73,18 @@ class Predictor(Network):
 
         Raises:
             UnreadableImageError: the file is not an image, or a damaged one.
-            ValueError: the array is not an RGB image.
+            ValueError: the array is not an RGB image; or the network has no metric map.
         """
-        return np.asarray(self.maps(image).metric)
+        metric = self.maps(image).metric
+        if metric is None:
+            raise ValueError(f"{self!r} has no metric map; ask for `maps(image).probability`")
+        return np.asarray(metric)
 
     def maps(self, image: str | Path | Image.Image | np.ndarray) -> Maps:
         """Both maps of one image, `metric` and `probability`, as `__call__` gives the first."""
         rgb = _to_rgb(image)
         [small] = self.evaluate([resize_image(rgb, (self.size, self.size))])
-        return Maps(*(resize_map(np.asarray(saliency), rgb.shape[:2]) for saliency in small))
+        return small.each(lambda each: resize_map(np.asarray(each), rgb.shape[:2]))
 
 
 def look_inside(config: Config, variables: Mapping[str, Any], image: Rgb) -> tuple[Outputs, Maps]:

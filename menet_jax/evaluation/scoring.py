@@ -131,7 +131,8 @@ def score_networks(
         measures: whether to compute the further measures of `metrics.pysodmetrics` too.
 
     Yields:
-        of each image, for each network: the scores of both maps, `metric` and `probability`; or what is wrong with it.
+        of each image, for each network: the scores of each map by its kind, `metric` or `probability`; or what is wrong
+        with it.
     """
     load = partial(load_example, sizes={network.size for network in networks})
     use = partial(_score_example, measures=measures)

@@ -5,30 +5,43 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
 from itertools import repeat
-from typing import Any, NamedTuple, TypeVar
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple, TypeVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from menet_jax.model.menet import MENet, Outputs
+from menet_jax.model.outputs import Outputs
 from menet_jax.model.saliency import Region, border_background, metric_map, probability_map
 from menet_jax.runtime.devices import share
 from menet_jax.runtime.parallel import IN_FLIGHT, grouped
 
 Params = dict[str, Any]
 
+Kind = Literal["metric", "probability"]
+"""A kind of saliency map."""
+
 
 class Maps(NamedTuple):
-    """Saliency maps in [0, 1] (Section III-C)."""
+    """Saliency maps in [0, 1] (Section III-C); no metric map of a network without a metric space."""
 
-    metric: Float[Array | np.ndarray, "*b h w"]
+    metric: Float[Array | np.ndarray, "*b h w"] | None
     probability: Float[Array | np.ndarray, "*b h w"]
+
+    def named(self) -> dict[str, Array | np.ndarray]:
+        """Those that there are, by kind."""
+        return {kind: each for kind, each in self._asdict().items() if each is not None}
+
+    def each(self, f: Callable[[Any], np.ndarray]) -> "Maps":
+        """`f` of those that there are."""
+        return Maps(None if self.metric is None else f(self.metric), f(self.probability))
 
 
 def eval_step(
-    net: MENet,
+    net: nn.Module,
     variables: Mapping[str, Params],
     images: UInt8[Array, "b h w 3"],
     region: Region = border_background,
@@ -38,24 +51,26 @@ def eval_step(
 
 
 def outputs_and_maps(
-    net: MENet,
+    net: nn.Module,
     variables: Mapping[str, Params],
     images: UInt8[Array, "b h w 3"],
     region: Region = border_background,
 ) -> tuple[Outputs, Maps]:
     """All that the network says of every image, and both saliency maps."""
     outputs: Any = net.apply(variables, images.astype(jnp.float32))
-    metric = jax.vmap(partial(metric_map, region=region))(outputs.features, outputs.logits)
-    return outputs, Maps(metric, probability_map(outputs.logits))
+    probability = probability_map(outputs.logits)
+    if outputs.features is None:
+        return outputs, Maps(None, probability)
+    return outputs, Maps(jax.vmap(partial(metric_map, region=region))(outputs.features, outputs.logits), probability)
 
 
-def mapped_eval_step(net: MENet, region: Region, devices: Sequence[jax.Device]) -> Any:
+def mapped_eval_step(net: nn.Module, region: Region, devices: Sequence[jax.Device]) -> Any:
     """`eval_step` under `pmap`: variables and images carry a leading device axis."""
     return jax.pmap(partial(eval_step, net, region=region), devices=devices)
 
 
 def map_evaluation(
-    net: MENet, region: Region, devices: Sequence[jax.Device]
+    net: nn.Module, region: Region, devices: Sequence[jax.Device]
 ) -> Callable[[Mapping[str, Params], UInt8[np.ndarray, "b h w 3"]], Maps]:
     """A function of variables, which carry a leading device axis, and of images, which it shares out among the devices.
 
@@ -67,8 +82,8 @@ def map_evaluation(
     evaluate = mapped_eval_step(net, region, devices)
 
     def evaluate_shares(variables: Mapping[str, Params], images: np.ndarray) -> Maps:
-        maps = evaluate(variables, share(images, len(devices)))
-        return Maps(*(np.asarray(m).reshape(-1, *m.shape[2:]) for m in maps))
+        maps: Maps = evaluate(variables, share(images, len(devices)))
+        return maps.each(lambda m: np.asarray(m).reshape(-1, *m.shape[2:]))
 
     return evaluate_shares
 
@@ -79,11 +94,18 @@ class Network:
     Attributes:
         size: side of the square images that it sees.
         batch_size: images of one call of `compute`.
-        compute: (batch_size, size, size, 3) uint8 → maps, both (batch_size, size, size) in [0, 1].
+        compute: (batch_size, size, size, 3) uint8 → maps, each (batch_size, size, size) in [0, 1].
+        kinds: of map that it gives.
     """
 
-    def __init__(self, compute: Callable[[UInt8[np.ndarray, "b h w 3"]], Maps], size: int, batch_size: int) -> None:
-        self.compute, self.size, self.batch_size = compute, size, batch_size
+    def __init__(
+        self,
+        compute: Callable[[UInt8[np.ndarray, "b h w 3"]], Maps],
+        size: int,
+        batch_size: int,
+        kinds: Sequence[str] = Maps._fields,
+    ) -> None:
+        self.compute, self.size, self.batch_size, self.kinds = compute, size, batch_size, kinds
 
     def evaluate(self, squares: Sequence[UInt8[np.ndarray, "s s 3"]]) -> list[Maps]:
         """Both maps of at most `batch_size` images of the network's size, at that size.
@@ -92,8 +114,8 @@ class Network:
         """
         batch = np.zeros((self.batch_size, self.size, self.size, 3), np.uint8)
         batch[: len(squares)] = np.stack(squares)
-        metric, probability = self.compute(batch)
-        return [Maps(metric[row], probability[row]) for row in range(len(squares))]
+        maps = self.compute(batch)
+        return [maps.each(itemgetter(row)) for row in range(len(squares))]
 
 
 Item = TypeVar("Item")

@@ -11,13 +11,14 @@ import numpy as np
 from flax.traverse_util import path_aware_map
 from jaxtyping import Float32
 
-from menet_jax.model.menet import SMALLEST_SIDE, ConvTranspose, MENet
+from menet_jax.model.layers import ConvTranspose
+from menet_jax.model.menet import SMALLEST_SIDE
 
 CONSTANTS = {"bias": 0.0, "mean": 0.0, "scale": 1.0, "var": 1.0}
 """What is not drawn, by its name."""
 
 
-def initial_variables(net: MENet, seed: int) -> dict[str, Any]:
+def initial_variables(net: nn.Module, seed: int) -> dict[str, Any]:
     """`params` and `batch_stats`, distributed as by `net.init`: kernels uniform on ±√(3 / fan-in), all else constant.
 
     The same to the last bit for the same seed and network, on every platform and with every version of JAX, Flax and

@@ -6,7 +6,7 @@ one has; padding is explicit and symmetric. Channels last throughout.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from menet_jax.model.convolution import conv_general_dilated, convolve_transposed
+from menet_jax.model.layers import Conv, ConvTranspose
 from menet_jax.model.normalisation import BatchNorm
+from menet_jax.model.outputs import Outputs, check_sides
 from menet_jax.model.upsampling import enlarge
 
 FEATURES = 16  # dimensions of the metric space, C in Section III-B
@@ -25,50 +26,10 @@ SMALLEST_SIDE = 7 * 2**DEPTH  # the bottleneck's 7×7 kernel needs a map of at l
 ModuleDef = Callable[..., Any]
 Activation = Callable[[jax.Array], jax.Array]
 
-# Caffe's "xavier": uniform in ±sqrt(3 / fan_in). Caffe takes a transposed kernel's fan-in over its outputs.
-_conv_init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
-_transposed_init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform", in_axis=-1, out_axis=-2)
-
-
-class Outputs(NamedTuple):
-    """What the network says of every pixel; all float32 (float64 of a network that computes in that).
-
-    Attributes:
-        features: point in the metric space, each coordinate in [−1, 1] (not of unit length).
-        logits: class scores; channel 0 = background, 1 = salient.
-        scales: the 13 scale maps in the order image, encoder 0…5, decoder 0…4, bottleneck; None without
-            `multi_scale`.
-    """
-
-    features: Float[Array, "b h w 16"]
-    logits: Float[Array, "b h w 2"]
-    scales: Float[Array, "b h w 13"] | None
-
 
 def check_size(height: int, width: int) -> None:
     """Raise ValueError unless both sides are at least 224 and divisible by 32, naming the nearest good size."""
-    step = 2**DEPTH
-    good = [max(SMALLEST_SIDE, (side + step // 2) // step * step) for side in (height, width)]
-    if good != [height, width]:
-        raise ValueError(
-            f"MENet takes images whose height and width are at least {SMALLEST_SIDE} and divisible by {step}; "
-            f"got {height}×{width}. The nearest good size is {good[0]}×{good[1]}."
-        )
-
-
-class ConvTranspose(nn.Module):
-    """Transposed convolution without bias; stride and padding are those of the convolution that it transposes."""
-
-    features: int
-    size: int
-    stride: int
-    padding: int
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", _transposed_init, (self.size, self.size, x.shape[-1], self.features))
-        return convolve_transposed(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding)
+    check_sides("MENet", height, width, smallest=SMALLEST_SIDE, step=2**DEPTH)
 
 
 class Pre(nn.Module):
@@ -171,7 +132,7 @@ class MENet(nn.Module):
         height, width = images.shape[1:3]
         check_size(height, width)
 
-        conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_conv_init, conv_general_dilated=conv_general_dilated)
+        conv = partial(Conv, dtype=self.dtype)
         transposed = partial(ConvTranspose, dtype=self.dtype)
         norm = partial(BatchNorm, use_running_average=not train, dtype=self.dtype, axis_name=self.axis_name)
         pre = partial(Pre, norm=norm, relu=self.relu)

@@ -22,10 +22,12 @@ def _require(condition: bool, flag: str, value: object, rule: str) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network (Section III-A)."""
+    """The network (Section III-A), or a rival."""
 
     width: int = 32
-    """Channels at full resolution; 32 in the paper."""
+    """Channels at full resolution; 32 in the paper, and 64 in the rivals' papers."""
+    kind: Literal["menet", "unet", "nldf"] = "menet"
+    """MENet; or a rival trained alike: U-Net, or a network after NLDF. Those have no metric space: --loss.metric 0."""
     multi_scale: bool = True
     """Heads read the 13 scale maps; without, the last decoder output (CE-plain of Table IV)."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -33,6 +35,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _require(self.width >= 1, "model.width", self.width, "must be at least 1; the paper's is 32")
+        _require(
+            self.multi_scale or self.kind == "menet", "model.kind", self.kind, "has no 13 scale maps to be without"
+        )
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The kinds of map that the network gives."""
+        return ("metric", "probability") if self.kind == "menet" else ("probability",)
 
 
 @dataclass(frozen=True)
@@ -229,6 +239,12 @@ class Config:
                 1 <= getattr(self, name) < 2**31, flag, getattr(self, name), "must be at least 1, and less than 2**31"
             )
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be at least 0 and less than 2**32")
+        _require(
+            not self.loss.metric or "metric" in self.model.maps,
+            "model.kind",
+            self.model.kind,
+            "has no metric space for the metric loss to act on; give --loss.metric 0 too",
+        )
         _require(not (self.resume and self.overwrite), "resume", "--overwrite", "contradict each other: give one")
 
     @property

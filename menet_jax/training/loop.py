@@ -164,7 +164,7 @@ def fit(
 def _validated(
     config: Config, mapped: Mapped, state: TrainState, validation: Sequence[Source], compiled: bool
 ) -> tuple[dict[str, float], list[Sample]]:
-    network = Network(partial(mapped.evaluate, _variables(state)), config.data.size, _share(config))
+    network = Network(partial(mapped.evaluate, _variables(state)), config.data.size, _share(config), config.model.maps)
     return validate(network, validation, threads=config.data.threads, compiled=compiled)
 
 

@@ -1,15 +1,26 @@
 """The network that a configuration asks for."""
 
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
 import jax.numpy as jnp
 
 from menet_jax.model.menet import MENet
+from menet_jax.model.nldf import NLDF
 from menet_jax.model.saliency import Region, border, border_background
+from menet_jax.model.unet import UNet
 from menet_jax.training.config import Config, LossConfig
 
+RIVALS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "nldf": NLDF}
+"""Networks without a metric space, by `model.kind`."""
 
-def network(config: Config, axis_name: str | None = None) -> MENet:
+
+def network(config: Config, axis_name: str | None = None) -> nn.Module:
     """The network of a configuration."""
-    return MENet(config.model.width, config.model.multi_scale, jnp.dtype(config.model.precision), axis_name)
+    model = config.model
+    make = RIVALS.get(model.kind) or partial(MENet, multi_scale=model.multi_scale)
+    return make(width=model.width, dtype=jnp.dtype(model.precision), axis_name=axis_name)
 
 
 def background_region(config: LossConfig) -> Region:

@@ -90,6 +90,24 @@ PRESETS = {
         loss=LossConfig(cross_entropy=0.0),
         source="Section III-B",
     ),
+    "unet": _ablation(
+        "unet",
+        """U-Net, trained from scratch like ce-only. It has no metric map. As many parameters as MENet of width 4 has at
+        --model.width 20, of width 8 at 39.""",
+        "not in the paper.",
+        model=ModelConfig(width=64, kind="unet"),
+        loss=LossConfig(metric=0.0),
+        source="Ronneberger et al., MICCAI 2015 (`model/unet.py` says what differs)",
+    ),
+    "nldf": _ablation(
+        "nldf",
+        """A network after NLDF, trained from scratch like ce-only. It has no metric map. As many parameters as MENet of
+        width 4 has at --model.width 20, of width 8 at 40.""",
+        "not in the paper, whose NLDF is the pretrained one of Luo et al.",
+        model=ModelConfig(width=64, kind="nldf"),
+        loss=LossConfig(metric=0.0),
+        source="Luo et al., CVPR 2017 (`model/nldf.py` says what differs)",
+    ),
 }
 
 

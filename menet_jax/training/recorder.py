@@ -83,14 +83,14 @@ class Recorder:
 
 
 def sample_grid(samples: Sequence[Sample]) -> np.ndarray:
-    """Two samples a row, each as image, ground truth, probability map, metric map; uint8 RGB."""
+    """Two samples a row, each as image, ground truth, probability map and metric map, if there is one; uint8 RGB."""
     pictures = []
     for sample in samples:
         size = sample.image.shape[0], sample.image.shape[1]
-        gray = (resize_mask(sample.mask, size), sample.maps.probability, sample.maps.metric)
+        gray = [resize_mask(sample.mask, size), *reversed(sample.maps.named().values())]
         pictures.append(sample.image)
         pictures += [np.repeat(np.rint(255.0 * g).astype(np.uint8)[..., None], 3, axis=-1) for g in gray]
-    return grid(np.stack(pictures), columns=8)
+    return grid(np.stack(pictures), columns=2 * len(pictures) // len(samples))
 
 
 def _lines(path: Path) -> list[tuple[str, int | None]]:

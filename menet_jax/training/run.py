@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from menet_jax.runtime.text import listed
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoints import (
     Checkpoint,
@@ -107,6 +108,15 @@ class TrainedRun:
         checkpoint was not validated.
         """
         return self.config.best_score, (self.saved.scores or {}).get(self.config.best_score)
+
+    def check_map(self, kind: str) -> None:
+        """Raise ValueError unless the network gives this kind of map."""
+        model = self.config.model
+        if kind not in model.maps:
+            raise ValueError(
+                f"{self.config.run}: a network of kind {model.kind} has no {kind} map; ask for its "
+                f"{listed(model.maps)} map"
+            )
 
     @property
     def history(self) -> str:

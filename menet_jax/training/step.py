@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,6 @@ from jaxtyping import Array, Bool, Float, UInt8
 from menet_jax.model.inference import Maps, Params, map_evaluation
 from menet_jax.model.initialisation import initial_variables
 from menet_jax.model.losses import cross_entropy, metric_loss
-from menet_jax.model.menet import MENet
 from menet_jax.runtime.devices import DEVICES, put_everywhere, replicate, share
 from menet_jax.training.config import Config, LossConfig
 from menet_jax.training.network import background_region, network
@@ -67,7 +67,7 @@ def create_state(config: Config) -> TrainState:
 
 
 def total_loss(
-    net: MENet, config: LossConfig, params: Params, batch_stats: Params, batch: Batch
+    net: nn.Module, config: LossConfig, params: Params, batch_stats: Params, batch: Batch
 ) -> tuple[Float[Array, ""], tuple[Params, Float[Array, ""], Float[Array, ""]]]:
     """Eq. 4, mean over the batch; with the new batch statistics, the metric loss and the cross entropy."""
     outputs, updates = net.apply(
@@ -77,15 +77,17 @@ def total_loss(
         mutable=["batch_stats"],
     )
     labels = jnp.asarray(batch.labels)
-    of_image = partial(metric_loss, squared=config.squared, mining=config.mining, stop_centres=config.stop_centres)
-    metric = jnp.mean(jax.vmap(of_image)(outputs.features, labels))
+    metric = jnp.zeros(())
+    if outputs.features is not None:
+        of_image = partial(metric_loss, squared=config.squared, mining=config.mining, stop_centres=config.stop_centres)
+        metric = jnp.mean(jax.vmap(of_image)(outputs.features, labels))
     entropy = jnp.mean(jax.vmap(cross_entropy)(outputs.logits, labels))
     loss = config.metric * metric + config.cross_entropy * entropy
     return loss, (updates["batch_stats"], metric, entropy)
 
 
 def train_step(
-    net: MENet, optimizer: optax.GradientTransformation, config: LossConfig, state: TrainState, batch: Batch
+    net: nn.Module, optimizer: optax.GradientTransformation, config: LossConfig, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
     """One step on this device's share of the batch; runs under a map over the axis `net.axis_name`."""
     value_and_grad = jax.value_and_grad(total_loss, argnums=2, has_aux=True)

@@ -35,8 +35,8 @@ def score_map(saliency: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "H W"])
 
 
 def score_maps(maps: Maps, mask: Bool[np.ndarray, "H W"]) -> dict[str, ImageScores]:
-    """`score_map` of both maps by name."""
-    return {kind: score_map(np.asarray(small), mask) for kind, small in maps._asdict().items()}
+    """`score_map` of each map by its kind."""
+    return {kind: score_map(np.asarray(small), mask) for kind, small in maps.named().items()}
 
 
 def load_example(place: tuple[Source, int], sizes: Collection[int]) -> tuple[Example, dict[int, Rgb]]:
@@ -68,13 +68,13 @@ def validate(
         compiled: whether the network has computed before, and need not be waited for.
 
     Returns:
-        `metric_adaptive_f`, `metric_mae`, `probability_adaptive_f`, `probability_mae`, over the images of all
-        processes; and this process's first samples.
+        `metric_adaptive_f`, `metric_mae`, `probability_adaptive_f`, `probability_mae`, of the maps that the network
+        gives, over the images of all processes; and this process's first samples.
 
     Raises:
         UnreadableImageError: of an image that was readable when the dataset was prepared.
     """
-    totals = {f"{name}_{score}": 0.0 for name in Maps._fields for score in ("adaptive_f", "mae")}
+    totals = {f"{name}_{score}": 0.0 for name in network.kinds for score in ("adaptive_f", "mae")}
     mine = slice(jax.process_index(), None, jax.process_count())
     places = [(source, index) for source in sources for index in range(len(source))[mine]]
     samples = list[Sample]()

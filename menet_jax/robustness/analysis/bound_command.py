@@ -97,7 +97,7 @@ def find(options: Bound, work: Subjects) -> tuple[list[Outcome], list[str]]:
             if value is None:
                 try:
                     value = _bound(options, measured)._asdict()
-                except (ValueError, OverflowError) as error:
+                except (ValueError, TypeError, OverflowError) as error:
                     failures.append(f"{named_run.name}: {error}")
                     bar.update(1 + len(places))
                     continue

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from menet_jax.data.sources import Example, Source, numbered
 from menet_jax.images.files import Rgb, resize_image
-from menet_jax.model.menet import Outputs
+from menet_jax.model.outputs import Outputs
 from menet_jax.model.saliency import Region, border_background, metric_map
 from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.jacobian import image_function
@@ -36,12 +36,14 @@ class Subject:
         f: image → map, in float32 whatever precision it was trained in.
         region: from where its metric map measures.
         size: side of its images.
+        maps: the kinds of map that it gives.
         identity: digest of its variables, and its kind.
     """
 
     f: NetworkMap
     region: Region
     size: int
+    maps: tuple[str, ...]
     identity: Determinants
 
     def seen(self, image: Rgb) -> Float[np.ndarray, "s s 3"]:
@@ -67,8 +69,11 @@ def subject(run: TrainedRun, reading: ReadingName) -> Subject:
     """A run's network, ready to be measured.
 
     Raises:
-        ValueError: it has values that are not finite.
+        ValueError: it has values that are not finite, or no such map.
     """
+    model = run.config.model
+    if reading == "metric":
+        run.check_map(reading)
     variables = jax.device_put(run.variables)
     full = network(run.config).clone(dtype=jnp.float32)  # a Jacobian in bfloat16 would be mostly rounding
     f = network_map(full, variables, _reading(reading, run.config.loss))
@@ -79,12 +84,12 @@ def subject(run: TrainedRun, reading: ReadingName) -> Subject:
         hashed.update(array.tobytes())
     identity = {
         "variables": hashed.hexdigest(),
-        "width": full.width,
-        "multi_scale": full.multi_scale,
+        "width": model.width,
+        "multi_scale": model.multi_scale,
         "trained_by_cross_entropy": run.config.loss.cross_entropy > 0,  # tells where the metric map looks
         "size": run.config.data.size,
     }
-    return Subject(f, background_region(run.config.loss), run.config.data.size, identity)
+    return Subject(f, background_region(run.config.loss), run.config.data.size, model.maps, identity)
 
 
 def image_determinants(of: Subject, example: Example) -> Determinants:
@@ -124,7 +129,7 @@ def _reading(name: ReadingName, loss: LossConfig) -> Reading:
         region = background_region(loss)
 
         def metric(outputs: Outputs) -> jax.Array:
-            return metric_map(outputs.features, outputs.logits, region)
+            return metric_map(image_function.features(outputs), outputs.logits, region)
 
         return metric
     readings: dict[str, Reading] = {

@@ -127,8 +127,8 @@ def study(
         outcomes += [
             Outcome(dataset, condition, runs[run], kind, tuple(scores[condition, run, kind]))
             for condition in wanted.all()
-            for run in range(len(runs))
-            for kind in Maps._fields
+            for run, predictor in enumerate(predictors)
+            for kind in predictor.kinds
         ]
     return outcomes
 

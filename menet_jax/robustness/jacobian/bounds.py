@@ -17,7 +17,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, path_aware_map
 from jaxtyping import Array, Float
 
-from menet_jax.model.menet import DEPTH, Outputs
+from menet_jax.model.menet import DEPTH
+from menet_jax.model.outputs import Outputs
 from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.image_function import (
     ImageMap,
@@ -81,7 +82,7 @@ def bounding_map(f: ImageMap, *, softmax: float = TIGHT_SOFTMAX) -> ImageMap:
         ValueError: the softmax factor is below ¼, which bounds nothing; or the reading has no such bound. The metric
             map has none: normalising a feature to unit length magnifies changes by 1/‖f‖, stretching the map by one
             over its range, and a pixel that changes sides moves the expected background by a jump.
-        TypeError: it is another kind of function.
+        TypeError: it is another kind of function, or a network of another kind.
     """
     if not softmax >= TIGHT_SOFTMAX:
         raise ValueError(f"derivatives of a softmax reach {TIGHT_SOFTMAX}, so a factor of {softmax} bounds nothing")
@@ -89,6 +90,9 @@ def bounding_map(f: ImageMap, *, softmax: float = TIGHT_SOFTMAX) -> ImageMap:
         return Pooled(bounding_map(f.f, softmax=softmax), f.cells)
     if not isinstance(f, NetworkMap):
         raise TypeError(f"only maps of a network can be bounded, this is {f!r}")
+    if not {"relu", "tanh", "dtype"} <= vars(f.network).keys():
+        kind = type(f.network).__name__
+        raise TypeError(f"only networks with the fields relu, tanh and dtype can be bounded, not {kind}")
     precision = jnp.float64 if f.network.dtype == jnp.float64 else jnp.float32
     network = f.network.clone(relu=linear, tanh=linear, dtype=precision)
     return NetworkMap(absolute(f.variables), network, _bounding_reading(f.reading, softmax))

@@ -16,7 +16,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from menet_jax.model import saliency
-from menet_jax.model.menet import Outputs
+from menet_jax.model.outputs import Outputs
 
 ImageMap = Callable[[jax.Array], jax.Array]
 """Image (H, W, 3), float → map, float of any shape."""
@@ -36,7 +36,13 @@ def logit_margin(outputs: Outputs) -> Float[Array, "h w"]:
 
 
 def features(outputs: Outputs) -> Float[Array, "h w 16"]:
-    """The points in the metric space, each coordinate in [−1, 1]."""
+    """The points in the metric space, each coordinate in [−1, 1].
+
+    Raises:
+        ValueError: the network has no metric space.
+    """
+    if outputs.features is None:
+        raise ValueError("this network has no metric space, and so no features and no metric map")
     return outputs.features
 
 
@@ -44,7 +50,7 @@ def metric(outputs: Outputs) -> Float[Array, "h w"]:
     """The metric map (Eq. 5), in [0, 1]. Its Jacobian is that of almost every image: where a pixel changes sides
     between background and salient, or another one becomes the lowest or highest, the map is not differentiable.
     """
-    return saliency.metric_map(outputs.features, outputs.logits)
+    return saliency.metric_map(features(outputs), outputs.logits)
 
 
 class NetworkMap(struct.PyTreeNode):

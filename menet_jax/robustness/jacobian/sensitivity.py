@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from menet_jax.model.menet import Outputs
+from menet_jax.model.outputs import Outputs
 from menet_jax.robustness.jacobian.image_function import ImageMap, checked, evaluate, linearise, network_map, vjp
 from menet_jax.robustness.jacobian.norms import random_signs
 

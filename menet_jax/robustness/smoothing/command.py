@@ -17,7 +17,7 @@ from menet_jax.robustness.analysis.loop import Analysis, analyse
 from menet_jax.robustness.options import Smooth
 from menet_jax.robustness.smoothing import report
 from menet_jax.robustness.smoothing.certificate import Certificate, certify, holm
-from menet_jax.robustness.smoothing.measurement import MAPS, MEANING, Measurement, counted, measure, salient
+from menet_jax.robustness.smoothing.measurement import MEANING, Measurement, counted, measure, salient
 from menet_jax.runtime.text import say
 
 SHOWN = 3
@@ -69,7 +69,7 @@ def _figure(options: Smooth, work: Subjects, analysis: Analysis[Measurement]) ->
         example = place.source[place.number]
         guess, counts = counted(of, example, settings, settings.sigmas[0])
         clean, pictures, headings = salient(of, example), [], []
-        for each, name in enumerate(MAPS):
+        for each, name in enumerate(of.maps):
             samples = guess[each], settings.guesses, counts[each], settings.samples
             found = certify(*samples, settings.thresholds[0], settings.risk, holm)
             pictures += [gray(clean[each]), _certified(found)]

@@ -1,4 +1,4 @@
-"""What is certified of a trained network at one image, by both of its maps."""
+"""What is certified of a trained network at one image, by each of its maps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,12 +24,11 @@ from menet_jax.robustness.smoothing.certificate import Certificate, bonferroni, 
 MEANING: Determinants = {"smoothing": 1}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
-MAPS = ("metric", "probability")
 BATCH = 8
 
 
 class SalientPixels(struct.PyTreeNode):
-    """Which pixels a network calls salient, by both of its maps, in the order of `MAPS`.
+    """Which pixels a network calls salient, by each of its maps, the metric map first.
 
     The metric map is cut at its adaptive threshold, min(2 · mean, 1), the probability map at ½.
     """
@@ -38,11 +37,13 @@ class SalientPixels(struct.PyTreeNode):
     network: nn.Module = struct.field(pytree_node=False)
     region: Region = struct.field(pytree_node=False)
 
-    def __call__(self, image: Float[Array, "h w 3"]) -> Bool[Array, "2 h w"]:
+    def __call__(self, image: Float[Array, "h w 3"]) -> Bool[Array, "m h w"]:
         outputs: Any = self.network.apply(self.variables, image[None])
+        by_probability = probability_map(outputs.logits[0]) >= 0.5
+        if outputs.features is None:
+            return by_probability[None]
         metric = metric_map(outputs.features[0], outputs.logits[0], self.region)
-        threshold = jnp.minimum(2 * jnp.mean(metric), 1)
-        return jnp.stack([metric >= threshold, probability_map(outputs.logits[0]) >= 0.5])
+        return jnp.stack([metric >= jnp.minimum(2 * jnp.mean(metric), 1), by_probability])
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def measure(of: Subject, example: Example, settings: SmoothSettings, stage: Stag
         stage(f"σ {sigma:g}")
         guess, counts = counted(of, example, settings, sigma)
         for threshold in settings.thresholds:
-            for index, name in enumerate(MAPS):
+            for index, name in enumerate(of.maps):
                 arguments = guess[index], settings.guesses, counts[index], settings.samples, threshold, settings.risk
                 by_holm, by_bonferroni = certify(*arguments, holm), certify(*arguments, bonferroni)
                 found.append(
@@ -118,7 +119,7 @@ def counted(of: Subject, example: Example, settings: SmoothSettings, sigma: floa
     )
 
 
-def salient(of: Subject, example: Example) -> Bool[np.ndarray, "2 h w"]:
+def salient(of: Subject, example: Example) -> Bool[np.ndarray, "m h w"]:
     """Which pixels the network calls salient, without noise."""
     return np.asarray(jax.jit(SalientPixels.__call__)(_classifier(of), jnp.asarray(of.seen(example.image))))
 
