@@ -12,6 +12,7 @@ from command_cases import write_discs, write_narrow_run
 from PIL import Image
 from robustness_cases import small_command
 
+from menet_jax.robustness.attack.command import ATTACKED
 from menet_jax.robustness.attack.objectives import LostF, Moved
 
 CHEAP = ["--strengths", "0.001", "1", "8", "--steps", "8", "--draws", "2", "--qualities", "50", "10"]
@@ -57,7 +58,10 @@ def test_attacks_are_worse_than_noise_and_as_bad_as_the_jacobian_says(
 
 def test_goes_on_where_it_stopped(run: Path, dataset: Path, tmp_path: Path) -> None:
     first = command(run, dataset, *CHEAP, "--dest", tmp_path, "--limit", "1", "--reading", "probability")
+    [kept] = (tmp_path / ATTACKED).iterdir()
+    before = kept.stat().st_mtime_ns
     again = command(run, dataset, *CHEAP, "--dest", tmp_path, "--reading", "probability", "--overwrite")
+    assert len(list(kept.parent.iterdir())) == 2 and kept.stat().st_mtime_ns == before
     assert first.code == again.code == 0 and "reusing  1 of 2 results" in again.out
 
 

@@ -18,6 +18,7 @@ from menet_jax.metrics.scores import f_measure
 from menet_jax.model.saliency import border_background
 from menet_jax.robustness.attack.ascent import L2, attack, random_starts
 from menet_jax.robustness.smoothing.certificate import Certificate, certify, holm, radius, sample_counts
+from menet_jax.robustness.smoothing.command import COUNTS
 from menet_jax.robustness.smoothing.measurement import SalientPixels, certified_f
 
 CHEAP = ["--sigmas", "4", "40", "--samples", "60", "--thresholds", "0.6", "0.75"]
@@ -52,7 +53,9 @@ def test_what_is_written(run: Path, dataset: Path, tmp_path: Path) -> None:
             assert share <= cases[image, kind, sigma, "0.6"]  # a longer radius is harder to certify
     for name in ("smooth.md", "results.json", "certified_small_discs.png"):
         assert (tmp_path / name).stat().st_size > 0
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / COUNTS).iterdir()}
     again = command(run, dataset, *CHEAP, "--dest", tmp_path, "--overwrite")
+    assert len(kept) == 2 and kept == {file: file.stat().st_mtime_ns for file in (tmp_path / COUNTS).iterdir()}
     assert again.code == 0 and "reusing  2 of 2 results" in again.out
 
 

@@ -9,16 +9,22 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
+from menet_jax.data.sources import Example
 from menet_jax.images.files import resize_image, resize_mask
 from menet_jax.images.pictures import TINT
 from menet_jax.reporting.plots import Row, gray, image_rows
 from menet_jax.robustness.analysis.inputs import Subjects, open_subjects, opened_lines, run_analysis, say_failures
 from menet_jax.robustness.analysis.loop import Analysis, analyse
-from menet_jax.robustness.options import Smooth
+from menet_jax.robustness.analysis.results_cache import kept_arrays
+from menet_jax.robustness.analysis.subject import Subject, determinants
+from menet_jax.robustness.options import Smooth, SmoothSettings
 from menet_jax.robustness.smoothing import report
 from menet_jax.robustness.smoothing.certificate import Certificate, certify, holm
 from menet_jax.robustness.smoothing.measurement import MEANING, Measurement, counted, measure, salient
 from menet_jax.runtime.text import say
+
+COUNTS = "counts"
+"""Folder of what was counted of the images that are drawn."""
 
 SHOWN = 3
 """Images of each run and dataset that are drawn: the first, the middle and the last by their certified share."""
@@ -52,32 +58,43 @@ def do(options: Smooth, used: Sequence[jax.Device], work: Subjects) -> int:
         say(f"{passes:,} noisy images in {taken:.0f} s, {passes / taken:.1f} images/s with compilation")
     say(f"\n{report.table(analyses, settings).text()}")
     if options.dest:
-        figures = [_figure(options, work, analysis) for analysis in analyses if analysis.images]
+        figures = [_figure(settings, work, analysis, options.dest) for analysis in analyses if analysis.images]
         written = report.write(analyses, failures, settings, figures, options.dest)
         say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return say_failures(failures)
 
 
-def _figure(options: Smooth, work: Subjects, analysis: Analysis[Measurement]) -> tuple[str, Figure]:
+def _counted(of: Subject, example: Example, settings: SmoothSettings, folder: Path) -> dict[str, np.ndarray]:
+    """What is counted under the first noise, found anew only if it was not kept."""
+
+    def compute() -> dict[str, np.ndarray]:
+        guess, counts = counted(of, example, settings, settings.sigmas[0])
+        return {"guess": guess, "counts": counts}
+
+    return kept_arrays(folder, Path(example.file_name).stem, determinants(of, example, settings, MEANING), compute)
+
+
+def _figure(
+    settings: SmoothSettings, work: Subjects, analysis: Analysis[Measurement], dest: Path
+) -> tuple[str, Figure]:
     """Images, their masks, and of both maps what the network says and what of it is certified."""
-    settings = options.settings()
     of, places = work.of(analysis.run, analysis.dataset)
     ranked = sorted(analysis.images, key=lambda image: -image.certified[0].share)
-    rows = []
+    rows = list[Row]()
     for index in np.unique(np.linspace(0, len(ranked) - 1, SHOWN).round().astype(int)):
         place = places[ranked[index].image]
         example = place.source[place.number]
-        guess, counts = counted(of, example, settings, settings.sigmas[0])
+        found = _counted(of, example, settings, dest / COUNTS)
         clean, pictures, headings = salient(of, example), [], []
         for each, name in enumerate(of.maps):
-            samples = guess[each], settings.guesses, counts[each], settings.samples
-            found = certify(*samples, settings.thresholds[0], settings.risk, holm)
-            pictures += [gray(clean[each]), _certified(found)]
+            samples = found["guess"][each], settings.guesses, found["counts"][each], settings.samples
+            certificate = certify(*samples, settings.thresholds[0], settings.risk, holm)
+            pictures += [gray(clean[each]), _certified(certificate)]
             headings += [name, f"{name}, certified"]
         size = (of.size, of.size)
         shown = [resize_image(example.image, size), gray(resize_mask(example.mask, size)), *pictures]
         aspect = example.image.shape[0] / example.image.shape[1]
-        rows.append(Row(aspect, shown, ["image", "mask", *headings], Path(example.file_name).stem))
+        rows.append(Row(aspect, shown, () if rows else ["image", "mask", *headings], Path(example.file_name).stem))
     footnote = f"{analysis.run.name}, σ {settings.sigmas[0]:g}, τ {settings.thresholds[0]:g}; red: abstained from"
     return f"certified_{analysis.run.name}_{analysis.dataset.name}", image_rows(rows, footnote)
 
