@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_cases import outcome, write_discs, write_narrow_run
@@ -81,6 +82,18 @@ def test_a_run_follows_its_data(tmp_path: Path) -> None:
     assert validation[0].identity.startswith("all")
     with pytest.raises(ValueError, match="is trained on all images of"):
         with_whole(parse(["--run", str(config.run), "--resume", *flags[:2], "--data.validation", places[0]]))
+
+
+@pytest.mark.parametrize("again", [{"resume": True}, {"overwrite": True}])
+def test_two_trainings_in_one_run_directory_are_refused(again: dict[str, Any], tmp_path: Path) -> None:
+    config = Config(run=tmp_path / "run", steps=3)
+    held = open_run(config)
+    kept = (config.run / "config.json").stat().st_ino
+    refused = outcome(main, "--run", config.run, *(f"--{name}" for name in again))
+    assert refused.code == 2 and f"--run {config.run}: another process is training there" in refused.err
+    assert (config.run / "config.json").stat().st_ino == kept
+    del held
+    open_run(dataclasses.replace(config, **again))
 
 
 def test_the_run_that_a_link_points_to_is_overwritten(tmp_path: Path) -> None:

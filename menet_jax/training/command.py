@@ -28,7 +28,7 @@ from menet_jax.training.config import Config, of_all_hosts
 from menet_jax.training.kept_config import check_unchanged, read_config
 from menet_jax.training.loop import DivergedError, NonFiniteLossError, Report, fit, restore
 from menet_jax.training.recorder import Recorder
-from menet_jax.training.run import open_run, write_config
+from menet_jax.training.run import Held, open_run, write_config
 from menet_jax.training.run_folder import CHECKPOINTS, CONFIG_FILE, check_run, saved_steps
 from menet_jax.training.step import TrainState, check_batch, create_state, map_over_devices
 
@@ -133,7 +133,7 @@ def describe(
         *(f"{'training' if not i else '':12} {source.summary()}" for i, source in enumerate(training)),
         *([distorted] if config.data.distort else []),
         *(f"{'validation' if not i else '':12} {_how_many(source)}" for i, source in enumerate(validation)),
-        f"network      width {config.model.width}, {parameters:,} parameters",
+        f"network      {config.model.kind}, width {config.model.width}, {parameters:,} parameters",
         f"loss         {config.loss.metric:g} · metric loss + {config.loss.cross_entropy:g} · cross entropy",
         f"run          {config.run}",
     ]
@@ -199,6 +199,7 @@ class Opened(NamedTuple):
     used: Sequence[jax.Device]
     training: Sequence[Source]
     validation: Sequence[Source]
+    held: Held | None
 
 
 def prepare(config: Config) -> Opened:
@@ -212,13 +213,13 @@ def prepare(config: Config) -> Opened:
         used = devices.start(config.device)
         if hosts.index == 0:
             check_run(config.run, resume=config.resume, overwrite=config.overwrite)
+            Held(config.run)  # said before anything is prepared
         if config.resume:
             check_unchanged(config.run)
         check_batch(config.batch_size, jax.device_count())
         config = with_whole(with_full_paths(config))
         training, validation = open_data(config)
-        if hosts.index == 0:
-            open_run(config)
+        held = open_run(config) if hosts.index == 0 else None
         hosts.compare(
             {
                 "devices": f"{len(used)} × {used[0].device_kind}",
@@ -231,7 +232,7 @@ def prepare(config: Config) -> Opened:
                 f"--run {config.run}: what process 0 has made there is not to be seen; the run directory must be on a "
                 "file system that all hosts share"
             )
-    return Opened(hosts, config, used, training, validation)
+    return Opened(hosts, config, used, training, validation, held)
 
 
 def do(opened: Opened) -> int:

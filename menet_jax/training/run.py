@@ -4,6 +4,8 @@ A run directory holds `config.json`, `checkpoints/`, `logs/` and `samples/`.
 """
 
 import dataclasses
+import fcntl
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -29,14 +31,51 @@ from menet_jax.training.run_folder import CHECKPOINTS, CONFIG_FILE, check_new, c
 from menet_jax.training.weights_file import read_weights, write_weights
 
 
-def open_run(config: Config) -> None:
-    """Make the run directory, empty unless the run is resumed; of several processes, in one."""
+class Held:
+    """While this lives, no other process trains in a run directory.
+
+    A directory that cannot be locked, as on some network drives, is used all the same.
+
+    Raises:
+        ValueError: another process trains there.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._lock: int | None = None
+        try:
+            self._lock = os.open(run, os.O_RDONLY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"--run {run}: another process is training there; wait until it ends, or name another directory"
+            ) from None
+        except OSError:
+            pass
+
+    def __del__(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+def open_run(config: Config) -> Held:
+    """Make the run directory, empty unless the run is resumed; of several processes, in one.
+
+    Returns:
+        what keeps other processes from training there.
+
+    Raises:
+        ValueError: another process trains there.
+    """
     folder = config.run.resolve()  # of a link, what it points to
     if config.overwrite and folder.exists():
+        held = Held(folder)
         shutil.rmtree(folder)
+        del held
     folder.mkdir(parents=True, exist_ok=True)
+    held = Held(folder)
     if not config.resume:
         write_config(config)
+    return held
 
 
 def write_config(config: Config) -> None:
