@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,10 +14,17 @@ from command_cases import outcome, write_narrow_run
 from safetensors.numpy import load_file, save_file
 
 import menet_jax
+from menet_jax import export
+from menet_jax.evaluation.export_command import to_onnx
 from menet_jax.export import main
+from menet_jax.model.inference import eval_step
+from menet_jax.model.saliency import border
 from menet_jax.training import run_folder
-from menet_jax.training.config import DataConfig
+from menet_jax.training.config import DataConfig, LossConfig
+from menet_jax.training.network import network
+from menet_jax.training.presets import PRESETS
 from menet_jax.training.run import load_run, write_release
+from menet_jax.training.step import create_state
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
 OTHER_PROGRAM = """
@@ -109,6 +119,51 @@ def test_stablehlo_runs_where_menet_jax_is_not(run: Path, tmp_path: Path) -> Non
         expected = predictor.maps(image)
         assert np.abs(found["metric"][index] - expected.metric).max() < 1e-4
         assert np.abs(found["probability"][index] - expected.probability).max() < 1e-4
+
+
+def differences(program: bytes, images: np.ndarray, expected: Sequence[np.ndarray]) -> list[float]:
+    """Of ONNX's maps from those expected, the largest of each."""
+    session = pytest.importorskip("onnxruntime").InferenceSession(program, providers=["CPUExecutionProvider"])
+    found = session.run(["metric", "probability"], {"images": images})
+    assert [each.shape for each in found] == [images.shape[:3]] * 2
+    return [float(np.abs(ours - theirs).max()) for ours, theirs in zip(expected, found, strict=True)]
+
+
+def test_onnx_gives_our_maps_of_any_number_of_images(run: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    program = tmp_path / "network.onnx"
+    assert outcome(main, run, "--dest", program, "--format", "onnx").code == 0
+    assert [(each.domain, each.version) for each in onnx.load(program).opset_import] == [("", 18)]
+    predictor = menet_jax.load_predictor(run)
+    ours = [np.stack(maps) for maps in zip(*map(predictor.maps, IMAGES), strict=True)]
+    assert max(differences(program.read_bytes(), IMAGES, ours)) < 1e-4
+    assert max(differences(program.read_bytes(), IMAGES[:1], [maps[:1] for maps in ours])) < 1e-4
+
+
+def test_onnx_of_a_network_without_scale_maps_measured_from_the_border() -> None:
+    pytest.importorskip("onnx")
+    config = PRESETS["ce-plain"].config
+    config = replace(config, model=replace(config.model, width=1), loss=LossConfig(cross_entropy=0.0))
+    state = create_state(config)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    images = IMAGES // 64  # dark, so that the logits of random weights are not all far from 0
+    ours = jax.jit(partial(eval_step, network(config), region=border))(variables, images)
+    assert max(differences(to_onnx(config, variables), images, ours)) < 1e-4
+
+
+def test_onnx_of_a_network_that_a_file_cannot_hold(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx")
+    from menet_jax.model import onnx_graph  # only here, for not everyone has ONNX
+
+    monkeypatch.setattr(onnx_graph, "LARGEST", 1000)
+    done = outcome(main, run, "--dest", tmp_path / "network.onnx", "--format", "onnx")
+    assert done.code == 1 and "2 GB of weights" in done.err and not list(tmp_path.iterdir())
+
+
+def test_onnx_where_it_is_not_installed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    done = outcome(main, run, "--dest", tmp_path / "network.onnx", "--format", "onnx")
+    assert done.code == 2 and 'pip install "menet_jax[onnx]"' in done.err and done.err.count("\n") == 1
 
 
 def test_what_cannot_be_written_is_refused_at_once(run: Path, weights: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from flax.traverse_util import flatten_dict, path_aware_map
 from jax import lax
 from PIL import Image
 
-from menet_jax import authors, evaluate, load_predictor, predict
+from menet_jax import authors, evaluate, export, load_predictor, predict
 from menet_jax.model.initialisation import initial_variables
 from menet_jax.model.menet import MENet
 from menet_jax.model.nldf import NLDF
@@ -271,6 +271,11 @@ def test_a_table_has_one_row_of_it(run: Path, data: Path, tmp_path: Path) -> Non
     [row] = [line for line in done.out.splitlines() if " u " in f" {line} " and "probability" in line]
     assert "metric" not in row
     assert "did not train" not in done.out
+
+
+def test_there_is_no_onnx_graph_of_it(run: Path, tmp_path: Path) -> None:
+    refused = outcome(export.main, run, "--dest", tmp_path / "unet.onnx", "--format", "onnx")
+    assert refused.code == 2 and "--format onnx: is of MENet alone, and this network is of kind unet" in refused.err
 
 
 def test_the_authors_have_no_such_network(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,9 @@
 """The command `python -m menet_jax.export`: what it says and does."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,19 +40,39 @@ def to_stablehlo(config: Config, variables: Mapping[str, Any]) -> bytearray:
     return jax.export.export(jax.jit(maps), platforms=PLATFORMS)(images).serialize()
 
 
-def run(source: Path, dest: Path, kind: Literal["weights", "stablehlo"], newest: bool) -> int:
+def to_onnx(config: Config, variables: Mapping[str, Any]) -> bytes:
+    """The same of MENet as an ONNX file; see `onnx_model`."""
+    from menet_jax.model.onnx_graph import onnx_model  # only now, for not everyone has ONNX
+
+    model: bytes = onnx_model(variables, config.data.size, background_region(config.loss)).SerializeToString()
+    return model
+
+
+PROGRAMS: dict[str, Callable[[Config, Mapping[str, Any]], bytes | bytearray]] = {
+    "stablehlo": to_stablehlo,
+    "onnx": to_onnx,
+}
+
+
+def run(source: Path, dest: Path, kind: str, newest: bool) -> int:
     """Do what the command line asks for; the exit status, see `export.Export`."""
+
+    def opened() -> TrainedRun:
+        trained = load_run(source, newest=newest, report=warn)
+        model = trained.config.model
+        if kind == "onnx" and model.kind != "menet":
+            raise ValueError(f"--format onnx: is of MENet alone, and this network is of kind {model.kind}")
+        return trained
 
     def do(trained: TrainedRun) -> int:
         dest.parent.mkdir(parents=True, exist_ok=True)
         if kind == "weights":
             write_release(trained, dest)
         else:
+            program = PROGRAMS[kind](trained.config, trained.variables)
             with written_whole(dest) as unfinished:
-                unfinished.write_bytes(to_stablehlo(trained.config, trained.variables))
+                unfinished.write_bytes(program)
         say(f"{source}, {trained.history}: {kind} in {dest}, {dest.stat().st_size / 1e6:.1f} MB")
         return 0
 
-    return run_command(
-        lambda: load_run(source, newest=newest, report=warn), do, lambda _: "nothing was written", (OSError, ValueError)
-    )
+    return run_command(opened, do, lambda _: "nothing was written", (OSError, ValueError))
