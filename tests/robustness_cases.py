@@ -18,15 +18,17 @@ from menet_jax.training.run import TrainedRun
 SIZE = 32
 
 
-def small_command(name: str, run: Path, dataset: Path, *flags: str | Path) -> Outcome:
-    """Run one of them on all images of a dataset."""
+def small_command(name: str, run: Path, dataset: Path, *flags: str | Path, other: Path | None = None) -> Outcome:
+    """Run one of them on all images of a dataset; also, on another run."""
+    runs = [f"small={run}", *([f"other={other}"] if other else [])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inputs, "subject", _small_subject)
         data = ("--data", dataset, "--split", "all", "--cache", dataset.parent / "cache")
-        return outcome(robustness.main, name, "--run", f"small={run}", *data, *flags)
+        return outcome(robustness.main, name, "--run", *runs, *data, *flags)
 
 
 def _small_subject(run: TrainedRun, reading: str) -> Subject:
     of = {"metric": image_function.metric, "probability": image_function.probability}[reading]
-    f = network_map(SmallNet(relu=nn.softplus), small_variables(3), of)
-    return Subject(f, border_background, SIZE, ("metric", "probability"), {"network": reading})
+    seed = 3 if run.config.run.name == "narrow" else 4
+    f = network_map(SmallNet(relu=nn.softplus), small_variables(seed), of)
+    return Subject(f, border_background, SIZE, ("metric", "probability"), {"network": reading, "seed": seed})

@@ -58,11 +58,28 @@ def test_attacks_are_worse_than_noise_and_as_bad_as_the_jacobian_says(
 
 def test_goes_on_where_it_stopped(run: Path, dataset: Path, tmp_path: Path) -> None:
     first = command(run, dataset, *CHEAP, "--dest", tmp_path, "--limit", "1", "--reading", "probability")
+    assert set(json.loads((tmp_path / "results.json").read_text())["tables"]) == {"attack", "compression"}
     [kept] = (tmp_path / ATTACKED).iterdir()
     before = kept.stat().st_mtime_ns
     again = command(run, dataset, *CHEAP, "--dest", tmp_path, "--reading", "probability", "--overwrite")
     assert len(list(kept.parent.iterdir())) == 2 and kept.stat().st_mtime_ns == before
     assert first.code == again.code == 0 and "reusing  1 of 2 results" in again.out
+
+
+def test_attacks_of_another_network_are_no_stronger(run: Path, dataset: Path, tmp_path: Path) -> None:
+    other = write_narrow_run(tmp_path / "other")
+    done = command(run, dataset, *CHEAP, "--dest", tmp_path / "dest", "--reading", "probability", other=other)
+    assert done.code == 0, done.err
+    with (tmp_path / "dest" / "transfer.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["run"], row["found on"]) for row in rows} == {("small", "other"), ("other", "small")}
+    with (tmp_path / "dest" / "images.csv").open() as file:
+        of_images = [row for row in csv.DictReader(file) if row["strength"] == "8.0"]
+    for row in rows:
+        own = [float(each["attack_adaptive_f"]) for each in of_images if each["run"] == row["run"]]
+        assert float(row["F own"]) == pytest.approx(np.mean(own), abs=1e-4)
+        assert float(row["F own"]) <= float(row["F transferred"]) + 0.005
+        assert float(row["stronger"]) == 0
 
 
 @pytest.mark.parametrize(

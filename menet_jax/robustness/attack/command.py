@@ -1,6 +1,7 @@
 """The command `python -m menet_jax.robustness attack`: what it says and does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,16 +12,17 @@ from menet_jax.data.sources import Example
 from menet_jax.images.maps import quantise
 from menet_jax.reporting.plots import Row, image_rows
 from menet_jax.robustness.analysis.inputs import Subjects, open_subjects, opened_lines, run_analysis, say_failures
-from menet_jax.robustness.analysis.loop import Analysis, analyse
+from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse
 from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.analysis.subject import Subject, determinants
 from menet_jax.robustness.attack import report
 from menet_jax.robustness.attack.measurement import MEANING, Image, Measurement, attacks, measure, saliency
+from menet_jax.robustness.attack.transfer import Attacked, transfers
 from menet_jax.robustness.options import Attack, AttackSettings
 from menet_jax.runtime.text import say
 
 ATTACKED = "attacked"
-"""Folder of the changed images that are drawn."""
+"""Folder of the attacked images."""
 
 SHOWN = 3
 """Images of each run and dataset that are drawn: those that lose most F at the greatest strength."""
@@ -46,28 +48,53 @@ def do(options: Attack, used: Sequence[jax.Device], work: Subjects) -> int:
     strengths = ", ".join(f"{strength:g}" for strength in settings.strengths)
     attack = f"attack   {options.reading} map, {options.norm}, strengths {strengths}; seed {options.seed}"
     say(*opened_lines(work.runs, work.datasets, used), attack)
-    analyses, failures = analyse(work, settings, measure, Measurement, MEANING)
-    for table in report.tables(analyses, settings):
+    folder = options.dest / ATTACKED if options.dest else None
+    analyses, failures = analyse(work, settings, partial(_measured, folder), Measurement, MEANING)
+    if options.dest and folder:
+        attacked = partial(_attacked, folder, settings)
+        tables = report.tables(analyses, transfers(work, analyses, attacked), settings)
+        figures = [_worst(settings, work, analysis, attacked) for analysis in analyses if analysis.images]
+        written = report.write(tables, analyses, failures, settings, figures, options.dest)
+    else:
+        tables, written = report.tables(analyses, (), settings), []
+    for table in tables:
         say(f"\n{table.text()}")
-    if options.dest:
-        figures = [_worst(settings, work, analysis, options.dest) for analysis in analyses if analysis.images]
-        written = report.write(analyses, failures, settings, figures, options.dest)
+    if written:
         say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return say_failures(failures)
 
 
-def _moved(subject: Subject, example: Example, settings: AttackSettings, folder: Path) -> Image:
-    """The changed image of the greatest strength whose map moves furthest, found anew only if it was not kept."""
+def _measured(
+    folder: Path | None, of: Subject, example: Example, settings: AttackSettings, stage: Stage
+) -> Measurement:
+    """Measure an image and, where there is a folder, keep the attacked images in it."""
+    measurement, attacked = measure(of, example, settings, stage)
+    if folder:
+        _kept(folder, settings, of, example, lambda: attacked)
+    return measurement
 
-    def compute() -> dict[str, Image]:
-        *_, (moved, *_) = attacks(subject, example, settings)
-        return {"moved": moved}
 
-    of = determinants(subject, example, settings, MEANING)
-    return kept_arrays(folder, Path(example.file_name).stem, of, compute)["moved"]
+def _attacked(folder: Path, settings: AttackSettings, of: Subject, example: Example) -> Sequence[Image]:
+    """The attacked images of the greatest strength; they are searched for anew only if they were not kept."""
+
+    def last() -> Sequence[Image]:
+        *_, found = attacks(of, example, settings)
+        return found
+
+    return _kept(folder, settings, of, example, last)
 
 
-def _worst(settings: AttackSettings, work: Subjects, analysis: Analysis[Measurement], dest: Path) -> tuple[str, Figure]:
+def _kept(
+    folder: Path, settings: AttackSettings, of: Subject, example: Example, find: Callable[[], Sequence[Image]]
+) -> Sequence[Image]:
+    depends_on = determinants(of, example, settings, MEANING)
+    arrays = kept_arrays(folder, Path(example.file_name).stem, depends_on, lambda: {"images": np.stack(find())})
+    return list(arrays["images"])
+
+
+def _worst(
+    settings: AttackSettings, work: Subjects, analysis: Analysis[Measurement], attacked: Attacked
+) -> tuple[str, Figure]:
     """The images that lose most: as they are, the change, and the maps before and after it."""
     subject, places = work.of(analysis.run, analysis.dataset)
     ranked = sorted(analysis.images, key=lambda image: image.strengths[-1].attack.adaptive_f - image.clean.adaptive_f)
@@ -75,7 +102,7 @@ def _worst(settings: AttackSettings, work: Subjects, analysis: Analysis[Measurem
     for image in ranked[:SHOWN]:
         place = places[image.image]
         example = place.source[place.number]
-        x, moved = subject.seen(example.image), _moved(subject, example, settings, dest / ATTACKED)
+        x, moved = subject.seen(example.image), attacked(subject, example)[0]
         times = 127 / max(float(np.abs(moved - x).max()), 1e-6)
         pictures = [
             x.astype(np.uint8),

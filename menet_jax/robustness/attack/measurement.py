@@ -91,8 +91,8 @@ class Measurement:
     compressed: tuple[Compressed, ...]
 
 
-def measure(of: Subject, example: Example, settings: AttackSettings, stage: Stage) -> Measurement:
-    """Measure one image.
+def measure(of: Subject, example: Example, settings: AttackSettings, stage: Stage) -> tuple[Measurement, list[Image]]:
+    """Measure one image; also, the attacked images of the greatest strength.
 
     Raises:
         ValueError: the Jacobian is not finite there, or the image cannot be compressed.
@@ -107,7 +107,7 @@ def measure(of: Subject, example: Example, settings: AttackSettings, stage: Stag
         stage(f"strength {strength:g}")
         noisy = [react(image) for image in _noise(of, example, settings, ball, strength)]
         worst = [react(image) for image in attacked]
-        files = [_scores(saliency(of, np.rint(image)), example) for image in attacked]
+        files = [scored(of, np.rint(image), example) for image in attacked]
         found.append(
             AtStrength(
                 strength,
@@ -119,7 +119,8 @@ def measure(of: Subject, example: Example, settings: AttackSettings, stage: Stag
             )
         )
     compressed = tuple(_compressed(of, example, quality, ball) for quality in settings.qualities)
-    return Measurement(example.file_name, spectral.value, _scores(before, example), tuple(found), compressed)
+    measurement = Measurement(example.file_name, spectral.value, _scores(before, example), tuple(found), compressed)
+    return measurement, attacked
 
 
 def attacks(
@@ -154,6 +155,11 @@ def attacks(
 def saliency(of: Subject, image: Image) -> Float[np.ndarray, "h w"]:
     """The map of an image, at the network's size."""
     return np.asarray(evaluate(of.f, jnp.asarray(image)))
+
+
+def scored(of: Subject, image: Image, example: Example) -> Scores:
+    """The scores of the map of an image, in place of the example's own."""
+    return _scores(saliency(of, image), example)
 
 
 BALLS = {"l2": L2, "linf": LINF}
@@ -191,7 +197,7 @@ def _compressed(of: Subject, example: Example, quality: int, ball: Ball) -> Comp
     x = of.seen(example.image)
     image = Jpeg(quality, quality)(x.astype(np.uint8), Path(example.file_name).stem, 0).astype(np.float32)
     strength = float(ball.length(jnp.asarray(image - x))) / ball.gray_level(x.size)
-    return Compressed(quality, strength, _scores(saliency(of, image), example))
+    return Compressed(quality, strength, scored(of, image, example))
 
 
 def _reaction(

@@ -14,6 +14,7 @@ from menet_jax.reporting.tables import Score, Table
 from menet_jax.robustness.analysis.loop import Analysis
 from menet_jax.robustness.analysis.report import UNITS, grouped, record, results_content
 from menet_jax.robustness.attack.measurement import AtStrength, Measurement, Scores
+from menet_jax.robustness.attack.transfer import TOLERANCE, Transfer
 from menet_jax.robustness.options import AttackSettings
 
 UNIT = {"l2": "gray levels, root of the mean square", "linf": "gray levels at most"}
@@ -21,12 +22,14 @@ UNIT = {"l2": "gray levels, root of the mean square", "linf": "gray levels at mo
 Found = Sequence[Analysis[Measurement]]
 
 
-def tables(analyses: Found, settings: AttackSettings) -> list[Table]:
+def tables(analyses: Found, transferred: Sequence[Transfer], settings: AttackSettings) -> list[Table]:
     """Everything that is printed and written."""
-    return [_strengths(analyses, settings), _compression(analyses, settings)]
+    always = [_strengths(analyses, settings), _compression(analyses, settings)]
+    return [*always, _transfers(transferred, settings)] if transferred else always
 
 
 def write(
+    written: Sequence[Table],
     analyses: Found,
     failures: Sequence[str],
     settings: AttackSettings,
@@ -38,7 +41,6 @@ def write(
     Returns:
         the files written.
     """
-    written = tables(analyses, settings)
     content = results_content(written, asdict(settings), failures)
     drawn = [*_curves(analyses, settings), *figures]
     return write_results(dest, written, _image_rows(analyses), drawn, content)
@@ -99,6 +101,23 @@ def _compression(analyses: Found, settings: AttackSettings) -> Table:
             labels = {"map": settings.reading, "quality": f"{quality}"}
             records.append(record(analysis, f"JPEG {quality}", labels, numbers))
     return Table("compression", "JPEG compression of the image at the network's size", grouped(records), scores)
+
+
+def _transfers(transferred: Sequence[Transfer], settings: AttackSettings) -> Table:
+    """A row for each pair of runs on each dataset."""
+    scores = [
+        Score("F own", "mean adaptive F under the attack found on the run itself"),
+        Score("F transferred", "the same under the attack found on the other run"),
+        Score("stronger", f"share of images where the latter costs more, by over {TOLERANCE} of F", True, ".2f"),
+    ]
+    records = []
+    for each in transferred:
+        labels = {"map": settings.reading, "found on": each.source.name}
+        own, of_other = (float(np.mean(values)) for values in (each.own, each.transferred))
+        numbers = {"F own": own, "F transferred": of_other, "stronger": each.stronger}
+        records.append(record(each.target, f"from {each.source.name}", labels, numbers))
+    title = f"Attacks found on another run, strength {settings.strengths[-1]:g}"
+    return Table("transfer", title, grouped(records), scores)
 
 
 def _curves(analyses: Found, settings: AttackSettings) -> list[tuple[str, Figure]]:

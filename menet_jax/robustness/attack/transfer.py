@@ -1,0 +1,80 @@
+"""Whether attacks found on one network fool another one: where they do so better than those found on it, its own search
+has missed the worst, be it for a gradient that says little (masking) or for too few steps.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from menet_jax.data.sources import Example
+from menet_jax.evaluation.inputs import NamedRun
+from menet_jax.robustness.analysis.inputs import Subjects, progress
+from menet_jax.robustness.analysis.loop import Analysis
+from menet_jax.robustness.analysis.subject import Subject
+from menet_jax.robustness.attack.measurement import Image, Measurement, scored
+
+TOLERANCE = 0.005
+"""F by which a transferred attack must cost more, to count as stronger."""
+
+
+Attacked = Callable[[Subject, Example], Sequence[Image]]
+"""A network, an image → the attacked images of the greatest strength."""
+
+
+class Transfer(NamedTuple):
+    """Attacks found on one run, scored by another, at the greatest strength.
+
+    Attributes:
+        target: the run that is fooled, and the dataset.
+        source: the run that they were found on.
+        own: adaptive F of each image under the target's own attack.
+        transferred: the same under the source's.
+    """
+
+    target: Analysis[Measurement]
+    source: NamedRun
+    own: list[float]
+    transferred: list[float]
+
+    @property
+    def stronger(self) -> float:
+        """Share of the images at which the transferred attack costs more F."""
+        return float(np.mean(np.array(self.transferred) < np.array(self.own) - TOLERANCE))
+
+
+def transfers(
+    work: Subjects,
+    analyses: Sequence[Analysis[Measurement]],
+    attacked: Attacked,
+) -> list[Transfer]:
+    """Of every run to every other one that sees images of the same size, on each dataset.
+
+    Args:
+        work: the runs and images.
+        analyses: what was measured of them.
+        attacked: what was found.
+    """
+    pairs = [
+        (target, source)
+        for target in analyses
+        for source in analyses
+        if target.dataset.truth == source.dataset.truth and target.run.name != source.run.name
+    ]
+    found = []
+    with progress(sum(len(target.images) for target, _ in pairs)) as bar:
+        for target, source in pairs:
+            (of, places), (other, _) = (work.of(each.run, target.dataset) for each in (target, source))
+            attacked_there = {image.image for image in source.images}
+            own, transferred = list[float](), list[float]()
+            for image in target.images:
+                bar.set_description(f"{source.run.name} to {target.run.name}, {image.image}")
+                place = places[image.image]
+                if of.size == other.size and image.image in attacked_there:
+                    example = place.source[place.number]
+                    own.append(image.strengths[-1].attack.adaptive_f)
+                    transferred.append(min(scored(of, each, example) for each in attacked(other, example)).adaptive_f)
+                bar.update()
+            if own:
+                found.append(Transfer(target, source.run, own, transferred))
+    return found
