@@ -8,14 +8,13 @@ from typing import NamedTuple
 import jax
 
 from menet_jax.evaluation import report
-from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs, say_notes
+from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs, recipes, say_notes
 from menet_jax.evaluation.map_folders import Match, match
 from menet_jax.evaluation.options import Evaluate
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.evaluation.scoring import ImageResult, Result, score_folder, score_networks
 from menet_jax.images.files import UnreadableImageError, mask_notes
 from menet_jax.metrics.pysodmetrics import pysodmetrics
-from menet_jax.reporting.tables import Table
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import named, run_command
 from menet_jax.runtime.parallel import workers
@@ -118,7 +117,9 @@ def do(options: Evaluate, used: Sequence[jax.Device], work: Work) -> int:
     say(describe(options, work, used))
     results = evaluate(options, work, used)
     published = work.published() if options.published else {}
-    say(Table("results", "", report.records(results, published), report.columns(options.measures)).text())
+    alike = recipes(work.runs)
+    for table in report.tables(results, options.measures, published, alike):
+        say(table.text())
     of_masks = masks_notes(results)
     notes = [*say_notes(work.datasets, work.runs, options.published, [work.masks_name] * bool(work.matches)), *of_masks]
     found = [irregularities(result) for result in results]
@@ -127,7 +128,7 @@ def do(options: Evaluate, used: Sequence[jax.Device], work: Work) -> int:
     for problem in dict.fromkeys(problem for problems, _ in found for problem in problems):
         complain(problem)
     if options.dest:
-        written = report.write(results, options.measures, options.dest, published, notes)
+        written = report.write(results, options.measures, options.dest, published, notes, alike)
         say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return 0 if all(result.complete for result in results) else 1
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from menet_jax.evaluation.options import InputOptions
 from menet_jax.reporting import published
 from menet_jax.runtime.cli import refuse_doubles
 from menet_jax.runtime.text import listed, say
+from menet_jax.training.config import recipe
 from menet_jax.training.run import TrainedRun, load_run
 
 PUBLISHED_SPLITS = ("test", "all")
@@ -88,6 +90,26 @@ def open_runs(
         trained_on = ", trained with distortions" if run.config.data.distort else ""
         runs.append(NamedRun(name, f"{folder}, {run.history}{trained_on}", run, overlaps.load(folder)))
     return runs
+
+
+def recipes(runs: Sequence[NamedRun]) -> dict[str, str]:
+    """Of runs that differ by their seed alone: name → what they are called together, by how their names begin."""
+    together: dict[str, list[str]] = {}
+    for run in runs:
+        if run.trained.config.origin is None:
+            together.setdefault(recipe(run.trained.config), []).append(run.name)
+    several = [names for names in together.values() if len(names) > 1]
+    starts = [_start(names).rstrip("-_. ") for names in several]
+    return {
+        name: start if start and starts.count(start) == 1 else ", ".join(names)
+        for names, start in zip(several, starts, strict=True)
+        for name in names
+    }
+
+
+def _start(names: Sequence[str]) -> str:
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letter for letter, *_ in alike)
 
 
 def find_overlaps(

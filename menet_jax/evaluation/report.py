@@ -11,6 +11,7 @@ from menet_jax.evaluation.scoring import Result
 from menet_jax.reporting import published
 from menet_jax.reporting.files import write_results
 from menet_jax.reporting.plots import PrCurve, pr_curves
+from menet_jax.reporting.seeds import over_seeds
 from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.runtime.whole_files import written_whole
 
@@ -68,6 +69,26 @@ def records(results: Sequence[Result], published_names: Mapping[str, str] | None
     return table
 
 
+def tables(
+    results: Sequence[Result],
+    measures: bool,
+    published_names: Mapping[str, str] | None = None,
+    recipes: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+) -> list[Table]:
+    """The table and, where runs differ by their seed alone, that of their means.
+
+    Args:
+        results: what was measured.
+        measures: whether further measures were.
+        published_names: as of `records`.
+        recipes: as of `over_seeds`.
+        notes: what is to be known of the datasets.
+    """
+    table = Table("results", "", records(results, published_names), columns(measures), notes)
+    return [table, *over_seeds(table, recipes or {})]
+
+
 def _record(result: Result) -> Record:
     images = f"{len(result.images)}" if result.complete else f"{len(result.images)}/{result.of}"
     return Record(
@@ -90,10 +111,12 @@ def write(
     dest: Path,
     published_names: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
+    recipes: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write everything into a folder that exists.
 
-    `results.csv`, `results.md` and `results.tex` are the table, `results.json` with what was missing as well;
+    `results.csv`, `results.md` and `results.tex` are the table, `results_seeds` the means over seeds, if there are
+    several; `results.json` is the table with what was missing as well;
     `images.csv` has the scores of every image; `pr_curves.npy` the precision and recall of every result, and
     `pr_<dataset>.png` and `.pdf` draw them: of runs the probability map's, as the paper does. Notes, of what is to be
     known of the datasets, go with the table.
@@ -102,9 +125,10 @@ def write(
         the files written.
     """
     names = published_names or {}
-    table = Table("results", "", records(results, names), columns(measures), notes)
+    written_tables = tables(results, measures, names, recipes, notes)
+    table = written_tables[0]
     written = write_results(
-        dest, [table], _image_rows(results), _figures(results), _content(results, table, names), IMAGE_COLUMNS
+        dest, written_tables, _image_rows(results), _figures(results), _content(results, table, names), IMAGE_COLUMNS
     )
     with written_whole(dest / "pr_curves.npy") as unfinished:
         np.save(unfinished, curves(results), allow_pickle=False)

@@ -340,11 +340,23 @@ def check_resumable(saved: Config, wanted: Config) -> None:
         )
 
 
+def recipe(config: Config) -> str:
+    """What tells one recipe from another: all of a configuration that touches the parameters, but the seed."""
+    values = {name: value for name, value in flatten(to_dict(config)).items() if name not in ("seed", "run")}
+    kept = {name: value for name, value in values.items() if name == "steps" or not _resumable(name)}
+    data = [[Path(each).name for each in of] for of in (config.data.train, config.data.validation)]
+    return json.dumps([kept, data], sort_keys=True)
+
+
+def _resumable(name: str) -> bool:
+    return name in RESUMABLE or name.split(".")[0] in RESUMABLE
+
+
 def changes(before: Config, after: Config) -> list[str]:
     """What trains otherwise, by the names of flags."""
     was, now = flatten(to_dict(before)), flatten(to_dict(after))
     return [
         f"{_flag(name)} was {was[name]}, is {now[name]}"
         for name in was
-        if was[name] != now[name] and name not in RESUMABLE and name.split(".")[0] not in RESUMABLE
+        if was[name] != now[name] and not _resumable(name)
     ]

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import jax
 
-from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs, say_notes
+from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs, recipes, say_notes
 from menet_jax.evaluation.predictor import Predictor
-from menet_jax.reporting.tables import Table
 from menet_jax.robustness.distortion import report
 from menet_jax.robustness.distortion.conditions import Condition, Conditions
 from menet_jax.robustness.distortion.study import Outcome, folders, study
@@ -118,10 +117,9 @@ def _study(options: Distortion, work: Work, used: Sequence[jax.Device]) -> tuple
 
 
 def _report(options: Distortion, work: Work, outcomes: Sequence[Outcome]) -> None:
-    table = report.table_2(outcomes, work.wanted, options.published)
-    say(Table("results", "", table, report.table_2_columns(work.wanted)).text())
-    if work.wanted.fixed:
-        say("\n" + Table("strengths", "", report.strengths(outcomes), report.SCORES).text())
+    alike = recipes(work.runs)
+    tables = report.tables(outcomes, work.wanted, options.published, alike)
+    say("\n\n".join(table.text() for table in tables if work.wanted.fixed or not table.stem.startswith("strengths")))
     notes = say_notes(work.datasets, work.runs, options.published)
     if options.dest:
         written = report.write(
@@ -130,6 +128,7 @@ def _report(options: Distortion, work: Work, outcomes: Sequence[Outcome]) -> Non
             settings={"seed": options.seed, "after_resizing": options.after_resizing},
             with_published=options.published,
             notes=notes,
+            recipes=alike,
             dest=options.dest,
         )
         say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")

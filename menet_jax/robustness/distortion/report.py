@@ -11,6 +11,7 @@ from menet_jax.images.distortions import Jpeg, Noise
 from menet_jax.reporting import published
 from menet_jax.reporting.files import write_results
 from menet_jax.reporting.plots import StrengthCurve, strength_curves
+from menet_jax.reporting.seeds import over_seeds
 from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.distortion.study import Condition, Conditions, Outcome
 
@@ -69,6 +70,29 @@ def strengths(outcomes: Sequence[Outcome]) -> list[Record]:
     ]
 
 
+def tables(
+    outcomes: Sequence[Outcome],
+    wanted: Conditions,
+    with_published: bool,
+    recipes: Mapping[str, str],
+    notes: Sequence[str] = (),
+) -> list[Table]:
+    """Table II and all conditions; and where runs differ by their seed alone, the means of both over seeds.
+
+    Args:
+        outcomes: what was measured.
+        wanted: the conditions.
+        with_published: whether to add the paper's own rows.
+        recipes: as of `over_seeds`.
+        notes: what is to be known of the datasets.
+    """
+    every = [
+        Table("results", "", table_2(outcomes, wanted, with_published), table_2_columns(wanted), notes),
+        Table("strengths", "", strengths(outcomes), SCORES, notes),
+    ]
+    return every + [of_seeds for table in every for of_seeds in over_seeds(table, recipes)]
+
+
 def write(
     outcomes: Sequence[Outcome],
     wanted: Conditions,
@@ -76,6 +100,7 @@ def write(
     settings: Mapping[str, Any],
     with_published: bool,
     notes: Sequence[str],
+    recipes: Mapping[str, str],
     dest: Path,
 ) -> list[Path]:
     """Write everything into a folder that exists.
@@ -88,10 +113,7 @@ def write(
     Returns:
         the files written.
     """
-    written = [
-        Table("results", "", table_2(outcomes, wanted, with_published), table_2_columns(wanted), notes),
-        Table("strengths", "", strengths(outcomes), SCORES, notes),
-    ]
+    written = tables(outcomes, wanted, with_published, recipes, notes)
     content = _content(outcomes, settings, with_published, notes)
     return write_results(dest, written, _image_rows(outcomes), _figures(outcomes, wanted), content)
 
