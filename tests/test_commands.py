@@ -18,7 +18,7 @@ COMMANDS = {
     "draw": ["grid", "scales", "worst"],
     "data": ["show", "check"],
     "authors": ["import", "export"],
-    "benchmark": ["all", "training", "inference", "pytorch", "upsampling", "jacobian", "pipeline", "scores"],
+    "benchmark": ["all", "training", "inference", "tpu", "pytorch", "upsampling", "jacobian", "pipeline", "scores"],
 }
 
 PROBE = """

@@ -13,6 +13,7 @@ from menet_jax.benchmark.commands import (
     pytorch,
     scores,
     suite,
+    tpu,
     training,
     upsampling,
 )
@@ -23,6 +24,7 @@ BENCHMARKS: dict[str, Callable[..., Any]] = {
     "all": suite,
     "training": training,
     "inference": inference,
+    "tpu": tpu,
     "pytorch": pytorch,
     "upsampling": upsampling,
     "jacobian": jacobian,

@@ -88,6 +88,30 @@ def inference(
     report(Case("inference", width, precision, batch_size), rounds, device)
 
 
+def tpu(
+    topology: str = "v5e:2x4",
+    width: int = 32,
+    precision: Precision = "bfloat16",
+    batch_size: int = 64,
+    largest_batch: bool = True,
+) -> None:
+    """Compilation, memory and speed of the training step on TPUs, by their compiler's account; none need be there.
+
+    Each compilation takes minutes: about 500 CPU seconds, or 100 with JAX_OPTIMIZATION_LEVEL=O1 in the environment,
+    which makes a slower program. Looking for the largest batch takes two or three more.
+
+    Args:
+        topology: generation and chips along each axis: v2:2x2 (Colab's v2-8), v5e:1x1, v5e:2x4, v6e:2x4, …
+        width: of the network; the paper's is 32.
+        precision: that convolutions compute in.
+        batch_size: images of a step, over all devices.
+        largest_batch: whether to look for the largest batch that fits.
+    """
+    from menet_jax.benchmark import tpu as module  # only now, for it imports JAX
+
+    module.tpu(topology, width, precision, batch_size, largest_batch)
+
+
 def pytorch(
     width: int = 4,
     batch_size: int = 5,

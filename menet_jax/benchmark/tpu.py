@@ -1,0 +1,277 @@
+"""What TPUs would make of the training step, by the account of their compiler, which needs none.
+
+It is the step that training maps by `pmap`, compiled for devices that libtpu describes.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+
+from menet_jax.benchmark.commands import Precision
+from menet_jax.benchmark.measuring import Seconds, machine, timed
+from menet_jax.benchmark.peaks import peak_share
+from menet_jax.benchmark.programs import SIZE, configuration
+from menet_jax.benchmark.results import Table
+from menet_jax.benchmark.steps import arithmetic
+from menet_jax.reporting.tables import Record, Score
+from menet_jax.runtime.cli import check_counts
+from menet_jax.training.config import Config
+from menet_jax.training.step import Batch, check_batch, create_state, mapped_train_step
+
+GIBIBYTE = 2**30
+
+ENVIRONMENT = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+"""For libtpu not to look for TPUs, nor for other processes."""
+
+TOPOLOGIES = ("v2:2x2", "v3:2x2", "v5e:1x1", "v5e:2x4", "v6e:1x1", "v6e:2x4")
+"""Of which machines have been offered to anyone; others are taken too."""
+
+ONE_HOST = 8
+"""Chips up to which a topology is taken for one machine."""
+
+
+class Chip(NamedTuple):
+    """Of one device.
+
+    Attributes:
+        memory: GiB that the compiler has for a program, which is less than there is.
+        clock: cycles a second; what the maker says that it computes at most, by what its matrix units do in a cycle.
+    """
+
+    memory: float
+    clock: float
+
+
+CHIPS = {
+    "TPU v2": Chip(7.48, 0.70e9),
+    "TPU v3": Chip(15.48, 0.94e9),
+    "TPU v5 lite": Chip(15.75, 1.50e9),
+    "TPU v6 lite": Chip(31.25, 1.75e9),
+}
+"""By `device_kind`."""
+
+SCORES = (
+    Score("compile s", "seconds until it was compiled, after tracing", None, ".0f"),
+    Score("compile CPU s", "the same, of all threads", None, ".0f"),
+    Score("state GiB", "parameters, batch statistics and momentum on one device", None, ".2f"),
+    Score("temporary GiB", "what a step needs in between, on one device", None, ".2f"),
+    Score(
+        "program GiB", "all on one device: state, batch, temporaries, results that replace nothing, code", None, ".2f"
+    ),
+    Score("of memory", "the same, as a share of what the compiler has for a program on one device", None, ".2f"),
+    Score("GFLOP", "operations of a step on one device, 10⁹, by XLA's account of it, before fusion", None, ".4g"),
+    Score("estimate s", "cycles that the compiler expects of each instruction, together, by the clock", None, ".3f"),
+    Score("least s", "what arithmetic and memory traffic allow, by the compiler's account", None, ".3f"),
+    Score("images/s", "of all devices, by the estimate, without waiting for each other", None, ".4g"),
+    Score("peak share", "of what the device's maker says it can compute at most, by the estimate", None, ".3f"),
+    Score("largest batch", "that fits, over all devices", None, ".0f"),
+)
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the compiler tells of a step.
+
+    Attributes:
+        compiling: what that took.
+        arguments: bytes on one device of state and batch.
+        temporary: bytes on one device in between.
+        whole: bytes on one device of all.
+        cycles: that it expects of each instruction, together.
+        least: seconds that arithmetic and memory traffic allow; negative where it does not know.
+    """
+
+    compiling: Seconds
+    arguments: int
+    temporary: int
+    whole: int
+    cycles: int
+    least: float
+
+
+def tpu(topology: str, width: int, precision: Precision, batch_size: int, largest_batch: bool) -> None:
+    """Compile and print; see `commands.tpu`."""
+    check_counts(batch_size=batch_size)
+    config = configuration(width, precision)
+    devices = described(topology)
+    check_batch(batch_size, len(devices))
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)  # or there would be nothing to time
+
+    @cache
+    def step(images: int) -> Program | None:
+        print(f"compiling for {images} images a device …", file=sys.stderr, flush=True)
+        return compiled(config, devices, images)
+
+    labels = {"topology": topology, "devices": str(len(devices)), "width": str(width)}
+    labels |= {"precision": precision, "batch_size": str(batch_size)}
+    record, notes = told(config, devices[0].device_kind, labels, step, largest_batch)
+    level = jax.config.read("jax_optimization_level")
+    effort = "" if level == "UNKNOWN" else f", JAX_OPTIMIZATION_LEVEL={level}"
+    title = f"Training step compiled for {devices[0].device_kind}, images of {SIZE}×{SIZE}"
+    known = [score for score in SCORES if score.name in record.scores]
+    print(f"{machine()}, libtpu {version('libtpu')}{effort}")
+    print(Table("tpu", title, [record], known, notes).text(), *notes, sep="\n")
+
+
+def described(topology: str) -> Sequence[jax.Device]:
+    """Devices to compile for, which need not be there.
+
+    Args:
+        topology: generation and chips along each axis, such as `v5e:2x4`.
+
+    Raises:
+        ValueError: libtpu is not installed, or knows no such topology.
+    """
+    if find_spec("libtpu") is None:
+        raise ValueError('libtpu is not installed, which compiles for TPUs: pip install "menet_jax[tpu]"')
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    refusal = f"--topology {topology}: libtpu knows none of this name; known are {', '.join(TOPOLOGIES)}"
+    chips = re.fullmatch(r"\w+:(\d+)x(\d+)(?:x(\d+))?", topology)
+    if chips is None:
+        raise ValueError(refusal)
+    bounds = tuple(int(axis or 1) for axis in chips.groups())
+    options = {"chips_per_host_bounds": bounds} if 0 < prod(bounds) <= ONE_HOST else {}
+    try:
+        found = topologies.get_topology_desc(platform="tpu", topology_name=topology, **options)
+    except jax.errors.JaxRuntimeError as error:
+        raise ValueError(f"{refusal} ({str(error).splitlines()[0]})") from error
+    return list(found.devices)
+
+
+def compiled(config: Config, devices: Sequence[jax.Device], images: int) -> Program | None:
+    """What the compiler tells of the step; None if it takes more memory than there is.
+
+    Args:
+        config: of the network, its loss and optimizer.
+        devices: as `described` gives them.
+        images: of each device.
+    """
+
+    def shape(array: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((len(devices), *np.shape(array)), array.dtype)
+
+    state = jax.tree.map(shape, create_state(config))
+    sides = (len(devices), images, SIZE, SIZE)
+    batch = Batch(jax.ShapeDtypeStruct((*sides, 3), np.uint8), jax.ShapeDtypeStruct(sides, np.bool_))
+    lowered, programs = mapped_train_step(config, devices).lower(state, batch), list[Any]()
+    try:
+        compiling = timed(lambda: programs.append(lowered.compile()))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
+    [program] = programs
+    account, least = program.memory_analysis(), program.cost_analysis()["optimal_seconds"]
+    arguments, temporary = account.argument_size_in_bytes, account.temp_size_in_bytes
+    new = account.output_size_in_bytes - account.alias_size_in_bytes + account.generated_code_size_in_bytes
+    return Program(
+        compiling, arguments, temporary, arguments + temporary + new, expected_cycles(program.as_text()), least
+    )
+
+
+def expected_cycles(program: str) -> int:
+    """Sum of what the compiler notes with each instruction; a loop's body counts once.
+
+    Args:
+        program: optimised HLO for a TPU, `compiled.as_text()`.
+
+    >>> expected_cycles('fusion(), backend_config={"window_config":{"estimated_cycles":"1825"}}')
+    1825
+    """
+    return sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', program)))
+
+
+def told(
+    config: Config,
+    kind: str,
+    labels: Mapping[str, str],
+    step: Callable[[int], Program | None],
+    largest_batch: bool,
+) -> tuple[Record, list[str]]:
+    """A row of what the compiler tells, and what is to be known of it.
+
+    Args:
+        config: of the network.
+        kind: of the devices.
+        labels: of the row; its numbers of devices and images are read.
+        step: images a device → what the compiler tells of the step; None if it takes more memory than there is.
+        largest_batch: whether to look for it.
+
+    Raises:
+        ValueError: the batch takes more memory than there is.
+    """
+    devices, batch_size = int(labels["devices"]), int(labels["batch_size"])
+    images = batch_size // devices
+    program, chip, notes = step(images), CHIPS.get(kind), list[str]()
+    if program is None:
+        raise ValueError(f"--batch-size {batch_size}: the step takes more memory than a {kind} has; try a smaller one")
+    scores = {"compile s": program.compiling.wall, "compile CPU s": program.compiling.cpu}
+    sizes = {
+        "state": program.arguments - images * SIZE**2 * 4,
+        "temporary": program.temporary,
+        "program": program.whole,
+    }
+    scores |= {f"{name} GiB": size / GIBIBYTE for name, size in sizes.items()}
+    flops = arithmetic("training", config, images)
+    scores |= {"GFLOP": flops / 1e9}
+    if program.least > 0:
+        scores["least s"] = program.least
+    else:
+        notes.append(
+            f"least s: of some instructions the compiler does not know it, and says {program.least:.4g} of all"
+        )
+    if chip is None:
+        return Record("tpu", labels, scores), [*notes, f"memory and clock are not known here of {kind}"]
+    seconds = program.cycles / chip.clock
+    scores |= {"of memory": program.whole / GIBIBYTE / chip.memory, "estimate s": seconds}
+    scores |= {"images/s": batch_size / seconds}
+    share = peak_share(flops / seconds, kind, config.model.precision)
+    if share is not None:
+        scores["peak share"] = share
+    if largest_batch:
+        most, how = largest(lambda n: (found := step(n)) and found.whole, images, chip.memory * GIBIBYTE)
+        scores["largest batch"] = most * devices
+        notes.append(f"largest batch: {how}")
+    return Record("tpu", labels, scores), notes
+
+
+def largest(whole: Callable[[int], int | None], images: int, memory: float) -> tuple[int, str]:
+    """How many images a device can take, and how that was found.
+
+    What they take is extrapolated from two numbers of images. What then should fit is compiled; if it does not, an
+    eighth less is, and so on. A few more may fit than are found.
+
+    Args:
+        whole: images → bytes on a device of all; None if that does not fit.
+        images: a number that fits.
+        memory: bytes of a device.
+    """
+    other = images // 2 or 2
+    sizes = {n: size for n in (images, other) if (size := whole(n)) is not None}
+    if len(sizes) < 2:
+        return images, f"{images} a device fit, {other} do not"
+    of_each = (sizes[images] - sizes[other]) / (images - other)
+    most = max(sizes)
+    guess = int(images + (memory - sizes[images]) / of_each) if of_each > 0 else 2 * most
+    failed = list[str]()
+    while guess > most:
+        if whole(guess) is not None:
+            most = guess
+            break
+        failed.append(str(guess))
+        guess = guess * 7 // 8
+    how = f"{most} a device, extrapolated from {min(sizes)} and {max(sizes)}, and compiled"
+    return most, how + (f"; {', '.join(failed)} did not fit" if failed else "")
