@@ -111,13 +111,16 @@ def tpu(topology: str, width: int, precision: Precision, batch_size: int, larges
 
     @cache
     def step(images: int) -> Program | None:
-        print(f"compiling for {images} images a device …", file=sys.stderr, flush=True)
-        return compiled(config, devices, images)
+        print(f"{images} images a device: ", file=sys.stderr, end="", flush=True)
+        program = compiled(config, devices, images)
+        what = f"{program.whole / GIBIBYTE:.2f} GiB, {program.compiling.wall:.0f} s" if program else "do not fit"
+        print(what, file=sys.stderr, flush=True)
+        return program
 
     labels = {"topology": topology, "devices": str(len(devices)), "width": str(width)}
     labels |= {"precision": precision, "batch_size": str(batch_size)}
     record, notes = told(config, devices[0].device_kind, labels, step, largest_batch)
-    level = jax.config.read("jax_optimization_level")
+    level = jax.config.jax_optimization_level
     effort = "" if level == "UNKNOWN" else f", JAX_OPTIMIZATION_LEVEL={level}"
     title = f"Training step compiled for {devices[0].device_kind}, images of {SIZE}×{SIZE}"
     known = [score for score in SCORES if score.name in record.scores]
