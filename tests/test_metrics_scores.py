@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from menet_jax.images.maps import quantise, resize_gray_map
-from menet_jax.metrics.scores import ImageScores, dataset_scores, f_measure, min_max_stretch, score_image
+from menet_jax.metrics.scores import ImageScores, adaptive_cut, dataset_scores, f_measure, min_max_stretch, score_image
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -231,6 +231,16 @@ def test_a_pixel_exactly_at_the_threshold_is_found() -> None:
     assert score_image(saliency, mask, stretch=False).adaptive_f == 1
     at_threshold = np.array([[0] * 4 + [30] + [60]], np.uint8)  # twice the mean is 30
     assert score_image(at_threshold, at_threshold > 0, stretch=False).adaptive_recall == 1
+
+
+@steady
+@given(pairs())
+def test_the_adaptive_cut_is_what_is_found(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    saliency, mask = pair
+    cut, scores = adaptive_cut(saliency), score_image(saliency, mask)
+    both, found, salient = (int(each.sum()) for each in (cut & mask, cut, mask))
+    assert scores.adaptive_precision == both / max(found, 1)
+    assert scores.adaptive_recall == both / max(salient, 1)
 
 
 def test_the_four_f_measures_of_a_dataset() -> None:

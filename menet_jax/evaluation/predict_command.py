@@ -21,13 +21,11 @@ from menet_jax.training.run import TrainedRun, load_run
 
 def describe(options: Predict, used: Sequence[jax.Device], run: TrainedRun, images: int, others: list[str]) -> str:
     """What the command says before it starts."""
-    name, value = run.score
-    score = "not validated" if value is None else f"{name} {value:.3f}"
     passed_over = f"; {len(others)} others passed over: {listed(others)}" if others else ""
     weight = run.config.loss.cross_entropy if options.probability else run.config.loss.metric
     lines = [
         f"devices  {devices.described(used)}",
-        f"run      {options.checkpoint}, {run.history}, {score}",
+        f"run      {options.checkpoint}, {run.history}, {run.validated}",
         f"images   {images:,} from {options.source}{passed_over}",
         f"maps     {_kind(options)}{'' if weight else ', which the run did not train: its loss had weight 0'}",
     ]

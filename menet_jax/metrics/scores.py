@@ -157,14 +157,10 @@ def score_image(saliency: np.ndarray, mask: np.ndarray, *, stretch: bool = True)
     lowest, highest = _occupied_range(background + salient) if stretch else (0, 255)
     span = highest - lowest
     pixels, salient_pixels = mask.size, int(salient.sum())
-    # Values are integers in units of 1 / span, and the threshold (Eq. 15) in units of 1 / (span · pixels).
-    values = np.arange(LEVELS) - lowest
+    values = np.arange(LEVELS) - lowest  # integers in units of 1 / span
     background_sum, salient_sum = int(values @ background), int(values @ salient)
-    threshold = min(2 * (background_sum + salient_sum), span * pixels)
-    adaptive_level = lowest - (-threshold // pixels)  # the lowest level that reaches it: division rounded up
-
     curve_levels = np.searchsorted(np.floor(255 * min_max_stretch(lowest, highest)), np.arange(LEVELS))
-    levels = np.append(curve_levels, adaptive_level)
+    levels = np.append(curve_levels, _adaptive_level(background + salient, lowest, highest))
     true_positives = _at_or_above(salient)[levels]
     positives = true_positives + _at_or_above(background)[levels]
     precision = true_positives / np.maximum(positives, 1)
@@ -176,6 +172,16 @@ def score_image(saliency: np.ndarray, mask: np.ndarray, *, stretch: bool = True)
         precision=precision[:-1],
         recall=recall[:-1],
     )
+
+
+def adaptive_cut(saliency: np.ndarray) -> np.ndarray:
+    """What a map cuts out at its adaptive threshold (Eq. 15), (H, W) bool: what `score_image` takes as found there.
+
+    Args:
+        saliency: (H, W) uint8. As there, it is stretched over its own range first.
+    """
+    histogram = np.bincount(saliency.ravel(), minlength=LEVELS)
+    return saliency >= _adaptive_level(histogram, *_occupied_range(histogram))
 
 
 def dataset_scores(images: Sequence[ImageScores]) -> DatasetScores:
@@ -233,6 +239,13 @@ def _occupied_range(histogram: Int64[np.ndarray, "levels=256"]) -> tuple[int, in
     occupied = np.flatnonzero(histogram)
     lowest, highest = int(occupied[0]), int(occupied[-1])
     return (lowest, highest) if lowest < highest else (0, 255)
+
+
+def _adaptive_level(histogram: Int64[np.ndarray, "levels=256"], lowest: int, highest: int) -> int:
+    """The lowest level that reaches the adaptive threshold (Eq. 15) of the map from `lowest` to `highest`."""
+    span, pixels = highest - lowest, int(histogram.sum())
+    threshold = min(2 * int((np.arange(LEVELS) - lowest) @ histogram), span * pixels)  # units of 1 / (span · pixels)
+    return lowest - (-threshold // pixels)  # division rounded up
 
 
 def _at_or_above(histogram: Int64[np.ndarray, "levels=256"]) -> Int64[np.ndarray, "levels=256"]:

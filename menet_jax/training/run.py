@@ -158,6 +158,12 @@ class TrainedRun:
             )
 
     @property
+    def validated(self) -> str:
+        """That score in words."""
+        name, value = self.score
+        return "not validated" if value is None else f"{name} {value:.3f}"
+
+    @property
     def history(self) -> str:
         """What is known of its training, in a few words for the user."""
         if self.config.origin is not None:

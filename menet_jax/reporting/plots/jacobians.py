@@ -6,6 +6,7 @@ from itertools import cycle
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -118,8 +119,8 @@ def sensitivity_maps(rows: Sequence[SensitivityRow], title: str) -> Figure:
         axes_of_row[0].imshow(row.image)
         axes_of_row[1].imshow(row.saliency, cmap="gray")
         for axes, values in ((axes_of_row[2], row.input), (axes_of_row[3], row.output)):
-            axes.imshow(values, cmap="inferno", vmin=0, vmax=_brightest(values))
-            axes.set_xlabel(f"{_brightest(values):.2g}", fontsize=5.5, labelpad=1)
+            axes.imshow(heat(values))
+            axes.set_xlabel(f"{brightest(values):.2g}", fontsize=5.5, labelpad=1)
         axes_of_row[0].set_ylabel(row.note, fontsize=5.5)
     for axes, heading in zip(panels[0], headings, strict=True):
         axes.set_title(heading, fontsize=SMALL)
@@ -131,7 +132,13 @@ def sensitivity_maps(rows: Sequence[SensitivityRow], title: str) -> Figure:
     return figure
 
 
-def _brightest(values: Float[np.ndarray, "h w"]) -> float:
+def heat(values: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """A sensitivity map in colours: black at 0, and as bright as can be at `brightest(values)` and above."""
+    return np.asarray(colormaps["inferno"](np.clip(values / brightest(values), 0, 1), bytes=True))[..., :3]
+
+
+def brightest(values: Float[np.ndarray, "h w"]) -> float:
+    """What is drawn the brightest of a sensitivity map: its 99.5 % quantile, or 1 where that is 0."""
     return float(np.percentile(values, CLIP)) or 1.0
 
 

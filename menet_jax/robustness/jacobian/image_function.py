@@ -53,6 +53,14 @@ def metric(outputs: Outputs) -> Float[Array, "h w"]:
     return saliency.metric_map(features(outputs), outputs.logits)
 
 
+Report = Callable[[int], object]
+"""Told, after each of many products, how many there were: for progress, or to raise what ends the work."""
+
+
+def unreported(_: int) -> None:
+    """The report of work that nobody watches."""
+
+
 class NetworkMap(struct.PyTreeNode):
     """A reading of a network's outputs, as a function of one image. `network_map` makes one."""
 

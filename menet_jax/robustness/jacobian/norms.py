@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from menet_jax.robustness.jacobian.image_function import ImageMap, checked, evaluate, linearise
+from menet_jax.robustness.jacobian.image_function import ImageMap, Report, checked, evaluate, linearise, unreported
 
 MEMORY_LIMIT = 2**30
 """Bytes that `exact_jacobian` takes at most, unless told otherwise."""
@@ -130,6 +130,7 @@ def frobenius_norm(
     relative_error: float = 0.02,
     max_samples: int = 1024,
     chunk: int = 1,
+    report: Report = unreported,
 ) -> Estimate:
     """‖J‖_F estimated from random vector–Jacobian products.
 
@@ -145,6 +146,7 @@ def frobenius_norm(
         relative_error: standard error of ‖J‖_F to reach, over ‖J‖_F.
         max_samples: where to stop at the latest, but not before the 64th.
         chunk: products computed at once.
+        report: told how many samples are done.
 
     Source: Hutchinson, "A stochastic estimator of the trace of the influence matrix", 1990.
 
@@ -165,6 +167,7 @@ def frobenius_norm(
     while True:
         rows = jacobian.vjps(random_signs(jax.random.fold_in(key, squares.size), (chunk, *jacobian.value.shape)))
         squares = np.append(squares, np.sum(np.asarray(rows, np.float64) ** 2, (1, 2, 3)))
+        report(squares.size)
         if squares.size < MIN_SAMPLES:
             continue
         value = float(np.sqrt(squares.mean()))

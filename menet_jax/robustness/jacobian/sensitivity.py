@@ -10,7 +10,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from menet_jax.model.outputs import Outputs
-from menet_jax.robustness.jacobian.image_function import ImageMap, checked, evaluate, linearise, network_map, vjp
+from menet_jax.robustness.jacobian.image_function import (
+    ImageMap,
+    Report,
+    checked,
+    evaluate,
+    linearise,
+    network_map,
+    unreported,
+    vjp,
+)
 from menet_jax.robustness.jacobian.norms import random_signs
 
 TABLE_III_SIDE = 352
@@ -32,7 +41,13 @@ class SensitivityMap(NamedTuple):
 
 
 def input_sensitivity(
-    f: ImageMap, image: jax.Array | np.ndarray, key: jax.Array, *, samples: int = 64, chunk: int = 1
+    f: ImageMap,
+    image: jax.Array | np.ndarray,
+    key: jax.Array,
+    *,
+    samples: int = 64,
+    chunk: int = 1,
+    report: Report = unreported,
 ) -> SensitivityMap:
     """How strongly the whole map reacts to each pixel: column norms of J, estimated.
 
@@ -46,6 +61,7 @@ def input_sensitivity(
         key: of the random signs.
         samples: how many, at least 2; rounded up to a multiple of the chunk.
         chunk: products computed at once.
+        report: told how many samples are done.
 
     Returns:
         (H, W), in map units (norm over the map) per gray level.
@@ -66,11 +82,11 @@ def input_sensitivity(
         rows = jacobian.vjps(random_signs(key, (chunk, *jacobian.value.shape)))
         return np.sum(np.asarray(rows, np.float64) ** 2, axis=-1)
 
-    return _estimate(draw, key, samples)
+    return _estimate(draw, key, samples, report)
 
 
 def output_sensitivity(
-    f: ImageMap, image: jax.Array | np.ndarray, key: jax.Array, *, samples: int = 64
+    f: ImageMap, image: jax.Array | np.ndarray, key: jax.Array, *, samples: int = 64, report: Report = unreported
 ) -> SensitivityMap:
     """How strongly each value of the map depends on the image: row norms of J, estimated.
 
@@ -79,7 +95,7 @@ def output_sensitivity(
     For small or pooled maps `norms.exact_norms` has them exactly.
 
     Args:
-        f, image, key, samples: as `input_sensitivity`.
+        f, image, key, samples, report: as `input_sensitivity`.
 
     Returns:
         Of the map's shape, in map units per gray level (norm over the image).
@@ -94,7 +110,7 @@ def output_sensitivity(
         column = jacobian.jvp(random_signs(key, jacobian.image.shape))
         return np.asarray(column, np.float64)[None] ** 2
 
-    return _estimate(draw, key, samples)
+    return _estimate(draw, key, samples, report)
 
 
 class GradientStatistics(NamedTuple):
@@ -164,7 +180,7 @@ def _gradient_statistics(
     return GradientStatistics(*(float(of(size)) for of in (np.max, np.min, np.median, np.mean, np.var)))
 
 
-def _estimate(draw: Callable[[jax.Array], np.ndarray], key: jax.Array, samples: int) -> SensitivityMap:
+def _estimate(draw: Callable[[jax.Array], np.ndarray], key: jax.Array, samples: int, report: Report) -> SensitivityMap:
     """Roots of the means of the squares that `draw` gives (of several samples at a time), with standard errors."""
     count, mean, spread = 0, np.zeros(()), np.zeros(())  # Welford's sums, which do not cancel
     while count < samples:
@@ -176,6 +192,7 @@ def _estimate(draw: Callable[[jax.Array], np.ndarray], key: jax.Array, samples: 
             above = squares - mean
             mean = mean + above / count
             spread = spread + above * (squares - mean)
+        report(count)
     values = np.sqrt(mean)
     error = np.sqrt(spread / (count - 1) / count) / (2 * np.where(values > 0, values, 1))
     return SensitivityMap(values, error, count)

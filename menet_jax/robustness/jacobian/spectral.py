@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from menet_jax.robustness.jacobian.image_function import ImageMap, Linearised, linearise
+from menet_jax.robustness.jacobian.image_function import ImageMap, Linearised, Report, linearise, unreported
 
 TOLERANCE = 1e-5
 """Residual to reach. Random starts seldom hide a larger singular value from so small a one, and float32 gets there."""
@@ -82,6 +82,7 @@ def lanczos(
     *,
     tolerance: float = TOLERANCE,
     max_iterations: int = 192,
+    report: Report = unreported,
 ) -> SpectralNorm:
     """‖J‖₂ by Golub–Kahan–Lanczos bidiagonalisation from a random image, the right vectors reorthogonalised.
 
@@ -94,6 +95,7 @@ def lanczos(
         key: of the random start.
         tolerance: residual to reach.
         max_iterations: where to stop at the latest, and never more than n.
+        report: told how many iterations are done.
 
     Source: Golub and Kahan, "Calculating the singular values and pseudo-inverse of a matrix", 1965; Simon and Zha,
     "Low-rank matrix approximation using the Lanczos bidiagonalization process", 2000.
@@ -121,6 +123,7 @@ def lanczos(
         for _ in range(2):  # once is not enough where cancellation is heavy
             w -= (basis[: j + 1] @ w) @ basis[: j + 1]
         w, above[j] = _normalised(w)
+        report(j + 1)
         left, values, right_t = np.linalg.svd(np.diag(diagonal[: j + 1]) + np.diag(above[:j], 1))
         exhausted = above[j] <= 10 * np.finfo(w.dtype).eps * values[0]  # what is left is rounding, no direction
         if exhausted or above[j] * abs(left[-1, 0]) <= 0.5 * tolerance * values[0]:  # ‖Jᵀu − σv‖, but for rounding
