@@ -56,7 +56,7 @@ def predictor() -> Any:
 @pytest.fixture
 def networks() -> Networks:
     f = network_map(SmallNet(), small_variables(0))
-    return Networks(predictor(), Subject(f, border_background, 8, {}))
+    return Networks(predictor(), Subject(f, border_background, 8, Maps._fields, {}))
 
 
 def told(answer: Callable[..., None], networks: Networks, **question: Any) -> list[dict[str, Any]]:

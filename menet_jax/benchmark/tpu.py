@@ -120,7 +120,7 @@ def tpu(topology: str, width: int, precision: Precision, batch_size: int, larges
     labels = {"topology": topology, "devices": str(len(devices)), "width": str(width)}
     labels |= {"precision": precision, "batch_size": str(batch_size)}
     record, notes = told(config, devices[0].device_kind, labels, step, largest_batch)
-    level = jax.config.jax_optimization_level
+    level = jax.config.jax_optimization_level  # type: ignore[attr-defined]
     effort = "" if level == "UNKNOWN" else f", JAX_OPTIMIZATION_LEVEL={level}"
     title = f"Training step compiled for {devices[0].device_kind}, images of {SIZE}×{SIZE}"
     known = [score for score in SCORES if score.name in record.scores]
@@ -168,8 +168,8 @@ def compiled(config: Config, devices: Sequence[jax.Device], images: int) -> Prog
 
     state = jax.tree.map(shape, create_state(config))
     sides = (len(devices), images, SIZE, SIZE)
-    batch = Batch(jax.ShapeDtypeStruct((*sides, 3), np.uint8), jax.ShapeDtypeStruct(sides, np.bool_))
-    lowered, programs = mapped_train_step(config, devices).lower(state, batch), list[Any]()
+    shapes: Any = jax.ShapeDtypeStruct((*sides, 3), np.uint8), jax.ShapeDtypeStruct(sides, np.bool_)
+    lowered, programs = mapped_train_step(config, devices).lower(state, Batch(*shapes)), list[Any]()
     try:
         compiling = timed(lambda: programs.append(lowered.compile()))
     except jax.errors.JaxRuntimeError as error:
@@ -245,7 +245,12 @@ def told(
     if share is not None:
         scores["peak share"] = share
     if largest_batch:
-        most, how = largest(lambda n: (found := step(n)) and found.whole, images, chip.memory * GIBIBYTE)
+
+        def whole(images: int) -> int | None:
+            found = step(images)
+            return None if found is None else found.whole
+
+        most, how = largest(whole, images, chip.memory * GIBIBYTE)
         scores["largest batch"] = most * devices
         notes.append(f"largest batch: {how}")
     return Record("tpu", labels, scores), notes

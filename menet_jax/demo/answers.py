@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, Field
 
 from menet_jax.demo.photographs import Seen, agreement, distort, pictures, read, see
-from menet_jax.evaluation.files import Kind
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.files import png, resize_image
+from menet_jax.model.inference import Kind
 from menet_jax.reporting.plots.jacobians import brightest, heat
 from menet_jax.robustness.analysis.subject import Subject, random_key
 from menet_jax.robustness.jacobian.image_function import Report

@@ -46,6 +46,7 @@ def prepare(options: Demo) -> Work:
     listening.setblocking(False)
     used = devices.start(options.device)[:1]
     run = load_run(options.checkpoint, report=warn)
+    run.check_map("metric")
     networks = Networks(Predictor(run.config, run.variables, used), subject(run, Jacobian().reading))
     return Work(networks, listening, f"{options.checkpoint}, {run.history}, {run.validated}", devices.described(used))
 

@@ -7,13 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from menet_jax.evaluation.files import Kind, cut_out, tinted
+from menet_jax.evaluation.files import cut_out, tinted
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.distortions import add_noise, compress_jpeg
 from menet_jax.images.files import Picture, png, read_picture
 from menet_jax.images.maps import quantise
 from menet_jax.images.opening import UnreadableImageError, decoded_bytes
 from menet_jax.metrics.scores import adaptive_cut, score_image
+from menet_jax.model.inference import Kind, Maps
 
 MEGABYTES = 32
 """A file may have so many."""
@@ -47,7 +48,8 @@ def read(data: bytes, name: str) -> Picture:
 
 def see(predictor: Predictor, picture: Picture) -> Seen:
     """Both maps of a photograph."""
-    return Seen(picture, *(quantise(np.asarray(each)) for each in predictor.maps(picture.rgb)))
+    maps = predictor.maps(picture.rgb).named()
+    return Seen(picture, *(quantise(np.asarray(maps[kind])) for kind in Maps._fields))
 
 
 def distort(picture: Picture, name: str, sigma: float, quality: int | None) -> Picture:
