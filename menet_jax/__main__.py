@@ -7,6 +7,7 @@ import menet_jax
 COMMANDS = {
     "train": "train a network, on the built-in images or on your own",
     "predict": "write saliency maps of photographs",
+    "demo": "a page for the browser: photographs, their maps, noise, sensitivity",
     "evaluate": "score runs, and other methods' maps, in one table",
     "robustness": "scores on distorted images; norms and bounds of the Jacobian",
     "draw": "the paper's figures of images",

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets", "matplotlib", "scipy", "tensorboardX"}
+HEAVY = {
+    *("jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets"),
+    *("matplotlib", "scipy", "tensorboardX", "tornado"),
+}
 
 COMMANDS = {
     "train": [],
     "predict": [],
+    "demo": [],
     "export": [],
     "evaluate": [],
     "robustness": ["distortion", "jacobian", "bound", "attack", "smooth"],
@@ -63,6 +67,8 @@ REFUSED = {
     "train": "--resume --run {none}",
     "predict": "--checkpoint {none} --source {there} --dest {there}/maps",
     "predict a missing image": "--checkpoint {there} --source {none} --dest {there}/maps",
+    "demo": "--checkpoint {none}",
+    "demo at no port": "--port 65536",
     "evaluate": "--run {none} --data {there}",
     "evaluate maps": "--maps {none} --masks {there}",
     "evaluate nothing": "",

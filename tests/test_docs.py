@@ -26,6 +26,7 @@ from menet_jax import authors, draw, evaluate, export, metric_loss, predict, tra
 from menet_jax.benchmark import __main__ as benchmark
 from menet_jax.data import __main__ as data
 from menet_jax.data.sources import NAMED
+from menet_jax.demo import __main__ as demo
 from menet_jax.robustness import __main__ as robustness
 from menet_jax.training import config as configuration
 from menet_jax.training.presets import PRESETS
@@ -45,6 +46,7 @@ PARSE: dict[str, Callable[[list[str]], object]] = {
     "menet_jax": lambda arguments: sys.exit(listing.main(arguments)),
     "menet_jax.train": train.parse,
     "menet_jax.predict": predict.parse,
+    "menet_jax.demo": demo.parse,
     "menet_jax.evaluate": evaluate.parse,
     "menet_jax.draw": draw.parse,
     "menet_jax.robustness": robustness.parse,
@@ -65,6 +67,7 @@ FILE_CHECKS = {
     "menet_jax.evaluation.options": ("check_data", "check_folder", "check_runs", "check_there", "check_trained"),
     "menet_jax.evaluation.draw_options": ("check_data", "check_folder", "check_runs"),
     "menet_jax.export": ("check_trained",),
+    "menet_jax.demo.options": ("check_trained",),
 }
 """What refuses files that are not there, as those of the pages are not."""
 

@@ -1,5 +1,6 @@
 """What `menet_jax` offers by name: every one has an example, and the examples are right."""
 
+import configparser
 import doctest
 import subprocess
 import sys
@@ -51,6 +52,19 @@ def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"menet_jax {menet_jax.__version__}\n"
     assert main(["tarin"]) == 2
     assert "tarin: no such command" in capsys.readouterr().err
+
+
+def test_every_file_is_installed() -> None:
+    """A wheel holds what `package_data` names, below a package of that name or, by `*`, within any."""
+    root, setup = Path(__file__).parents[1], configparser.ConfigParser()
+    setup.read(root / "setup.cfg")
+    installed = set[Path]()
+    for package, patterns in setup["options.package_data"].items():
+        places = (root / "menet_jax").rglob("__init__.py") if package == "*" else [root / package / "__init__.py"]
+        installed |= {path for place in places for each in patterns.split(", ") for path in place.parent.glob(each)}
+    listed = subprocess.run(["git", "ls-files", "menet_jax"], cwd=root, capture_output=True, text=True, check=True)
+    files = {root / name for name in listed.stdout.split()} - {root / "menet_jax" / "datasets"}  # a link
+    assert {path for path in files if path.suffix != ".py"} <= installed
 
 
 def test_imports_go_down_only() -> None:

@@ -178,10 +178,16 @@ def is_image(source: bytes) -> bool:
     return True
 
 
-def png(array: Rgb | UInt8[np.ndarray, "h w"] | Mask) -> bytes:
-    """Encode an RGB image, a grayscale one, or a mask (as 8-bit 0/255) as a PNG file."""
+def png(array: UInt8[np.ndarray, "h w *c"] | Mask, profile: bytes | None = None) -> bytes:
+    """Encode an image, RGB with opacity or without, or grayscale, or a mask (as 8-bit 0/255) as a PNG file.
+
+    Args:
+        array: the image.
+        profile: the colour profile (ICC) to put into the file.
+    """
     file = io.BytesIO()
-    Image.fromarray(_gray(array, 255) if array.dtype == bool else array).save(file, "PNG", compress_level=3)
+    pixels = _gray(array, 255) if array.dtype == bool else array
+    Image.fromarray(pixels).save(file, "PNG", compress_level=3, icc_profile=profile)
     return file.getvalue()
 
 

@@ -1,0 +1,41 @@
+"""What the demo is told: its flags, and what of it can be refused at once."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from menet_jax.training.run_folder import RELEASED, check_trained
+
+NEEDED = ("tornado", "skimage")
+"""Modules of the extra: what serves the page, and sample photographs."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Show in a browser what a trained network makes of photographs, and how robust it is at them.
+
+    Prints the address of the page, which only this machine can reach, and serves it until Ctrl-C. The page needs no
+    other connection. Photographs are never written to disk. Exit status: 130 after Ctrl-C; 2 for bad input.
+    """
+
+    checkpoint: Path = RELEASED
+    """Run directory, as training wrote it; none given: the network that comes with the package."""
+    host: str = "127.0.0.1"
+    """Address to listen at. At 0.0.0.0, everyone who can reach this machine can use the demo: it has no password."""
+    port: int = 8765
+    """Port to listen at; 0: any that is free."""
+    device: Literal["cpu", "gpu", "tpu"] | None = None
+    """Fail unless JAX computes there; none given: wherever JAX does by default."""
+
+    def check(self) -> None:
+        """Refuse at once what can be.
+
+        Raises:
+            ValueError, OSError: something cannot be used; the text says what, and what to do.
+        """
+        if not 0 <= self.port < 2**16:
+            raise ValueError(f"--port {self.port}: must be 0 ... 65535")
+        check_trained(self.checkpoint)
+        if any(importlib.util.find_spec(name) is None for name in NEEDED):
+            raise ValueError('what serves the page is not installed: pip install "menet_jax[demo]"')

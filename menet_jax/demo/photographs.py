@@ -1,0 +1,84 @@
+"""Photographs of the page: read, seen by a network, distorted, and made into pictures."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from menet_jax.evaluation.files import cut_out, tinted
+from menet_jax.evaluation.predictor import Predictor
+from menet_jax.images.distortions import add_noise, compress_jpeg
+from menet_jax.images.files import Picture, png, read_picture
+from menet_jax.images.maps import quantise
+from menet_jax.images.opening import UnreadableImageError, decoded_bytes
+from menet_jax.metrics.scores import adaptive_cut, score_image
+from menet_jax.model.inference import Kind
+
+MEGABYTES = 32
+"""A file may have so many."""
+
+MEGAPIXELS = 16
+"""A photograph may have so many: noise takes some 160 bytes a pixel, and much time."""
+
+
+class Seen(NamedTuple):
+    """A photograph and what a network makes of it, at the photograph's size: its maps by kind, as they are saved."""
+
+    picture: Picture
+    maps: Mapping[str, UInt8[np.ndarray, "h w"]]
+
+
+def read(data: bytes, name: str) -> Picture:
+    """Read the file of a photograph.
+
+    Raises:
+        UnreadableImageError: not an image, a damaged one, or one that is too large; the text names the file.
+    """
+    if len(data) > MEGABYTES * 1e6:
+        raise UnreadableImageError(name, f"{len(data) / 1e6:,.1f} MB; the demo takes files of up to {MEGABYTES} MB")
+    pixels = decoded_bytes(data) / 3
+    if pixels > MEGAPIXELS * 1e6:
+        most = f"the demo takes photographs of up to {MEGAPIXELS}"
+        raise UnreadableImageError(name, f"{pixels / 1e6:,.1f} megapixels; {most}")
+    return read_picture(data, name)
+
+
+def see(predictor: Predictor, picture: Picture) -> Seen:
+    """The maps of a photograph."""
+    maps = predictor.maps(picture.rgb).named()
+    return Seen(picture, {kind: quantise(np.asarray(each)) for kind, each in maps.items()})
+
+
+def distort(picture: Picture, name: str, sigma: float, quality: int | None) -> Picture:
+    """A photograph with noise, and then compressed; the same noise that `robustness distortion` gives to this file.
+
+    Args:
+        picture: the photograph; transparent ones are on white from then on, but keep their opacity.
+        name: of its file.
+        sigma: of the noise; 0: none.
+        quality: of JPEG; None: not compressed.
+    """
+    rgb = add_noise(picture.rgb, sigma, name=Path(name).stem, seed=0) if sigma else picture.rgb
+    rgb = rgb if quality is None else compress_jpeg(rgb, quality)
+    return picture._replace(rgb=rgb, colours=rgb)
+
+
+def agreement(clean: UInt8[np.ndarray, "h w"], distorted: UInt8[np.ndarray, "h w"]) -> float | None:
+    """How far the map of a distorted photograph finds what the map without distortion cuts out.
+
+    The adaptive F-measure (Eq. 15 and 16) of the one, with the other's cut at its own adaptive threshold for a mask: 1
+    where both cut out the same. None if there is nothing, or nothing but, to find.
+    """
+    cut = adaptive_cut(clean)
+    return None if cut.all() or not cut.any() else score_image(distorted, cut).adaptive_f
+
+
+def pictures(seen: Seen, kind: Kind) -> Iterator[tuple[str, bytes]]:
+    """Name and PNG file of the photograph, its maps, and what is made of the map of this kind, one by one."""
+    saliency, profile = seen.maps[kind], seen.picture.profile
+    yield "photograph", png(seen.picture.rgb, profile)
+    yield from ((name, png(each)) for name, each in seen.maps.items())
+    yield "overlay", png(tinted(seen.picture.rgb, saliency), profile)
+    yield "cutout", png(cut_out(seen.picture, saliency), profile)
