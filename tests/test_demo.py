@@ -98,14 +98,24 @@ def test_what_is_no_photograph_is_refused_in_one_sentence(data: bytes, says: str
 
 
 def test_pictures_are_those_that_predict_writes(networks: Networks) -> None:
-    pictures = shown(told(maps, networks))
+    pictures = shown(told(maps, networks, kind="metric"))
     red = PHOTOGRAPH[..., 0]
     assert list(pictures) == ["photograph", "metric", "probability", "overlay", "cutout"]
     assert (pictures["photograph"] == PHOTOGRAPH).all() and (pictures["metric"] == red).all()
     assert (pictures["cutout"] == np.dstack([PHOTOGRAPH, red])).all()
-    by_probability = shown(told(maps, networks, kind="probability"))
+    by_probability = shown(told(maps, networks))
     assert (by_probability["cutout"][..., 3] == by_probability["probability"]).all()
     assert not (by_probability["overlay"] == pictures["overlay"]).all()
+
+
+def test_a_network_without_a_metric_space(networks: Networks) -> None:
+    both = networks.predictor.maps
+    one = create_autospec(Predictor, instance=True)
+    one.maps.side_effect = lambda image: both(image)._replace(metric=None)
+    networks = networks._replace(predictor=one)
+    assert list(shown(told(maps, networks))) == ["photograph", "probability", "overlay", "cutout"]
+    [line] = [line for line in told(distorted, networks, sigma=40) if "f" in line]
+    assert list(line["f"]) == ["probability"]
 
 
 def test_distorted_as_robustness_distortion_does_it() -> None:
@@ -171,7 +181,7 @@ class Served:
     def fetch(self, path: str, **request: Any) -> tornado.httpclient.HTTPResponse:
         async def ask() -> tornado.httpclient.HTTPResponse:
             with ThreadPoolExecutor(1) as pool:
-                server = tornado.httpserver.HTTPServer(application("<mine>", self.answer, pool))
+                server = tornado.httpserver.HTTPServer(application("<mine>", Maps._fields, self.answer, pool))
                 sockets = bind_sockets(0, "127.0.0.1")
                 server.add_sockets(sockets)
                 url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}{path}"
@@ -194,7 +204,7 @@ class Served:
 def test_the_page_and_the_samples_are_served() -> None:
     served = Served(lambda *_: None)
     page = served.fetch("/")
-    assert b"MEnet, &lt;mine&gt;" in page.body and b"up to 32 MB and 16 megapixels" in page.body
+    assert b"The network is &lt;mine&gt;" in page.body and b"up to 32 MB and 16 megapixels" in page.body
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
     assert served.fetch("/page.js").code == served.fetch("/page.css").code == 200
     assert read_image(served.fetch("/samples/coffee.png").body).shape == (400, 600, 3)

@@ -40,13 +40,13 @@ class Question(BaseModel):
     """
 
     name: str = "photograph"
-    kind: Kind = "metric"
+    kind: Kind = "probability"
     sigma: float = Field(0, ge=0, le=100)
     quality: int | None = Field(None, ge=1, le=100)
 
 
 def maps(networks: Networks, data: bytes, question: Question, tell: Tell) -> None:
-    """The photograph, both maps, overlay and cut-out."""
+    """The photograph, its maps, overlay and cut-out."""
     _show(see(networks.predictor, read(data, question.name)), question.kind, tell)
 
 
@@ -55,7 +55,7 @@ def distorted(networks: Networks, data: bytes, question: Question, tell: Tell) -
     picture = read(data, question.name)
     clean = see(networks.predictor, picture)
     other = see(networks.predictor, distort(picture, question.name, question.sigma, question.quality))
-    tell({"f": {kind: agreement(getattr(clean, kind), getattr(other, kind)) for kind in ("metric", "probability")}})
+    tell({"f": {kind: agreement(clean.maps[kind], other.maps[kind]) for kind in clean.maps}})
     _show(other, question.kind, tell)
 
 

@@ -46,7 +46,6 @@ def prepare(options: Demo) -> Work:
     listening.setblocking(False)
     used = devices.start(options.device)[:1]
     run = load_run(options.checkpoint, report=warn)
-    run.check_map("metric")
     networks = Networks(Predictor(run.config, run.variables, used), subject(run, Jacobian().reading))
     return Work(networks, listening, f"{options.checkpoint}, {run.history}, {run.validated}", devices.described(used))
 
@@ -72,7 +71,8 @@ async def _serve(work: Work) -> None:
         ANSWERS[what](work.networks, data, question, tell)
 
     most = int(MEGABYTES * 1e6) + 1  # the page, and `read`, say that a file is too large; this is against floods
-    server = HTTPServer(application(work.about, answer, pool), max_body_size=most, max_buffer_size=most)
+    served = application(work.about, work.networks.predictor.kinds, answer, pool)
+    server = HTTPServer(served, max_body_size=most, max_buffer_size=most)
     server.add_socket(work.socket)
     await asyncio.Event().wait()
 

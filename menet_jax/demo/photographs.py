@@ -1,6 +1,6 @@
 """Photographs of the page: read, seen by a network, distorted, and made into pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from menet_jax.images.files import Picture, png, read_picture
 from menet_jax.images.maps import quantise
 from menet_jax.images.opening import UnreadableImageError, decoded_bytes
 from menet_jax.metrics.scores import adaptive_cut, score_image
-from menet_jax.model.inference import Kind, Maps
+from menet_jax.model.inference import Kind
 
 MEGABYTES = 32
 """A file may have so many."""
@@ -24,11 +24,10 @@ MEGAPIXELS = 16
 
 
 class Seen(NamedTuple):
-    """A photograph and what a network makes of it, at the photograph's size: its maps as they are saved."""
+    """A photograph and what a network makes of it, at the photograph's size: its maps by kind, as they are saved."""
 
     picture: Picture
-    metric: UInt8[np.ndarray, "h w"]
-    probability: UInt8[np.ndarray, "h w"]
+    maps: Mapping[str, UInt8[np.ndarray, "h w"]]
 
 
 def read(data: bytes, name: str) -> Picture:
@@ -47,9 +46,9 @@ def read(data: bytes, name: str) -> Picture:
 
 
 def see(predictor: Predictor, picture: Picture) -> Seen:
-    """Both maps of a photograph."""
+    """The maps of a photograph."""
     maps = predictor.maps(picture.rgb).named()
-    return Seen(picture, *(quantise(np.asarray(maps[kind])) for kind in Maps._fields))
+    return Seen(picture, {kind: quantise(np.asarray(each)) for kind, each in maps.items()})
 
 
 def distort(picture: Picture, name: str, sigma: float, quality: int | None) -> Picture:
@@ -77,10 +76,9 @@ def agreement(clean: UInt8[np.ndarray, "h w"], distorted: UInt8[np.ndarray, "h w
 
 
 def pictures(seen: Seen, kind: Kind) -> Iterator[tuple[str, bytes]]:
-    """Name and PNG file of the photograph, both maps, and what is made of the map of this kind, one by one."""
-    saliency, profile = getattr(seen, kind), seen.picture.profile
+    """Name and PNG file of the photograph, its maps, and what is made of the map of this kind, one by one."""
+    saliency, profile = seen.maps[kind], seen.picture.profile
     yield "photograph", png(seen.picture.rgb, profile)
-    yield "metric", png(seen.metric)
-    yield "probability", png(seen.probability)
+    yield from ((name, png(each)) for name, each in seen.maps.items())
     yield "overlay", png(tinted(seen.picture.rgb, saliency), profile)
     yield "cutout", png(cut_out(seen.picture, saliency), profile)

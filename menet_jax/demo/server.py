@@ -8,7 +8,7 @@ given up.
 import asyncio
 import json
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from threading import Event
@@ -28,15 +28,6 @@ PAGE = Path(__file__).parent / "page"
 SAMPLES = ("astronaut", "coffee", "cat", "rocket")
 """Photographs that come with scikit-image."""
 
-PICTURES = {
-    "photograph": "photograph",
-    "metric": "metric map",
-    "probability": "probability map",
-    "overlay": "overlay",
-    "cutout": "cut-out",
-}
-"""Of `photographs.pictures`: what the page calls them."""
-
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -47,17 +38,20 @@ TYPE = "application/octet-stream"
 """Of questions. Pages from elsewhere cannot send it without asking first, which is refused."""
 
 
-def application(about: str, answer: Callable[[str, bytes, Question, Tell], object], pool: Executor) -> Application:
+def application(
+    about: str, kinds: Sequence[str], answer: Callable[[str, bytes, Question, Tell], object], pool: Executor
+) -> Application:
     """The server's application.
 
     Args:
         about: which network it is, in words.
+        kinds: of map that it gives.
         answer: as those of `ANSWERS`, whose name is the first argument.
         pool: its only thread.
     """
     return Application(
         [
-            ("/", _Page, {"about": about}),
+            ("/", _Page, {"about": about, "kinds": kinds}),
             (r"/(page\.js|page\.css)", StaticFileHandler, {"path": PAGE}),
             (rf"/samples/({'|'.join(SAMPLES)})\.png", _Sample),
             (f"/({'|'.join(ANSWERS)})", _Answer, {"answer": answer, "pool": pool}),
@@ -67,17 +61,19 @@ def application(about: str, answer: Callable[[str, bytes, Question, Tell], objec
 
 
 class _Page(RequestHandler):
-    def initialize(self, about: str) -> None:
-        self.about = about
+    def initialize(self, about: str, kinds: Sequence[str]) -> None:
+        self.about, self.kinds = about, kinds
 
     def get(self) -> None:
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Referrer-Policy", "no-referrer")
+        maps = {kind: f"{kind} map" for kind in self.kinds}
         self.render(
             str(PAGE / "index.html"),
             about=self.about,
             samples=SAMPLES,
-            pictures=PICTURES,
+            kinds=self.kinds,
+            pictures={"photograph": "photograph", **maps, "overlay": "overlay", "cutout": "cut-out"},
             megabytes=MEGABYTES,
             megapixels=MEGAPIXELS,
         )
