@@ -61,6 +61,9 @@ CHIPS = {
 }
 """By `device_kind`."""
 
+UNKNOWN = 2**50
+"""Cycles from which on a number is none: it was 2⁶⁰ where the compiler expected nothing of an instruction."""
+
 SCORES = (
     Score("compile s", "seconds until it was compiled, after tracing", None, ".0f"),
     Score("compile CPU s", "the same, of all threads", None, ".0f"),
@@ -89,6 +92,7 @@ class Program:
         temporary: bytes on one device in between.
         whole: bytes on one device of all.
         cycles: that it expects of each instruction, together.
+        unknown: instructions of which it expects nothing.
         least: seconds that arithmetic and memory traffic allow; negative where it does not know.
     """
 
@@ -97,6 +101,7 @@ class Program:
     temporary: int
     whole: int
     cycles: int
+    unknown: int
     least: float
 
 
@@ -180,21 +185,19 @@ def compiled(config: Config, devices: Sequence[jax.Device], images: int) -> Prog
     account, least = program.memory_analysis(), program.cost_analysis()["optimal_seconds"]
     arguments, temporary = account.argument_size_in_bytes, account.temp_size_in_bytes
     new = account.output_size_in_bytes - account.alias_size_in_bytes + account.generated_code_size_in_bytes
-    return Program(
-        compiling, arguments, temporary, arguments + temporary + new, expected_cycles(program.as_text()), least
-    )
+    cycles, unknown = expected_cycles(program.as_text())
+    return Program(compiling, arguments, temporary, arguments + temporary + new, cycles, unknown, least)
 
 
-def expected_cycles(program: str) -> int:
-    """Sum of what the compiler notes with each instruction; a loop's body counts once.
+def expected_cycles(program: str) -> tuple[int, int]:
+    """Sum of what the compiler notes with each instruction, a loop's body once; and how many it knows nothing of.
 
     Args:
         program: optimised HLO for a TPU, `compiled.as_text()`.
-
-    >>> expected_cycles('fusion(), backend_config={"window_config":{"estimated_cycles":"1825"}}')
-    1825
     """
-    return sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', program)))
+    noted = [int(cycles) for cycles in re.findall(r'"estimated_cycles":"(\d+)"', program)]
+    known = [cycles for cycles in noted if cycles < UNKNOWN]
+    return sum(known), len(noted) - len(known)
 
 
 def told(
@@ -238,6 +241,8 @@ def told(
         )
     if chip is None:
         return Record("tpu", labels, scores), [*notes, f"memory and clock are not known here of {kind}"]
+    if program.unknown:
+        notes.append(f"estimate s: without {program.unknown} instructions of which the compiler expects nothing")
     seconds = program.cycles / chip.clock
     scores |= {"of memory": program.whole / GIBIBYTE / chip.memory, "estimate s": seconds}
     scores |= {"images/s": batch_size / seconds}
@@ -259,27 +264,25 @@ def told(
 def largest(whole: Callable[[int], int | None], images: int, memory: float) -> tuple[int, str]:
     """How many images a device can take, and how that was found.
 
-    What they take is extrapolated from two numbers of images. What then should fit is compiled; if it does not, an
-    eighth less is, and so on. A few more may fit than are found.
+    What they take is extrapolated from a number of images and its double, because half of it may take more: the
+    compiler lays out few images otherwise. What then should fit is compiled; if it does not, an eighth less, and so on.
+    A few more may fit than are found.
 
     Args:
         whole: images → bytes on a device of all; None if that does not fit.
         images: a number that fits.
         memory: bytes of a device.
     """
-    other = images // 2 or 2
-    sizes = {n: size for n in (images, other) if (size := whole(n)) is not None}
-    if len(sizes) < 2:
-        return images, f"{images} a device fit, {other} do not"
-    of_each = (sizes[images] - sizes[other]) / (images - other)
-    most = max(sizes)
-    guess = int(images + (memory - sizes[images]) / of_each) if of_each > 0 else 2 * most
-    failed = list[str]()
-    while guess > most:
+    one, two = whole(images), whole(2 * images)
+    if one is None or two is None:
+        return images, f"{images} a device fit, {2 * images} do not"
+    most, failed = 2 * images, list[str]()
+    guess = int(most + (memory - two) * images / (two - one)) if two > one else 2 * most
+    while guess > 2 * images:
         if whole(guess) is not None:
             most = guess
             break
         failed.append(str(guess))
         guess = guess * 7 // 8
-    how = f"{most} a device, extrapolated from {min(sizes)} and {max(sizes)}, and compiled"
+    how = f"{most} a device, extrapolated from {images} and {2 * images}, and compiled"
     return most, how + (f"; {', '.join(failed)} did not fit" if failed else "")
