@@ -1,13 +1,17 @@
 """The notebooks run from top to bottom, and are committed as they ran."""
 
+import importlib.util
+import os
 import re
+import runpy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import nbformat
 import pytest
-from command_cases import write_narrow_run
+from command_cases import write_discs, write_narrow_run
 from nbclient import NotebookClient
 
 from menet_jax import train
@@ -15,6 +19,8 @@ from menet_jax import train
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 NOTEBOOK = NOTEBOOKS / "jacobian_analysis.ipynb"
 OWN = NOTEBOOKS / "your_own_network.ipynb"
+COLAB = NOTEBOOKS / "train_on_colab.ipynb"
+ADDRESS = NOTEBOOKS / "address.py"
 
 
 @pytest.fixture
@@ -79,7 +85,80 @@ def test_your_own_network_runs(tmp_path: Path) -> None:
     assert float(off) < 1e-4  # the estimate against the singular value
 
 
-@pytest.mark.parametrize(("path", "pictures"), [(NOTEBOOK, 6), (OWN, 3)])
+def test_train_on_colab_is_stopped_and_goes_on(tmp_path: Path) -> None:
+    notebook, data = nbformat.read(COLAB, as_version=4), write_discs(tmp_path / "drive" / "discs", 24)
+    runs = tmp_path / "drive" / "runs"
+    parameters(notebook).source = f"""KEEP, DATA, PRESET = {str(runs)!r}, {str(data)!r}, "ce-plain"
+STEPS, BATCH, SAVE_EVERY, STOP_AT, FLAGS = 4, 5, 4, 1, ["--model.width", "1", "--optimizer.drops", "2"]"""
+    flags = f"{os.environ['QUICK_FLAGS']} --xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "XLA_FLAGS": flags, "TFDS_DATA_DIR": str(tmp_path / "prepared")}
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute(env=environment)
+    text, run = said(notebook), runs / "ce-plain_colab"
+    assert "batch 8: 1 for each of 8" in text and "8 × cpu" in text
+    [stopped] = re.findall(r"stopped by SIGINT at step (\d); a checkpoint is saved", text)
+    assert f"resumed at step {stopped} of 4" in text and "finished 4 steps" in text
+    steps = [
+        int(step) for step in re.findall(r'"step": (\d), "kind": "train"', (run / "logs" / "log.jsonl").read_text())
+    ]
+    assert steps == [1, 2, 3, 4]
+    assert re.search(r"^probability .*adaptive_f 0\.\d{3}", text, re.MULTILINE)
+    assert (run / "network.safetensors").exists()
+
+
+def test_in_colab_a_run_is_kept_on_drive(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook, mounted = nbformat.read(COLAB, as_version=4), list[str]()
+    [cell] = [cell for cell in notebook.cells if "drive.mount" in cell.source]
+    monkeypatch.setitem(sys.modules, "google", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace(drive=SimpleNamespace(mount=mounted.append)))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    names: dict[str, Any] = {}
+    exec(f"{parameters(notebook).source}\n{cell.source}", names)
+    assert mounted == ["/content/drive"] and names["IN_COLAB"] and names["new"]
+    assert names["run"] == Path("/content/drive/MyDrive/menet_jax/quickstart_colab")
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"].startswith("/content/drive/MyDrive/menet_jax/")
+
+
+def test_badges_and_install_cells_have_the_address_of_setup_cfg() -> None:
+    address = runpy.run_path(str(ADDRESS))
+    installs = set()
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        written = address["rewritten"](path, address["repository"]())
+        assert path.read_text() == written, "the address in setup.cfg is another one: python notebooks/address.py"
+        installs.add(install_cell(nbformat.read(path, as_version=4)))
+    assert len(installs) == 1
+    for url in ("https://github.com/who/what.git", "https://github.com/who/what"):
+        known = nbformat.reads(address["rewritten"](COLAB, url), as_version=4)
+        badge = f"({address['COLAB']}/github/who/what/blob/main/notebooks/train_on_colab.ipynb)"
+        assert badge in known.cells[0].source and address["UPLOAD"] not in known.cells[0].source
+        assert f'REPOSITORY = "{url}"' in install_cell(known)
+    elsewhere = address["addressed"](known.cells[0].source, COLAB.name, "https://example.org/git/what")
+    assert f"({address['COLAB']}/)\n{address['UPLOAD']}" in elsewhere
+
+
+def install_cell(notebook: Any) -> str:
+    [cell] = [cell for cell in notebook.cells if cell.source.startswith("# Where menet_jax is not installed yet")]
+    return str(cell.source)
+
+
+@pytest.mark.parametrize("url", ["", "https://example.org/what"])
+def test_the_install_cell_installs_or_says_what_it_lacks(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    addressed, calls = runpy.run_path(str(ADDRESS))["addressed"], list[list[str]]()
+    cell = addressed(install_cell(nbformat.read(COLAB, as_version=4)), COLAB.name, url)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("subprocess.run", lambda words, check: calls.append(words))
+    there = [SimpleNamespace(name="libtpu"), SimpleNamespace(name="numpy")]
+    monkeypatch.setattr("importlib.metadata.distributions", lambda: there)
+    if url:
+        exec(cell, {})
+        assert calls[0][-2:] == [f"menet_jax[notebooks] @ git+{url}", "jax[tpu]"]
+    else:
+        with pytest.raises(SystemExit, match=r"set REPOSITORY above .* url in setup\.cfg"):
+            exec(cell, {})
+        assert not calls
+
+
+@pytest.mark.parametrize(("path", "pictures"), [(NOTEBOOK, 6), (OWN, 3), (COLAB, 3)])
 def test_committed_as_it_ran(path: Path, pictures: int) -> None:
     notebook = nbformat.read(path, as_version=4)
     assert path.stat().st_size < 1.5 * 2**20
@@ -89,4 +168,4 @@ def test_committed_as_it_ran(path: Path, pictures: int) -> None:
     assert not any(output.output_type == "error" for output in outputs)
     assert sum("image/png" in output.get("data", ()) for output in outputs) >= pictures
     text = path.read_text()
-    assert not re.search(r"/(tmp|work|home|root|Users)/", text)
+    assert not re.search(r"/(tmp|work|home|root|Users)/|Warning:", text)

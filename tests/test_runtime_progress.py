@@ -1,12 +1,13 @@
 """The bar that waits for the compiler."""
 
 import io
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from menet_jax.runtime.progress import Bar, say
+from menet_jax.runtime.progress import Bar, live, say
 
 
 class Clock:
@@ -70,3 +71,13 @@ def test_where_nothing_can_be_printed_the_work_goes_on(monkeypatch: pytest.Monke
                 bar.update()
         with suppress(OSError):
             full.close()
+
+
+def test_a_bar_is_live_in_terminals_and_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    assert not live()
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    assert live()
+    monkeypatch.delitem(sys.modules, "ipykernel")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert live()

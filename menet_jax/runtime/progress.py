@@ -1,5 +1,6 @@
 """Progress bars that tell waiting for the compiler from working."""
 
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +13,11 @@ def say(message: str) -> None:
     """Print a line above the bars. Where nothing can be printed, as into a file on a full disk, the work goes on."""
     with suppress(OSError):
         tqdm.write(shown(message))
+
+
+def live() -> bool:
+    """Whether a bar printed anew takes the place of the old one: in a terminal and in a notebook, not in a file."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 class Bar(tqdm):

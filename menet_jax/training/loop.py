@@ -2,7 +2,6 @@
 
 import math
 import signal
-import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from jax.experimental import multihost_utils
 from menet_jax.data.pipeline import TrainingBatches
 from menet_jax.data.sources import Source
 from menet_jax.model.inference import Network, Params
-from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.progress import Bar, live
 from menet_jax.training.checkpoints import Checkpoint, CheckpointStore, MismatchedCheckpointError, library_versions
 from menet_jax.training.config import Config, to_dict
 from menet_jax.training.optimizer import learning_rate
@@ -182,7 +181,7 @@ def _stopped(step: int, received: Sequence[signal.Signals], report: Report) -> s
 
 
 def _bar(config: Config, start: int, *, hidden: bool) -> Bar:
-    interval = 0.5 if sys.stderr.isatty() else 30  # a file or a notebook gets a line now and then
+    interval = 0.5 if live() else 30  # a file gets a line now and then
     bar = Bar(total=config.steps, initial=start, unit="step", mininterval=interval, disable=hidden)
     bar.compiling()
     return bar
