@@ -125,8 +125,8 @@ def tpu(topology: str, width: int, precision: Precision, batch_size: int, larges
     labels = {"topology": topology, "devices": str(len(devices)), "width": str(width)}
     labels |= {"precision": precision, "batch_size": str(batch_size)}
     record, notes = told(config, devices[0].device_kind, labels, step, largest_batch)
-    level = jax.config.jax_optimization_level  # type: ignore[attr-defined]
-    effort = "" if level == "UNKNOWN" else f", JAX_OPTIMIZATION_LEVEL={level}"
+    level = os.environ.get("JAX_OPTIMIZATION_LEVEL")
+    effort = "" if level is None else f", JAX_OPTIMIZATION_LEVEL={level}"
     title = f"Training step compiled for {devices[0].device_kind}, images of {SIZE}×{SIZE}"
     known = [score for score in SCORES if score.name in record.scores]
     print(f"{machine()}, libtpu {version('libtpu')}{effort}")
