@@ -14,23 +14,17 @@ import pytest
 from command_cases import write_discs, write_narrow_run
 from nbclient import NotebookClient
 
-from menet_jax import train
-
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-NOTEBOOK = NOTEBOOKS / "jacobian_analysis.ipynb"
+JACOBIAN = NOTEBOOKS / "jacobian_analysis.ipynb"
+ROBUSTNESS = NOTEBOOKS / "robustness.ipynb"
 OWN = NOTEBOOKS / "your_own_network.ipynb"
 COLAB = NOTEBOOKS / "train_on_colab.ipynb"
 ADDRESS = NOTEBOOKS / "address.py"
 
 
-@pytest.fixture
-def notebook() -> Any:
-    return nbformat.read(NOTEBOOK, as_version=4)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow")
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", multi_scale=False)
 
 
 def parameters(notebook: Any) -> Any:
@@ -44,35 +38,35 @@ def said(notebook: Any) -> str:
     )
 
 
-def test_jacobian_analysis_runs(notebook: Any, run: Path) -> None:
-    parameters(notebook).source = f'RUN, IMAGES = {str(run)!r}, ""\nCOUNT, SAMPLES, CELLS = 1, 16, 2'
+def test_jacobian_analysis_runs(run: Path) -> None:
+    notebook = nbformat.read(JACOBIAN, as_version=4)
+    parameters(notebook).source = f"""RUN, IMAGES = {str(run)!r}, ""
+COUNT, SAMPLES, TABLE_SIDE, CELLS = 1, 16, 224, 2"""
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(run)}}).execute()
     text = said(notebook)
     both = {kind: float(value) for kind, value in re.findall(r"(float\d\d):  mean \|g\|  both channels (\S+)", text)}
     salient = [float(value) for value in re.findall(r"salient channel (\S+)", text)]
     assert both["float64"] < 1e-14 < both["float32"] < 1e-6
     assert salient[0] > 1e-4 and salient[0] == pytest.approx(salient[1], rel=1e-3)
+    products = [float(value) for value in re.findall(r"off by (\S+) from", text)]
+    assert len(products) == 4 and max(products) < 1e-5  # by hand against the matrix, at full size against those
     off = [float(value) for value in re.findall(r"off by (\S+), \d+ iterations", text)]
     assert len(off) == 2 and max(off) < 1e-4  # estimates against the singular values
 
 
-def test_jacobian_analysis_trains_as_training_takes_it(notebook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    [cell] = [cell for cell in notebook.cells if "train.main(" in cell.source]
-    given: list[list[str]] = []
-
-    def main(arguments: list[str]) -> int:
-        given.append(arguments)
-        return 0
-
-    monkeypatch.setattr(train, "main", main)
-    imports = next(cell.source for cell in notebook.cells if "import contextlib" in cell.source)
-    lines = [line for line in imports.splitlines() if re.match(r"import (contextlib|io|tempfile)|from pathlib", line)]
-    names: dict[str, Any] = {"train": train, "network": lambda _: SimpleNamespace(width=4)}
-    names["load_run"] = lambda folder, report: SimpleNamespace(config=None, variables={}, score=("f", 0.5), step=60)
-    exec("\n".join([*lines, parameters(notebook).source, cell.source]), names)
-    [arguments] = given
-    config = train.parse(arguments)
-    assert (config.steps, config.model.width, config.optimizer.drops) == (names["STEPS"], names["WIDTH"], (45,))
+def test_robustness_runs(run: Path) -> None:
+    notebook = nbformat.read(ROBUSTNESS, as_version=4)
+    parameters(notebook).source = f"""RUN, PHOTOGRAPHS, ONE, SCENES = {str(run)!r}, ("rocket",), "rocket", 1
+STRENGTHS, STEPS, SAMPLES = (0.1, 1.0), 2, 32"""
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(run)}}).execute()
+    text = said(notebook)
+    rows = re.findall(r"^ +(0\.1|1\.0) +(\S+) +(\S+) +(\S+) +(\S+) +(\S+)% +(\S+)%$", text, re.MULTILINE)
+    assert [row[0] for row in rows] == ["0.1", "1.0"]
+    for noise, attack, slope, everywhere in (map(float, row[1:5]) for row in rows):
+        assert noise < attack < everywhere and slope < everywhere
+    shares = [float(share) for share in re.findall(r"^ +\d+\.\d +0\.\d{4} +(\S+)%$", text, re.MULTILINE)]
+    assert len(shares) == 7 and shares[0] > 0 and shares == sorted(shares, reverse=True)
+    assert re.search(r": 0 of [\d,]+ certified pixels fall", text)
 
 
 def test_your_own_network_runs(tmp_path: Path) -> None:
@@ -158,7 +152,7 @@ def test_the_install_cell_installs_or_says_what_it_lacks(url: str, monkeypatch: 
         assert not calls
 
 
-@pytest.mark.parametrize(("path", "pictures"), [(NOTEBOOK, 6), (OWN, 3), (COLAB, 3)])
+@pytest.mark.parametrize(("path", "pictures"), [(JACOBIAN, 8), (ROBUSTNESS, 5), (OWN, 3), (COLAB, 3)])
 def test_committed_as_it_ran(path: Path, pictures: int) -> None:
     notebook = nbformat.read(path, as_version=4)
     assert path.stat().st_size < 1.5 * 2**20
