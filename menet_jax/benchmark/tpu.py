@@ -259,9 +259,9 @@ def told(
 def largest(whole: Callable[[int], int | None], images: int, memory: float) -> tuple[int, str]:
     """How many images a device can take, and how that was found.
 
-    What they take is extrapolated from a number of images and its double, because half of it may take more: the compiler
-    lays out few images otherwise. What then should fit is compiled; if it does not, an eighth less, and so on. A few
-    more may fit than are found.
+    What they take is extrapolated from a number of images and its double, because half of it may take more: the
+    compiler lays out few images otherwise. What then should fit is compiled; if it does not, an eighth less, and so on.
+    A few more may fit than are found.
 
     Args:
         whole: images → bytes on a device of all; None if that does not fit.
