@@ -98,7 +98,7 @@ def test_cycles_of_all_instructions() -> None:
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     program = Program(Seconds(9.0, 8.0), 2**28, 3 * GIBIBYTE, 4 * GIBIBYTE, 15 * 10**6, 0, 0.005)
-    cached = jax.config.jax_enable_compilation_cache
+    cached = jax.config.values["jax_enable_compilation_cache"]
     monkeypatch.setattr(tpu, "described", lambda topology: jax.devices("cpu"))
     monkeypatch.setattr(tpu, "compiled", lambda config, devices, images: program)
     monkeypatch.setattr(tpu, "arithmetic", lambda activity, config, images: 1e9)
