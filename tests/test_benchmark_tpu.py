@@ -98,6 +98,7 @@ def test_cycles_of_all_instructions() -> None:
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     program = Program(Seconds(9.0, 8.0), 2**28, 3 * GIBIBYTE, 4 * GIBIBYTE, 15 * 10**6, 0, 0.005)
+    cached = jax.config.values["jax_enable_compilation_cache"]
     monkeypatch.setattr(tpu, "described", lambda topology: jax.devices("cpu"))
     monkeypatch.setattr(tpu, "compiled", lambda config, devices, images: program)
     monkeypatch.setattr(tpu, "arithmetic", lambda activity, config, images: 1e9)
@@ -105,7 +106,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     try:
         door.main(["tpu", "--width", "1", "--batch-size", str(8 * jax.device_count())])
     finally:
-        jax.config.update("jax_enable_compilation_cache", True)
+        jax.config.update("jax_enable_compilation_cache", cached)
     out, err = capsys.readouterr()
     assert "libtpu 0.0.42" in out and "memory and clock are not known here of cpu" in out and "4.00" in out
     assert err == "8 images a device: 4.00 GiB, 9 s\n"

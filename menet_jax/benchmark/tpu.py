@@ -125,8 +125,8 @@ def tpu(topology: str, width: int, precision: Precision, batch_size: int, larges
     labels = {"topology": topology, "devices": str(len(devices)), "width": str(width)}
     labels |= {"precision": precision, "batch_size": str(batch_size)}
     record, notes = told(config, devices[0].device_kind, labels, step, largest_batch)
-    level = os.environ.get("JAX_OPTIMIZATION_LEVEL")
-    effort = "" if level is None else f", JAX_OPTIMIZATION_LEVEL={level}"
+    level = jax.config.values["jax_optimization_level"]
+    effort = "" if level == "UNKNOWN" else f", JAX_OPTIMIZATION_LEVEL={level}"
     title = f"Training step compiled for {devices[0].device_kind}, images of {SIZE}×{SIZE}"
     known = [score for score in SCORES if score.name in record.scores]
     print(f"{machine()}, libtpu {version('libtpu')}{effort}")
@@ -168,13 +168,13 @@ def compiled(config: Config, devices: Sequence[jax.Device], images: int) -> Prog
         images: of each device.
     """
 
-    def shape(array: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((len(devices), *np.shape(array)), array.dtype)
+    def shape(*sides: int, dtype: Any) -> Any:
+        return jax.ShapeDtypeStruct((len(devices), *sides), dtype)
 
-    state = jax.tree.map(shape, create_state(config))
-    sides = (len(devices), images, SIZE, SIZE)
-    shapes: Any = jax.ShapeDtypeStruct((*sides, 3), np.uint8), jax.ShapeDtypeStruct(sides, np.bool_)
-    lowered, programs = mapped_train_step(config, devices).lower(state, Batch(*shapes)), list[Any]()
+    state = jax.tree.map(lambda array: shape(*array.shape, dtype=array.dtype), create_state(config))
+    sides = (images, SIZE, SIZE)
+    batch = Batch(shape(*sides, 3, dtype=np.uint8), shape(*sides, dtype=np.bool_))
+    lowered, programs = mapped_train_step(config, devices).lower(state, batch), list[Any]()
     try:
         compiling = timed(lambda: programs.append(lowered.compile()))
     except jax.errors.JaxRuntimeError as error:
@@ -250,15 +250,14 @@ def told(
     if share is not None:
         scores["peak share"] = share
     if largest_batch:
-
-        def whole(images: int) -> int | None:
-            found = step(images)
-            return None if found is None else found.whole
-
-        most, how = largest(whole, images, chip.memory * GIBIBYTE)
+        most, how = largest(lambda n: _whole(step(n)), images, chip.memory * GIBIBYTE)
         scores["largest batch"] = most * devices
         notes.append(f"largest batch: {how}")
     return Record("tpu", labels, scores), notes
+
+
+def _whole(program: Program | None) -> int | None:
+    return program.whole if program else None
 
 
 def largest(whole: Callable[[int], int | None], images: int, memory: float) -> tuple[int, str]:
