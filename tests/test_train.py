@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -42,6 +43,8 @@ from menet_jax.training.step import Batch, Mapped, Metrics, TrainState, create_s
 from menet_jax.training.validation import validate
 
 SMALL = ["--model.width", "1", "--batch-size", "2", "--save-every", "2", "--log-every", "1"]
+# What travels through checkpoints and between processes is of the same kinds in all networks. This one compiles soonest.
+UNET = ["--model.kind", "unet", "--loss.metric", "0"]
 STEPS = 8
 ONE_DEVICE = {
     **os.environ,
@@ -75,6 +78,11 @@ def start(folder: Path, run: Path, *flags: str) -> subprocess.Popen[str]:
     return subprocess.Popen(arguments, env=ONE_DEVICE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+networks = pytest.mark.parametrize(
+    "net", [pytest.param(UNET, id="unet"), pytest.param([], marks=pytest.mark.slow, id="menet")]
+)
+
+
 def finish(process: subprocess.Popen[str]) -> str:
     output = process.communicate(timeout=400)[0]
     assert process.returncode == 0, output
@@ -104,16 +112,21 @@ def flip_a_byte(checkpoint: Path) -> None:
     largest.write_bytes(content)
 
 
+@networks
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
-def test_interruptions_leave_no_trace(kills: int, folder: Path, tmp_path: Path) -> None:
+def test_interruptions_leave_no_trace(kills: int, net: list[str], folder: Path, tmp_path: Path) -> None:
     """kill -9 at random steps, SIGTERM, a damaged checkpoint: the end is bit-identical all the same."""
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    output = finish(start(folder, straight))
+    output = finish(start(folder, straight, *net))
     assert "1 × cpu (cpu" in output and "width 1" in output and "8, validation 3, test 1" in output
     assert "distortions  50% of the training images: AWGN σ 5–50 or JPEG quality 5–50" in output
+    for kind in configuration.read(straight / "config.json").model.maps:
+        assert re.search(
+            rf"step {STEPS}: .*\b{kind} map F 0\.\d{{3}} MAE 0\.\d{{3}}.*step_{STEPS:06d}\.png$", output, re.M
+        )
 
     steps = sorted(random.sample(range(1, STEPS), kills))
-    flags: list[str] = []
+    flags = net
     for step in steps:
         interrupt(start(folder, broken, *flags), broken, step, signal.SIGKILL)
         flags = ["--resume"]
@@ -161,7 +174,8 @@ def test_interruptions_leave_no_trace(kills: int, folder: Path, tmp_path: Path) 
     assert configuration.read(broken / "config.json").steps == STEPS
 
 
-def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:
+@networks
+def test_two_processes_train_as_one(net: list[str], folder: Path, tmp_path: Path) -> None:
     """The same losses as in one process on the same batches, the same scores of one network, and one set of records.
 
     When one is killed, the other one ends and says so, and a single process can go on.
@@ -169,7 +183,7 @@ def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    config = parse(command(folder, tmp_path / "two")[3:])
+    config = parse(command(folder, tmp_path / "two", *net)[3:])
     training, validation = (
         [open_split(spec, split, config.data.places) for spec in config.data.train] for split in ("train", "validation")
     )
@@ -178,10 +192,11 @@ def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:
         "--save-every 1 --steps 1000".split()
         for index in range(2)
     ]
-    processes = [start(folder, config.run, *flags) for flags in both]
+    processes = [start(folder, config.run, *net, *flags) for flags in both]
 
     batches = training_batches(
         training,
+        size=config.data.size,
         batch_size=2,
         seed=0,
         distorted=0.5,
@@ -204,10 +219,10 @@ def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:
         state = restore(store, state, batches, pytest.fail)
     batches.close()
     assert 1 <= state.step <= 2 and state.step == batches.get_state()["batches"]
-    [two_scores] = [each for each in others if each["step"] == state.step and "metric_mae" in each]
+    [two_scores] = [each for each in others if each["step"] == state.step and "probability_mae" in each]
     mapped = map_over_devices(config, jax.local_devices()[:1])
     variables = mapped.replicate({"params": state.params, "batch_stats": state.batch_stats})
-    one_scores, _ = validate(Network(partial(mapped.evaluate, variables), 224, 1), validation, threads=2)
+    one_scores, _ = validate(Network(partial(mapped.evaluate, variables), config.data.size, 1), validation, threads=2)
     assert one_scores == pytest.approx({name: two_scores[name] for name in one_scores}, abs=2e-3)
 
 

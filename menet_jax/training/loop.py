@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 
 from menet_jax.data.pipeline import TrainingBatches
 from menet_jax.data.sources import Source
-from menet_jax.model.inference import Network, Params
+from menet_jax.model.inference import Maps, Network, Params
 from menet_jax.runtime.progress import Bar, live
 from menet_jax.training.checkpoints import Checkpoint, CheckpointStore, MismatchedCheckpointError, library_versions
 from menet_jax.training.config import Config, to_dict
@@ -243,7 +243,9 @@ def _record(
         return
     recorder.scalars("validation", step, scores)
     picture = recorder.samples(step, samples)
-    report(
-        f"step {step}: metric map F {scores['metric_adaptive_f']:.3f} MAE {scores['metric_mae']:.3f}, "
-        f"probability map F {scores['probability_adaptive_f']:.3f} MAE {scores['probability_mae']:.3f}; {picture}"
-    )
+    said = [
+        f"{kind} map F {scores[f'{kind}_adaptive_f']:.3f} MAE {scores[f'{kind}_mae']:.3f}"
+        for kind in Maps._fields
+        if f"{kind}_mae" in scores
+    ]
+    report(f"step {step}: {', '.join(said)}; {picture}")
