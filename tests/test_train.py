@@ -43,7 +43,7 @@ from menet_jax.training.step import Batch, Mapped, Metrics, TrainState, create_s
 from menet_jax.training.validation import validate
 
 SMALL = ["--model.width", "1", "--batch-size", "2", "--save-every", "2", "--log-every", "1"]
-# What travels through checkpoints and between processes is of the same kinds in all networks. This one compiles soonest.
+# What checkpoints hold and processes exchange is of the same kinds in all networks. This one compiles soonest.
 UNET = ["--model.kind", "unet", "--loss.metric", "0"]
 STEPS = 8
 ONE_DEVICE = {
@@ -222,7 +222,8 @@ def test_two_processes_train_as_one(net: list[str], folder: Path, tmp_path: Path
     [two_scores] = [each for each in others if each["step"] == state.step and "probability_mae" in each]
     mapped = map_over_devices(config, jax.local_devices()[:1])
     variables = mapped.replicate({"params": state.params, "batch_stats": state.batch_stats})
-    one_scores, _ = validate(Network(partial(mapped.evaluate, variables), config.data.size, 1), validation, threads=2)
+    single = Network(partial(mapped.evaluate, variables), config.data.size, 1, config.model.maps)
+    one_scores, _ = validate(single, validation, threads=2)
     assert one_scores == pytest.approx({name: two_scores[name] for name in one_scores}, abs=2e-3)
 
 
