@@ -7,25 +7,12 @@
 import sys
 from collections.abc import Sequence
 
-import tyro
-
 from menet_jax.evaluation.draw_options import Grid, Scales, Worst
-from menet_jax.runtime.cli import refuse_repeats, run_command
-from menet_jax.runtime.memory import use_huge_pages
-
-
-def parse(arguments: Sequence[str]) -> Grid | Scales | Worst:
-    """What a command line asks for; ValueError or OSError for what can be refused at once."""
-    refuse_repeats(arguments, Grid, Scales, Worst)
-    options = tyro.cli(Grid | Scales | Worst, args=arguments, prog="python -m menet_jax.draw")
-    options.check()
-    return options
+from menet_jax.runtime.cli import run_options
 
 
 def work(options: Grid | Scales | Worst) -> int:
     """Do it; the exit status."""
-    use_huge_pages()
-
     from menet_jax.evaluation.draw_command import run  # only now, for it imports JAX
 
     return run(options)
@@ -33,7 +20,7 @@ def work(options: Grid | Scales | Worst) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command. Exit status: 0; 2 for bad input or a figure that cannot be written."""
-    return run_command(lambda: parse(arguments), work)
+    return run_options(arguments, Grid | Scales | Worst, "menet_jax.draw", work)
 
 
 if __name__ == "__main__":

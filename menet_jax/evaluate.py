@@ -6,25 +6,12 @@ or  python -m menet_jax.evaluate --maps NAME=FOLDER --masks FOLDER --dest FOLDER
 import sys
 from collections.abc import Sequence
 
-import tyro
-
 from menet_jax.evaluation.options import Evaluate
-from menet_jax.runtime.cli import refuse_repeats, run_command
-from menet_jax.runtime.memory import use_huge_pages
-
-
-def parse(arguments: Sequence[str]) -> Evaluate:
-    """What a command line asks for; ValueError or OSError for what can be refused at once."""
-    refuse_repeats(arguments, Evaluate)
-    options = tyro.cli(Evaluate, args=arguments, prog="python -m menet_jax.evaluate")
-    options.check()
-    return options
+from menet_jax.runtime.cli import run_options
 
 
 def work(options: Evaluate) -> int:
     """Do it; the exit status."""
-    use_huge_pages()
-
     from menet_jax.evaluation.evaluate_command import run  # only now, for it imports JAX
 
     return run(options)
@@ -32,7 +19,7 @@ def work(options: Evaluate) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status, see `Evaluate`."""
-    return run_command(lambda: parse(arguments), work)
+    return run_options(arguments, Evaluate, "menet_jax.evaluate", work)
 
 
 if __name__ == "__main__":

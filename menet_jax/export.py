@@ -9,7 +9,7 @@ from typing import Literal
 
 import tyro
 
-from menet_jax.runtime.cli import run_command
+from menet_jax.runtime.cli import run_options
 from menet_jax.training.run_folder import check_trained
 
 SUFFIXES = {"weights": ".safetensors", "stablehlo": ".stablehlo", "onnx": ".onnx"}
@@ -45,13 +45,6 @@ class Export:
         check_trained(self.run)
 
 
-def parse(arguments: Sequence[str]) -> Export:
-    """What a command line asks for; ValueError or OSError for what can be refused at once."""
-    options = tyro.cli(Export, args=arguments, prog="python -m menet_jax.export")
-    options.check()
-    return options
-
-
 def work(options: Export) -> int:
     """Do it; the exit status."""
     from menet_jax.evaluation.export_command import run  # only now, for it imports JAX
@@ -61,7 +54,7 @@ def work(options: Export) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status, see `Export`."""
-    return run_command(lambda: parse(arguments), work)
+    return run_options(arguments, Export, "menet_jax.export", work)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from menet_jax.data import __main__ as data
 from menet_jax.data.sources import NAMED
 from menet_jax.demo import __main__ as demo
 from menet_jax.robustness import __main__ as robustness
+from menet_jax.runtime import cli
 from menet_jax.training import config as configuration
 from menet_jax.training.presets import PRESETS
 from menet_jax.training.run_folder import CONFIG_FILE
@@ -45,14 +46,14 @@ VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 PARSE: dict[str, Callable[[list[str]], object]] = {
     "menet_jax": lambda arguments: sys.exit(listing.main(arguments)),
     "menet_jax.train": train.parse,
-    "menet_jax.predict": predict.parse,
-    "menet_jax.demo": demo.parse,
-    "menet_jax.evaluate": evaluate.parse,
-    "menet_jax.draw": draw.parse,
-    "menet_jax.robustness": robustness.parse,
-    "menet_jax.export": export.parse,
+    "menet_jax.predict": predict.main,
+    "menet_jax.demo": demo.main,
+    "menet_jax.evaluate": evaluate.main,
+    "menet_jax.draw": draw.main,
+    "menet_jax.robustness": robustness.main,
+    "menet_jax.export": export.main,
 }
-"""Commands whose flags become options: what parses them."""
+"""Commands whose flags become options: what parses them, where `run_command` only prepares."""
 
 CALL: dict[str, ModuleType] = {
     "menet_jax.authors": authors,
@@ -133,6 +134,7 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str
     would be refused. Nothing is done.
     """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "run_command", lambda prepare, _: bool(prepare()) and 0)
     for place, names in FILE_CHECKS.items():
         for name in names:
             monkeypatch.setattr(f"{place}.{name}", lambda *_: None)

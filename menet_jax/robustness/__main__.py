@@ -6,32 +6,14 @@ Commands: distortion, jacobian, bound, attack, smooth.
 import sys
 from collections.abc import Sequence
 
-import tyro
-
 from menet_jax.robustness.options import Attack, Bound, Distortion, Jacobian, Smooth
-from menet_jax.runtime.cli import refuse_repeats, run_command
-from menet_jax.runtime.memory import use_huge_pages
+from menet_jax.runtime.cli import run_options
 
 Options = Distortion | Jacobian | Bound | Attack | Smooth
 
 
-def parse(arguments: Sequence[str]) -> Options:
-    """What a command line asks for; ValueError or OSError for what can be refused at once."""
-    refuse_repeats(arguments, Distortion, Jacobian, Bound, Attack, Smooth)
-    options: Options = tyro.extras.subcommand_cli_from_dict(
-        {"distortion": Distortion, "jacobian": Jacobian, "bound": Bound, "attack": Attack, "smooth": Smooth},
-        args=arguments,
-        prog="python -m menet_jax.robustness",
-        description="Measure how robust trained runs are.",
-    )
-    options.check()
-    return options
-
-
 def work(options: Options) -> int:
     """Do it; the exit status."""
-    use_huge_pages()
-
     from menet_jax.robustness.analysis import bound_command, jacobian_command
     from menet_jax.robustness.attack import command as attack_command
     from menet_jax.robustness.distortion import command as distortion_command
@@ -52,7 +34,7 @@ def work(options: Options) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status, as its options say."""
-    return run_command(lambda: parse(arguments), work)
+    return run_options(arguments, Options, "menet_jax.robustness", work, "Measure how robust trained runs are.")
 
 
 if __name__ == "__main__":

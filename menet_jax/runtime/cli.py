@@ -6,13 +6,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TypeVar, get_origin, get_type_hints
+from typing import Any, Protocol, TypeVar, get_args, get_origin, get_type_hints, runtime_checkable
+
+import tyro
 
 from menet_jax.runtime.interrupts import interruptible
+from menet_jax.runtime.memory import use_huge_pages
 from menet_jax.runtime.regular_files import real
 from menet_jax.runtime.text import printable
 
 Work = TypeVar("Work")
+
+
+@runtime_checkable
+class Options(Protocol):
+    """What a command line asks for."""
+
+    def check(self) -> None:
+        """Raise ValueError or OSError for what can be refused at once."""
+
 
 BAD_INPUT = 2
 FAILED = 1
@@ -47,6 +59,32 @@ def run_command(
     except failures as error:
         complain_of(error)
         return FAILED
+
+
+def run_options(
+    arguments: Sequence[str], kinds: Any, module: str, do: Callable[[Any], int], description: str | None = None
+) -> int:
+    """Parse and check a command's options, and do what they ask for; the exit status, see `run_command`.
+
+    Args:
+        arguments: of the command line.
+        kinds: the class of the options, which are `Options`; of several, `A | B`, each is a subcommand.
+        module: that runs the command.
+        do: the work. It imports JAX, which would keep waiting who only asks for help.
+        description: of a command with subcommands.
+    """
+
+    def parse() -> Options:
+        refuse_repeats(arguments, *(get_args(kinds) or (kinds,)))
+        options: Options = tyro.cli(kinds, args=arguments, prog=f"python -m {module}", description=description)
+        options.check()
+        return options
+
+    def work(options: Options) -> int:
+        use_huge_pages()
+        return do(options)
+
+    return run_command(parse, work)
 
 
 @contextmanager
