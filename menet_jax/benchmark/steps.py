@@ -127,7 +127,7 @@ def arithmetic(activity: Activity, config: Config, images: int) -> float:
 
 def mapped_inference(config: Config, used: Sequence[jax.Device]) -> Any:
     """`mapped_eval_step` of a configuration's network."""
-    return mapped_eval_step(network(config), background_region(config.loss), used)
+    return mapped_eval_step(network(config), background_region(config.loss), tuple(used))
 
 
 def _memory(program: Any, device: jax.Device) -> dict[str, float]:

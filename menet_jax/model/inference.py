@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from functools import partial
+from functools import cache, partial
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -64,8 +64,12 @@ def outputs_and_maps(
     return outputs, Maps(jax.vmap(partial(metric_map, region=region))(outputs.features, outputs.logits), probability)
 
 
-def mapped_eval_step(net: nn.Module, region: Region, devices: Sequence[jax.Device]) -> Any:
-    """`eval_step` under `pmap`: variables and images carry a leading device axis."""
+@cache
+def mapped_eval_step(net: nn.Module, region: Region, devices: tuple[jax.Device, ...]) -> Any:
+    """`eval_step` under `pmap`: variables and images carry a leading device axis.
+
+    Runs of the same network share it, so that it is traced and compiled once for all of them.
+    """
     return jax.pmap(partial(eval_step, net, region=region), devices=devices)
 
 
@@ -79,7 +83,7 @@ def map_evaluation(
         region: from where the metric map measures.
         devices: of this process; no other process need take part.
     """
-    evaluate = mapped_eval_step(net, region, devices)
+    evaluate = mapped_eval_step(net, region, tuple(devices))
 
     def evaluate_shares(variables: Mapping[str, Params], images: np.ndarray) -> Maps:
         maps: Maps = evaluate(variables, share(images, len(devices)))
