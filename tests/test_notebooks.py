@@ -57,7 +57,7 @@ COUNT, SAMPLES, TABLE_SIDE, CELLS = 1, 16, 224, 2"""
 def test_robustness_runs(run: Path) -> None:
     notebook = nbformat.read(ROBUSTNESS, as_version=4)
     parameters(notebook).source = f"""RUN, PHOTOGRAPHS, ONE, SCENES = {str(run)!r}, ("rocket",), "rocket", 1
-STRENGTHS, STEPS, SAMPLES = (0.1, 1.0), 2, 32"""
+STRENGTHS, STEPS, ITERATIONS, SAMPLES = (0.1, 1.0), 2, 6, 32"""
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(run)}}).execute()
     text = said(notebook)
     rows = re.findall(r"^ +(0\.1|1\.0) +(\S+) +(\S+) +(\S+) +(\S+) +(\S+)% +(\S+)%$", text, re.MULTILINE)
@@ -71,7 +71,7 @@ STRENGTHS, STEPS, SAMPLES = (0.1, 1.0), 2, 32"""
 
 def test_your_own_network_runs(tmp_path: Path) -> None:
     notebook = nbformat.read(OWN, as_version=4)
-    parameters(notebook).source = "STEPS, SIDE, SAMPLES = 2, 32, 30"
+    parameters(notebook).source = "STEPS, SIDE, SAMPLES, ASCENT = 2, 32, 30, 2"
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     text = said(notebook)
     assert "5,224 parameters" in text
