@@ -18,6 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from command_cases import write_discs, write_narrow_run
+from PIL import Image
 from test_commands import COMMANDS as SUBCOMMANDS
 
 import menet_jax
@@ -179,6 +182,53 @@ def test_a_command_is_taken(page: Path, command: list[str], parse: Callable[[lis
         parse(command)
     except SystemExit as end:
         assert end.code in (0, None), f"{page}: {' '.join(command)}"
+
+
+CHEAP = [
+    "menet_jax",
+    "menet_jax.data show path/to/folder --dest batch.png",
+    "menet_jax.robustness distortion --data path/to/folder --save-images distorted",
+    "menet_jax.predict --checkpoint runs/mine --source photographs --dest maps",
+    "menet_jax.predict --checkpoint runs/mine --source photograph.jpg --dest maps --probability --overlay --cutout",
+    "menet_jax.evaluate --maps DSS=maps/DSS PiCANet=maps/PiCANet --masks path/to/masks --dest published",
+    "menet_jax.evaluate --run runs/mine --data path/to/folder --dest scores",
+    "menet_jax.draw worst --run RUN --data DATASET --count 5 --dest worst.png",
+    "menet_jax.draw scales --run RUN --data DATASET --image 0017 --dest scales.png",
+    "menet_jax.export runs/mine --dest mine.safetensors",
+    "menet_jax.authors export runs/mine --dest mine.pt",
+]
+"""Commands of the pages that take little time where the files that they name are small."""
+
+
+def test_cheap_commands_run_as_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert set(CHEAP) <= {" ".join(command) for _, command in COMMANDS}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "prepared"))
+    discs = write_discs(Path("path/to/folder"), 12)
+    for kind in ("images", "masks"):
+        (discs / kind / "0.png").rename(discs / kind / "0017.png")
+    for split, names in {"train": range(1, 9), "validation": [9], "test": [10, 11, "0017"]}.items():
+        (discs / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    Path("runs").mkdir()
+    write_narrow_run(Path("runs/mine"))
+    for link, there in {"RUN": "runs/mine", "DATASET": f"{discs}", "photographs": f"{discs}/images"}.items():
+        Path(link).symlink_to(there)
+    for link in ("maps/DSS", "maps/PiCANet", "path/to/masks"):
+        Path(link).parent.mkdir(exist_ok=True)
+        Path(link).symlink_to(tmp_path / discs / "masks")
+    Image.open(discs / "images" / "1.png").save("photograph.jpg")
+    for command in CHEAP:
+        module, *arguments = command.split()
+        try:
+            code = {**PARSE, **{name: each.main for name, each in CALL.items()}}[module](arguments)
+        except SystemExit as end:
+            code = end.code
+        assert not code, f"{command}: {capsys.readouterr().err}"
+    made = "batch.png published/results.md scores/results.md worst.png scales.png mine.safetensors mine.pt"
+    made += " maps/0017.png maps/photograph.png maps/photograph_cutout.png"
+    assert [name for name in made.split() if not Path(name).exists()] == []
 
 
 @pytest.mark.parametrize(
