@@ -9,7 +9,7 @@ COMMANDS = {
     "predict": "write saliency maps of photographs",
     "demo": "a page for the browser: photographs, their maps, noise, sensitivity",
     "evaluate": "score runs, and other methods' maps, in one table",
-    "robustness": "scores on distorted images; norms and bounds of the Jacobian",
+    "robustness": "scores on distorted images; the Jacobian and its bound; attacks; certificates",
     "draw": "the paper's figures of images",
     "data": "check datasets, and look at what the network is fed",
     "export": "a trained network as one file",

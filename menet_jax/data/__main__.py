@@ -34,7 +34,8 @@ def show(
         seed: of order and augmentation.
         distort: share of the images that are distorted, as `--data.distort` of training does by default.
         skip_bad: go on without files that cannot be used.
-        graded_masks: masks in folders are means over observers: cut them at half, though nothing may reach it.
+        graded_masks: masks in folders are means over observers: cut them at half, even where that leaves
+            no salient pixel.
         cache: where prepared datasets are kept; by default where TFDS keeps them.
         manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.
     """
@@ -76,7 +77,8 @@ def check(
     Args:
         specs: dataset names or folders.
         dest: the picture to write.
-        graded_masks: masks in folders are means over observers: cut them at half, though nothing may reach it.
+        graded_masks: masks in folders are means over observers: cut them at half, even where that leaves
+            no salient pixel.
         cache: where prepared datasets are kept; by default where TFDS keeps them.
         manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.
     """

@@ -28,7 +28,8 @@ class SourceOptions:
     skip_bad: bool = False
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
     graded_masks: bool = False
-    """Masks in folders are means over observers: cut them at half, though nothing may reach it. Benchmarks know."""
+    """Masks in folders are means over observers: cut them at half, even where that leaves no salient pixel. Of
+    benchmarks by name it is known."""
     cache: Path | None = None
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
     manual_dir: Path | None = None

@@ -1,4 +1,5 @@
-"""Distortions of the test images (Section IV-F): additive white Gaussian noise and JPEG compression.
+"""Distortions of images (Section IV-F), in tests and, if asked for, in training: additive white Gaussian noise and
+JPEG compression.
 
 Images go in and come out as 8-bit arrays, so that a distorted image saved as PNG and read back, by this or
 any other program, is exactly what was scored here.

@@ -47,7 +47,7 @@ def initial_variables(net: nn.Module, seed: int) -> dict[str, Any]:
         if path[-1] in CONSTANTS:
             return np.full(leaf.shape, CONSTANTS[path[-1]], np.float32)
         height, width, inputs, outputs = leaf.shape
-        # Caffe takes a transposed kernel's fan-in over its outputs; see `model`.
+        # Caffe takes a transposed kernel's fan-in over its outputs; see `model.layers`.
         fan_in = height * width * (outputs if path[1:-1] in transposed else inputs)
         return _uniform(leaf.shape, math.sqrt(3 / fan_in), seed, "/".join(path))
 

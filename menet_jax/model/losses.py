@@ -1,4 +1,5 @@
-"""The losses (Section III-B): class-centre metric loss, cross entropy and their sum.
+"""The losses (Section III-B): class-centre metric loss and cross entropy. Their weighted sum, Eq. 4, is
+`training.step.total_loss`.
 
 Functions take one image, or any leading dimensions where they say so; batches go through `jax.vmap`. Labels are
 0 = background, 1 = salient. Losses are float32 whatever the network computes in.
@@ -124,9 +125,10 @@ def metric_loss(
 ) -> Float[Array, ""]:
     """Class-centre metric loss (Eq. 3) of one image: the mean of ℓ over the pixels kept by mining.
 
-    0 for an image with one class missing. Follows Eq. 4 with honest autodiff: the authors' code instead passes
-    `(c_other − c_same) / (16·H·W)` straight through the normalisation, which weighs the metric loss against cross
-    entropy 16 times less, and by the share of kept pixels on top.
+    In [−4, 4], with `squared=False` in [−2, 2]; 0 for an image with one class missing. The gradient is that of this
+    number, by automatic differentiation: the authors' code instead passes `(c_other − c_same) / (16·H·W)`
+    straight through the normalisation, which weighs the metric loss against cross entropy 16 times less, and by the
+    share of kept pixels on top.
 
     Args:
         features: network features f, not normalised.
@@ -172,7 +174,8 @@ def pairwise_metric_loss(
     features: Float[Array, "h w c"], labels: Labels, *, squared: bool = False
 ) -> Float[Array, "h w"]:
     """Per-pixel pairwise metric loss (Eq. 2): mean distance to all pixels of the same class (oneself included)
-    minus mean distance to all of the other class.
+    minus mean distance to all of the other class: `mean_{j: same} d(f̂_i, f̂_j) − mean_{j: other} d(f̂_i, f̂_j)`, with d
+    the Euclidean distance that Eq. 2 has, in [−2, 2], or its square, in [−4, 4].
 
     A reference to test against, not to train with: time and memory grow with the number of pixels squared. With
     squared distances it exceeds the class-centre loss by `v_same − v_other`, where `v` is the mean squared

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from menet_jax.model.menet import DEPTH
 from menet_jax.model.normalisation import EPSILON
-from menet_jax.model.saliency import Region, border, border_band
+from menet_jax.model.saliency import Region, border, border_background, border_band
 
 OPSET = 18
 """Of ONNX's operators: that of onnxruntime 1.14 and everything newer."""
@@ -106,8 +106,10 @@ def onnx_model(variables: Mapping[str, Any], size: int, region: Region) -> onnx.
         region: from where the metric map measures: `border` or `border_background`.
 
     Raises:
-        ValueError: it is too large for a file of this kind.
+        ValueError: it is too large for a file of this kind, or the region is another one.
     """
+    if region not in (border, border_background):
+        raise ValueError(f"the metric map from {region!r} has no graph here, only that from the border")
     graph = Graph(variables)
     images = graph.add("Cast", graph.add("Transpose", "images", perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
     features, logits = _outputs(graph, images)

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar, get_type_hints
 
 from menet_jax.evaluation.options import InputOptions, ScoringOptions
 from menet_jax.images.distortions import QUALITIES, QUALITY_RANGE, SIGMA_RANGE, SIGMAS, Jpeg, Noise
 from menet_jax.robustness.distortion.conditions import Conditions, conditions
 from menet_jax.runtime.cli import check_counts
 from menet_jax.runtime.regular_files import real
+
+SettingsT = TypeVar("SettingsT")
 
 ReadingName = Literal["probability", "logit_margin", "metric"]
 """What is differentiated."""
@@ -157,17 +159,7 @@ class Jacobian(InputOptions):
         Raises:
             ValueError: a value is impossible.
         """
-        return Settings(
-            self.reading,
-            self.sigma,
-            self.quality,
-            self.draws,
-            self.tolerance,
-            self.max_iterations,
-            self.relative_error,
-            self.max_samples,
-            self.seed,
-        )
+        return _among(Settings, self)
 
     def check(self) -> None:
         self.settings()
@@ -284,16 +276,7 @@ class Attack(InputOptions):
 
     def settings(self) -> AttackSettings:
         """What each image's numbers depend on; ValueError for an impossible value."""
-        return AttackSettings(
-            self.reading,
-            self.norm,
-            self.strengths,
-            self.steps,
-            self.starts,
-            self.draws,
-            self.qualities,
-            self.seed,
-        )
+        return _among(AttackSettings, self)
 
     def check(self) -> None:
         self.settings()
@@ -365,7 +348,7 @@ class Smooth(InputOptions):
 
     def settings(self) -> SmoothSettings:
         """What each image's numbers depend on; ValueError for an impossible value."""
-        return SmoothSettings(self.sigmas, self.thresholds, self.guesses, self.samples, self.risk, self.seed)
+        return _among(SmoothSettings, self)
 
     def check(self) -> None:
         self.settings()
@@ -373,6 +356,11 @@ class Smooth(InputOptions):
         if not self.run or not self.data:
             raise ValueError("nothing to certify: give --run RUN --data DATASET")
         super().check()
+
+
+def _among(kind: type[SettingsT], options: InputOptions) -> SettingsT:
+    """The settings among a command's flags, which have their names."""
+    return kind(**{name: getattr(options, name) for name in get_type_hints(kind)})
 
 
 def _check_seed(seed: int) -> None:

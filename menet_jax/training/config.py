@@ -56,7 +56,7 @@ class LossConfig:
     squared: bool = True
     """Squared distances as in the authors' code; without, Euclidean ones as in the paper."""
     mining: bool = True
-    """Hard negative mining: as many background as salient pixels in the metric loss."""
+    """Hard negative mining: as many pixels of the larger class as the smaller has in the metric loss."""
     stop_centres: bool = True
     """Class centres are constants in the gradient, as in the authors' code."""
 
@@ -95,7 +95,8 @@ class DataConfig:
     skip_bad: bool = False
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them or at a wrong count."""
     graded_masks: bool = False
-    """Masks in folders are means over observers: cut them at half, though nothing may reach it. Benchmarks know."""
+    """Masks in folders are means over observers: cut them at half, even where that leaves no salient pixel. Of
+    benchmarks by name it is known."""
     cache: Path | None = None
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
     manual_dir: Path | None = None

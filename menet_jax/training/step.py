@@ -69,7 +69,11 @@ def create_state(config: Config) -> TrainState:
 def total_loss(
     net: nn.Module, config: LossConfig, params: Params, batch_stats: Params, batch: Batch
 ) -> tuple[Float[Array, ""], tuple[Params, Float[Array, ""], Float[Array, ""]]]:
-    """Eq. 4, mean over the batch; with the new batch statistics, the metric loss and the cross entropy."""
+    """Eq. 4, mean over the batch, `w_metric · mean ℓ_metric + w_ce · mean ℓ_ce`, w the config's weights; with the new
+    batch statistics, the metric loss and the cross entropy.
+
+    On several devices it is of this one's share: `train_step` takes the mean over all.
+    """
     outputs, updates = net.apply(
         {"params": params, "batch_stats": batch_stats},
         batch.images.astype(jnp.float32),

@@ -1,4 +1,4 @@
-"""What the commands `robustness jacobian` and `bound` have in common: what they open, keep and say."""
+"""What the commands that measure images have in common: what they open, keep and say."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ from typing import NamedTuple, NoReturn, Protocol, TypeVar, runtime_checkable
 import jax
 from tqdm import tqdm
 
+from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs
 from menet_jax.evaluation.options import InputOptions
 from menet_jax.robustness.analysis.results_cache import ResultsCache
@@ -27,11 +28,16 @@ class Subjects(NamedTuple):
     datasets: list[tuple[Dataset, list[Place]]]
     cache: ResultsCache
 
-    def of(self, run: NamedRun, dataset: Dataset) -> tuple[Subject, dict[str, Place]]:
-        """The subject of a run, and where the images of a dataset are, by file name."""
+    def subject(self, run: NamedRun) -> Subject:
+        """The subject of a run."""
         [found] = [each for named_run, each in self.runs if named_run.name == run.name]
+        return found
+
+    def example(self, dataset: Dataset, file_name: str) -> Example:
+        """An image of a dataset, opened again."""
         [places] = [several for each, several in self.datasets if each.truth == dataset.truth]
-        return found, {place.file_name: place for place in places}
+        place = next(each for each in places if each.file_name == file_name)
+        return place.source[place.number]
 
 
 def open_subjects(options: InputOptions, reading: ReadingName, limit: int | None) -> Subjects:

@@ -88,9 +88,7 @@ def _pictures(options: Jacobian, work: Subjects, analyses: Sequence[Analysis[Mea
     with progress(len(jobs)) as bar:
         bar.set_description("sensitivity maps")
         for analysis, image in jobs:
-            measured, places = work.of(analysis.run, analysis.dataset)
-            place = places[image.image]
-            example = place.source[place.number]
+            measured, example = work.subject(analysis.run), work.example(analysis.dataset, image.image)
             maps = _kept_picture(options, options.settings(), measured, example, dest / PICTURES)
             note = f"{Path(image.image).stem}\n‖J‖₂ {image.spectral:.2g}"
             shown = resize_image(example.image, (measured.size, measured.size))

@@ -1,4 +1,4 @@
-"""What is measured of a trained network's Jacobian at one image (Section III-D), and of which images.
+"""What is measured of a trained network's Jacobian at one image (Section III-D).
 
 Norms (Eq. 11), the reaction to distortions of a fixed strength (Eq. 12) and the loss of score that goes with it, and
 the statistics of Table III. Files are distorted as `robustness distortion` does it: at their own full size, in 8 bits,

@@ -37,7 +37,7 @@ class Subject:
         region: from where its metric map measures.
         size: side of its images.
         maps: the kinds of map that it gives.
-        identity: digest of its variables, and its kind.
+        identity: digest of its variables, and what else decides what it computes.
     """
 
     f: NetworkMap

@@ -128,7 +128,7 @@ def attack(
 
 
 def random_starts(key: jax.Array, image: Float[Array | np.ndarray, "h w 3"], count: int) -> Float[Array, "n h w 3"]:
-    """Normal noise; start i depends on the key and i alone."""
+    """Normal noise of variance 1; start i depends on the key and i alone."""
     draw = partial(jax.random.normal, shape=image.shape, dtype=image.dtype)
     return jax.vmap(lambda index: draw(jax.random.fold_in(key, index)))(jnp.arange(count))
 

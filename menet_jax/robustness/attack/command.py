@@ -16,7 +16,7 @@ from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse
 from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.analysis.subject import Subject, determinants
 from menet_jax.robustness.attack import report
-from menet_jax.robustness.attack.measurement import MEANING, Image, Measurement, attacks, measure, saliency
+from menet_jax.robustness.attack.measurement import MEANING, Image, Measurement, attacks, measure, saliency, scored
 from menet_jax.robustness.attack.transfer import Attacked, transfers
 from menet_jax.robustness.options import Attack, AttackSettings
 from menet_jax.runtime.text import say
@@ -96,13 +96,13 @@ def _worst(
     settings: AttackSettings, work: Subjects, analysis: Analysis[Measurement], attacked: Attacked
 ) -> tuple[str, Figure]:
     """The images that lose most: as they are, the change, and the maps before and after it."""
-    subject, places = work.of(analysis.run, analysis.dataset)
+    subject = work.subject(analysis.run)
     ranked = sorted(analysis.images, key=lambda image: image.strengths[-1].attack.adaptive_f - image.clean.adaptive_f)
     rows = list[Row]()
     for image in ranked[:SHOWN]:
-        place = places[image.image]
-        example = place.source[place.number]
-        x, moved = subject.seen(example.image), attacked(subject, example)[0]
+        example = work.example(analysis.dataset, image.image)
+        x = subject.seen(example.image)
+        moved = min(attacked(subject, example), key=lambda each: scored(subject, each, example).adaptive_f)
         times = 127 / max(float(np.abs(moved - x).max()), 1e-6)
         pictures = [
             x.astype(np.uint8),
@@ -113,5 +113,5 @@ def _worst(
         aspect = example.image.shape[0] / example.image.shape[1]
         note = f"{Path(image.image).stem}\nF {image.clean.adaptive_f:.2f}, change × {times:.0f}"
         rows.append(Row(aspect, pictures, () if rows else ["image", "change", "map", "map after"], note))
-    footnote = f"{analysis.run.name}: the change of strength {settings.strengths[-1]:g} that moves the map furthest"
+    footnote = f"{analysis.run.name}: the change of strength {settings.strengths[-1]:g} that costs most F"
     return f"worst_{analysis.run.name}_{analysis.dataset.name}", image_rows(rows, footnote)

@@ -126,7 +126,8 @@ def measure(of: Subject, example: Example, settings: AttackSettings, stage: Stag
 def attacks(
     of: Subject, example: Example, settings: AttackSettings, spectral: SpectralNorm | None = None
 ) -> Iterator[list[Image]]:
-    """Attacked images at each strength, one for each objective: that moves the map furthest, that costs most soft F.
+    """Attacked images at each strength, one for each objective: that moves the map furthest, that costs most soft F,
+    and of the metric map that moves the logit margin furthest.
 
     A search begins at the first singular vector of the Jacobian, at what was found at the strength below (at first, at
     the opposite of that vector), and at random.

@@ -26,7 +26,7 @@ class Moved(struct.PyTreeNode):
 class LostF(struct.PyTreeNode):
     """Minus the F-measure (Eq. 16) of soft counts, a surrogate with a gradient of what thresholds have none of.
 
-    With S the map and G the mask, P = ΣSG / ΣS and R = ΣSG / ΣG.
+    With S the map and G the mask, P = ΣSG / ΣS and R = ΣSG / ΣG, so `−(1 + β²) ΣSG / (β² ΣG + ΣS)`, in [−1, 0].
 
     Attributes:
         f: image → map in [0, 1].

@@ -64,14 +64,13 @@ def transfers(
     found = []
     with progress(sum(len(target.images) for target, _ in pairs)) as bar:
         for target, source in pairs:
-            (of, places), (other, _) = (work.of(each.run, target.dataset) for each in (target, source))
+            of, other = work.subject(target.run), work.subject(source.run)
             attacked_there = {image.image for image in source.images}
             own, transferred = list[float](), list[float]()
             for image in target.images:
                 bar.set_description(f"{source.run.name} to {target.run.name}, {image.image}")
-                place = places[image.image]
                 if of.size == other.size and image.image in attacked_there:
-                    example = place.source[place.number]
+                    example = work.example(target.dataset, image.image)
                     own.append(image.strengths[-1].attack.adaptive_f)
                     transferred.append(min(scored(of, each, example) for each in attacked(other, example)).adaptive_f)
                 bar.update()

@@ -72,7 +72,8 @@ def bounding_map(f: ImageMap, *, softmax: float = TIGHT_SOFTMAX) -> ImageMap:
 
     It holds for the readings `probability`, `logit_margin` and `features` of MENet, and for pooled ones; and for every
     other module of convolutions, batch normalisations, sums and activations of slope 0 to 1 that has the fields
-    `relu`, `tanh` and `dtype` as MENet does.
+    `relu`, `tanh` and `dtype` as MENet does. (`rounding_margin`, and with it `bound_norms`, allows for enlarging by as
+    much as MENet does, and by no more.)
 
     Args:
         f: what to bound, of `network_map` and `pooled`.

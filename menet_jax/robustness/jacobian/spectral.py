@@ -116,7 +116,7 @@ def lanczos(
     diagonal, above, u = np.zeros(capacity), np.zeros(capacity), np.zeros(jacobian.value.shape)
     basis[0] = v.ravel()
     for j in range(capacity):  # J · basisᵀ = (left vectors) · B, with B upper bidiagonal
-        v = basis[j].reshape(v.shape)
+        v = basis[j].reshape(v.shape)  # at first there is no u, and above[-1] is zero
         u, diagonal[j] = _normalised(_array(jacobian.jvp(v)) - above[j - 1] * u)
         back = _array(jacobian.vjp(u))
         w = (back - diagonal[j] * v).ravel().astype(v.dtype)

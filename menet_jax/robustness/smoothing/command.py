@@ -78,12 +78,11 @@ def _figure(
     settings: SmoothSettings, work: Subjects, analysis: Analysis[Measurement], dest: Path
 ) -> tuple[str, Figure]:
     """Images, their masks, and of both maps what the network says and what of it is certified."""
-    of, places = work.of(analysis.run, analysis.dataset)
+    of = work.subject(analysis.run)
     ranked = sorted(analysis.images, key=lambda image: -image.certified[0].share)
     rows = list[Row]()
     for index in np.unique(np.linspace(0, len(ranked) - 1, SHOWN).round().astype(int)):
-        place = places[ranked[index].image]
-        example = place.source[place.number]
+        example = work.example(analysis.dataset, ranked[index].image)
         found = _counted(of, example, settings, dest / COUNTS)
         clean, pictures, headings = salient(of, example), [], []
         for each, name in enumerate(of.maps):
