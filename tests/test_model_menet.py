@@ -1,4 +1,4 @@
-"""The network: size, the authors' own outputs and gradient, scale maps, precision, start, synchronisation."""
+"""The network: size, the authors' own outputs and gradient, scale maps, precision, synchronisation."""
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -374,35 +374,3 @@ def test_gradient_indexes_nothing() -> None:
     backward = [*equations(jax.make_jaxpr(jax.grad(total))(variables["params"], rest, images).jaxpr)]
     assert {"conv2d_input_gradient", "conv2d_kernel_gradient"} <= {e.primitive.name for e in backward}
     assert not {e.primitive.name for e in backward if "gather" in e.primitive.name or "scatter" in e.primitive.name}
-
-
-# --- start
-
-
-@pytest.fixture(scope="module")
-def start() -> dict[Names, np.ndarray]:
-    key = jax.random.key(3, impl="unsafe_rbg")  # compiles fastest
-    variables = compiled(MENet(width=2).init)(key, jnp.zeros((1, 224, 224, 3)))
-    return {path: np.asarray(leaf) for path, leaf in flatten_dict(variables).items()}
-
-
-def test_kernels_start_uniform_within_caffes_bounds(start: dict[Names, np.ndarray]) -> None:
-    """±sqrt(3 / fan_in); Caffe takes the fan-in of a transposed kernel over its outputs."""
-    kernels = {path: leaf for path, leaf in start.items() if path[-1] == "kernel"}
-    assert len(kernels) == 72
-    for path, kernel in kernels.items():
-        transposed = (*path[:-1], "bias") not in start
-        rows, columns, inputs, outputs = kernel.shape
-        bound = np.sqrt(3 / (rows * columns * (outputs if transposed else inputs)))
-        assert np.abs(kernel).max() <= bound, path
-        if kernel.size > 500:  # fills the interval evenly, to its ends
-            assert np.abs(kernel).max() > 0.98 * bound, path
-            assert abs(kernel.mean()) < 5 * bound / np.sqrt(3 * kernel.size), path
-            np.testing.assert_allclose(kernel.std(), bound / np.sqrt(3), rtol=0.1, err_msg=str(path))
-
-
-def test_everything_else_starts_neutral(start: dict[Names, np.ndarray]) -> None:
-    neutral = {"bias": 0, "mean": 0, "scale": 1, "var": 1}
-    for path, leaf in start.items():
-        if path[-1] != "kernel":
-            np.testing.assert_array_equal(leaf, neutral[path[-1]], err_msg=str(path))
