@@ -26,3 +26,22 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(error: BaseException, t
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
     if isinstance(error, OSError):
         assert str(path) in str(caught.value) and "No space left" in str(caught.value)
+
+
+def test_what_a_killed_process_left_is_used_anew(tmp_path: Path) -> None:
+    path = tmp_path / "map.png"
+    with written_whole(path) as unfinished:
+        unfinished.write_text("old")
+    unfinished.write_text("half of it, and then the ki")
+    with written_whole(path) as again:
+        again.write_text("new")
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_two_that_write_at_once_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "map.png"
+    with written_whole(path) as first, written_whole(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert (first.read_text(), second.read_text()) == ("first", "second")
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
