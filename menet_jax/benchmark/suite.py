@@ -17,6 +17,7 @@ from menet_jax.reporting.tables import Record
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import check_counts
 from menet_jax.runtime.parallel import workers
+from menet_jax.runtime.regular_files import at_home
 
 Result = TypeVar("Result")
 
@@ -32,7 +33,7 @@ def suite(
     overwrite: bool,
 ) -> None:
     """Measure and write it all; see `commands.suite`."""
-    dest = dest.expanduser()
+    dest = at_home(dest)
     if (dest / RESULTS).exists() and not overwrite:
         raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
     for width in widths:

@@ -12,6 +12,7 @@ from menet_jax.data.specs import Places, check_data
 from menet_jax.reporting.tables import RESULTS
 from menet_jax.runtime.cli import check_counts, check_folder, check_there, named, refuse_doubles
 from menet_jax.runtime.parallel import CORES
+from menet_jax.runtime.regular_files import at_home
 from menet_jax.training.run_folder import RELEASED, check_trained
 
 
@@ -115,7 +116,7 @@ class Evaluate(ScoringOptions):
         folders = named("--maps", self.maps)
         methods = [name for name, _ in (*named("--run", self.run), *folders)]
         refuse_doubles("methods", methods, "name them, NAME=FOLDER")
-        for folder in (*(folder for _, folder in folders), *([self.masks.expanduser()] if self.masks else [])):
+        for folder in (*(folder for _, folder in folders), *([at_home(self.masks)] if self.masks else [])):
             check_folder(folder)
         super().check()
 
