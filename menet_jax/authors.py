@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from menet_jax.model.pytorch.files import check_suffix, read_tensors, write_tensors
-from menet_jax.runtime.cli import command, homes
+from menet_jax.runtime.cli import command, words
 from menet_jax.runtime.interrupts import uninterrupted
 from menet_jax.runtime.text import say, warn
 from menet_jax.runtime.whole_files import written_whole
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str]) -> None:
     with command("what was being written is whole, or not there", LISTED):
         tyro.extras.subcommand_cli_from_dict(
             {"import": import_weights, "export": export_weights},
-            args=homes(arguments),
+            args=words(arguments),
             prog="python -m menet_jax.authors",
             description="The authors' weights as a run, and runs as weights for the authors' code.",
         )

@@ -1,25 +1,41 @@
-"""Command lines: homes in paths."""
+"""Command lines: homes and nothing in place of paths."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from command_cases import outcome
 
 from menet_jax import load_predictor
 from menet_jax.data.specs import check_data
 from menet_jax.evaluation.options import Evaluate
-from menet_jax.runtime.cli import homes, named
+from menet_jax.runtime.cli import named, words
 
 
 def test_homes_are_found_where_shells_leave_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert homes(["--dest=~/maps", "~/a", "--run=a=~/b"]) == [
+    assert words(["--dest=~/maps", "~/a", "--run=a=~/b"]) == [
         f"--dest={tmp_path}/maps",
         f"{tmp_path}/a",
         f"--run=a={tmp_path}/b",
     ]
     others = ["--no-such-flag", "~nobody-here/x", "--image", "a~", "--image=~nobody-here"]
-    assert homes(others) == others
+    assert words(others) == others
     assert named("--run", ["a=~/b"]) == [("a", tmp_path / "b")]
+
+
+@pytest.mark.parametrize("arguments", [["--dest", ""], ["--dest="]])
+def test_nothing_is_not_the_current_folder(arguments: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"^--dest '': is empty"):
+        words(arguments)
+
+
+@pytest.mark.parametrize("name", ["train", "predict", "data", "authors", "benchmark"])
+def test_every_command_refuses_it(name: str) -> None:
+    """All by the same function, but for `train` and commands of functions; `predict` stands for the others."""
+    main = import_module(f"menet_jax.{name}" + ".__main__" * (name in ("data", "benchmark"))).main
+    done = outcome(main, "--dest", "")
+    assert done.code == 2 and done.err == "error: --dest '': is empty; give a value, or leave it out\n"
 
 
 def test_the_home_of_nobody_is_refused_by_name() -> None:

@@ -8,7 +8,7 @@ import tyro
 
 from menet_jax.data.specs import Places, check_data
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
-from menet_jax.runtime.cli import command, complain_of, homes, refuse_doubles
+from menet_jax.runtime.cli import command, complain_of, refuse_doubles, words
 from menet_jax.runtime.text import complain, counted, say
 
 
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str]) -> None:
     with command("no picture was written"):
         tyro.extras.subcommand_cli_from_dict(
             {"show": show, "check": check},
-            args=homes(arguments),
+            args=words(arguments),
             prog="python -m menet_jax.data",
             description="Look at datasets.",
         )

@@ -77,7 +77,7 @@ def run_options(
 
     def parse() -> Options:
         refuse_repeats(arguments, *(get_args(kinds) or (kinds,)))
-        options: Options = tyro.cli(kinds, args=homes(arguments), prog=f"python -m {module}", description=description)
+        options: Options = tyro.cli(kinds, args=words(arguments), prog=f"python -m {module}", description=description)
         options.check()
         return options
 
@@ -126,9 +126,16 @@ def refuse_repeats(arguments: Sequence[str], *options: type) -> None:
         raise ValueError(f"{', '.join(twice)}: given twice; name all values after one flag")
 
 
-def homes(arguments: Sequence[str]) -> list[str]:
-    """The arguments of a command line, with the homes that shells leave as they are in `--flag=~/folder`."""
-    parts = (argument.rpartition("=") if argument.startswith("-") else ("", "", argument) for argument in arguments)
+def words(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command line, with the homes that shells leave as they are in `--flag=~/folder`.
+
+    Raises:
+        ValueError: one is empty, as of a variable that is not set: a path would be the current folder.
+    """
+    parts = [argument.rpartition("=") if argument.startswith("-") else ("", "", argument) for argument in arguments]
+    for before, (flag, _, value) in zip(["", *arguments], parts, strict=False):
+        if not value:
+            raise ValueError(f"{flag or before} '': is empty; give a value, or leave it out")
     # Unlike `Path.expanduser`, this leaves alone who is not known.
     return [flag + sign + os.path.expanduser(value) for flag, sign, value in parts]  # noqa: PTH111
 
