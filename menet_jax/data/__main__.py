@@ -10,6 +10,7 @@ from menet_jax.data.specs import Places, check_data
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
 from menet_jax.runtime.cli import command, complain_of, refuse_doubles, words
 from menet_jax.runtime.text import complain, counted, say
+from menet_jax.runtime.whole_files import check_writable
 
 
 def show(
@@ -122,12 +123,10 @@ def check(
 
 
 def _check_dest(dest: Path) -> None:
-    """Raise ValueError if no picture can be written there."""
+    """Raise ValueError or OSError if no picture can be written there."""
     if dest.suffix.lower() != ".png" or dest.is_dir():
         raise ValueError(f"--dest {dest}: name a file that ends in .png")
-    above = next(parent for parent in dest.absolute().parents if parent.exists())
-    if not above.is_dir():
-        raise ValueError(f"--dest {dest}: {above} is a file, and a folder is needed")
+    check_writable(dest.parent)
 
 
 def main(arguments: Sequence[str]) -> None:
