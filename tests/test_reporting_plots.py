@@ -99,6 +99,16 @@ def test_rows_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"12 columns leave 0\.2\d inches.*at most 10"):
         image_rows([Row(1.0, [gray] * 12)])
     assert len(image_rows([Row(1.0, [gray] * 10)]).axes) == 10
+    with pytest.raises(ValueError, match=r"70 rows make a figure 238 inches long: take fewer, for 200"):
+        image_rows([Row(1.0, [gray])] * 70)
+
+
+@pytest.mark.parametrize(("shape", "steep"), [((5000, 1), 4), ((1, 5000), 1 / 4)])
+def test_images_that_are_hardly_more_than_a_line_leave_room_for_others(shape: tuple[int, int], steep: float) -> None:
+    figure = image_rows([Row(shape[0] / shape[1], [np.zeros(shape, np.uint8)])])
+    [axes] = figure.axes
+    box = axes.get_position().transformed(figure.transSubfigure)
+    assert box.height / box.width == pytest.approx(steep)
 
 
 @settings(max_examples=25, deadline=None)

@@ -46,7 +46,7 @@ def test_where_files_can_be_written_nothing_is_left(tmp_path: Path) -> None:
 def test_where_no_file_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
-        with pytest.raises(NotADirectoryError, match="/file: is a file, and a folder is needed$"):
+        with pytest.raises(NotADirectoryError, match=r"/file: is a file, and a folder is needed$"):
             check_writable(folder)
-    with pytest.raises(OSError, match="'/proc'$"):
+    with pytest.raises(OSError, match=r"'/proc'$"):
         check_writable(Path("/proc"))

@@ -8,7 +8,7 @@ import tyro
 
 from menet_jax.data.specs import Places, check_data
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
-from menet_jax.runtime.cli import command, complain_of, refuse_doubles, words
+from menet_jax.runtime.cli import check_counts, command, complain_of, refuse_doubles, words
 from menet_jax.runtime.text import complain, counted, say
 from menet_jax.runtime.whole_files import check_writable
 
@@ -42,6 +42,7 @@ def show(
     if not specs:
         raise ValueError("name at least one dataset or folder")
     _check_dest(dest)
+    check_counts(count=count)
     if not 0 <= distort <= 1:
         raise ValueError(f"--distort {distort}: is a share of the images, from 0 to 1")
     check_data(specs)

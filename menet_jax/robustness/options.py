@@ -376,5 +376,5 @@ class Smooth(InputOptions):
 
 
 def _check_seed(seed: int) -> None:
-    if seed < 0:
-        raise ValueError(f"--seed {seed}: must not be negative")
+    if not 0 <= seed < 2**32:  # of others, JAX takes what is left over 2**32
+        raise ValueError(f"--seed {seed}: must be at least 0 and less than 2**32")

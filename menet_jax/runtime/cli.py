@@ -188,7 +188,7 @@ def _flags_of_several(options: type, prefix: str = "--") -> list[str]:
 
 
 def check_counts(**counts: int) -> None:
-    """Raise ValueError, naming the flag, for a number of things that is not at least 1."""
+    """Raise ValueError, naming the flag, for a number of things that is not at least 1, or that JAX cannot count."""
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {count}: must be at least 1")
+        if not 1 <= count < 2**31:
+            raise ValueError(f"--{name.replace('_', '-')} {count}: must be at least 1, and less than 2**31")
