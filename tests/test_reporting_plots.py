@@ -298,5 +298,15 @@ def test_what_a_terminal_would_obey_is_written_out(tmp_path: Path) -> None:
     assert figure.axes[0].get_title() == r"\x07"
 
 
+def test_dollars_in_names_are_no_formulae_and_powers_at_axes_are(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 256)
+    figure = pr_curves([PrCurve("$x^{_$", ramp, ramp)], "$a$ and $b$")
+    figure.axes[0].set_xscale("log")
+    save(figure, tmp_path / "figure")
+    assert not figure.legends[0].get_texts()[0].get_parse_math() and not figure.axes[0].title.get_parse_math()
+    [power, *_] = [label for label in figure.axes[0].get_xticklabels() if "10^" in label.get_text()]
+    assert power.get_parse_math()
+
+
 def test_there_is_a_name_for_each_scale() -> None:
     assert len(SCALES) == 13 and len(dict(SCALES)) == 13
