@@ -16,6 +16,7 @@ from menet_jax.datasets import archives, pairs, preparing
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.pairs import Found, Irregularity, Pair
 from menet_jax.datasets.splits import split_by_rank
+from menet_jax.runtime.regular_files import at_home
 
 SPLITS = ("train", "validation", "test")
 JPEG = frozenset((".jpg", ".jpeg"))
@@ -99,8 +100,8 @@ class Benchmark(pairs.PairsBuilder):
             file_format: as for `PairsBuilder`.
             version: as for TFDS.
         """
-        self.root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-        self.manual_dir = Path(manual_dir).expanduser() if manual_dir else self.root / "downloads" / "manual"
+        self.root = at_home(data_dir or tfds.core.constants.DATA_DIR)
+        self.manual_dir = at_home(manual_dir) if manual_dir else self.root / "downloads" / "manual"
         super().__init__(
             skip_bad=skip_bad, file_format=file_format, config=config, data_dir=str(self.root), version=version
         )

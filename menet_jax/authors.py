@@ -9,10 +9,10 @@ from pathlib import Path
 import tyro
 
 from menet_jax.model.pytorch.files import check_suffix, read_tensors, write_tensors
-from menet_jax.runtime.cli import command
+from menet_jax.runtime.cli import command, words
 from menet_jax.runtime.interrupts import uninterrupted
 from menet_jax.runtime.text import say, warn
-from menet_jax.runtime.whole_files import written_whole
+from menet_jax.runtime.whole_files import check_writable, written_whole
 from menet_jax.training.config import PAPER, ModelConfig
 from menet_jax.training.run_folder import check_new, check_trained
 
@@ -71,6 +71,7 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
     check_suffix(dest)
     if dest.exists():
         raise ValueError(f"{dest}: is there already, and nothing is overwritten; name another file")
+    check_writable(dest.parent)
     check_trained(run)
 
     from menet_jax.model.pytorch.names import to_state_dict  # only now, for it imports JAX
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str]) -> None:
     with command("what was being written is whole, or not there", LISTED):
         tyro.extras.subcommand_cli_from_dict(
             {"import": import_weights, "export": export_weights},
-            args=arguments,
+            args=words(arguments),
             prog="python -m menet_jax.authors",
             description="The authors' weights as a run, and runs as weights for the authors' code.",
         )

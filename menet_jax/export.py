@@ -10,6 +10,7 @@ from typing import Literal
 import tyro
 
 from menet_jax.runtime.cli import run_options
+from menet_jax.runtime.whole_files import check_writable
 from menet_jax.training.run_folder import check_trained
 
 SUFFIXES = {"weights": ".safetensors", "stablehlo": ".stablehlo", "onnx": ".onnx"}
@@ -42,6 +43,7 @@ class Export:
             raise ValueError(f"--dest {self.dest}: the suffix of {self.format} is {suffix}")
         if self.dest.exists():
             raise ValueError(f"--dest {self.dest}: is there already, and nothing is overwritten; name another file")
+        check_writable(self.dest.parent)
         check_trained(self.run)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from menet_jax.data.specs import check_data
-from menet_jax.runtime.cli import refuse_repeats, run_command
+from menet_jax.runtime.cli import refuse_repeats, run_command, words
 from menet_jax.runtime.memory import use_huge_pages
 from menet_jax.training import config as configuration
 from menet_jax.training.config import Config
@@ -33,7 +33,9 @@ def parse(arguments: Sequence[str]) -> Config:
     )
 
     def read(default: Config) -> Config:
-        return tyro.cli(Config, default=default, args=flags, prog="python -m menet_jax.train", description=description)
+        return tyro.cli(
+            Config, default=default, args=words(flags), prog="python -m menet_jax.train", description=description
+        )
 
     refuse_repeats(flags, Config)
     config = read(default)

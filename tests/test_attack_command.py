@@ -90,6 +90,8 @@ def test_attacks_of_another_network_are_no_stronger(run: Path, dataset: Path, tm
         (["--steps", "0"], "--steps 0"),
         (["--qualities", "0"], "1 ... 100"),
         (["--seed", "-1"], "--seed -1"),
+        (["--seed", str(2**32)], "less than 2**32"),
+        (["--draws", str(2**31)], "less than 2**31"),
     ],
 )
 def test_impossible_flags(flags: list[str], message: str, run: Path, dataset: Path) -> None:

@@ -292,12 +292,15 @@ def test_impossible_requests_are_refused_in_a_line(
     (tmp_path / "old.pdf").write_text("")
     damaged = tmp_path / "damaged"
     damaged.mkdir()
+    (tmp_path / "folder.png").mkdir()
     (damaged / "photo_0.png").write_bytes(b"nothing")
     one: list[str | Path] = ["--maps", maps, "--images", "photo_0"]
     cases: list[tuple[list[str | Path], str, str]] = [
         (["grid"], "figure.png", "nothing to compare"),
         (["grid", *one], "figure.jpg", "must end in .png"),
         (["grid", *one], "old.png", "old.pdf is there already; replace it with --overwrite"),
+        (["grid", *one], "folder.png", "folder.png is a folder; name a file"),
+        (["grid", *one], "old.pdf/figure.png", "old.pdf: is a file, and a folder is needed"),
         (["grid", *one, "--noise", "1", "--jpeg", "1"], "figure.png", "one distortion at a time"),
         (["grid", *one, "--noise", "1", "2"], "figure.png", "--noise: 2 strengths for 1 images"),
         (["grid", *one, "--noise", "-1"], "figure.png", "got -1"),

@@ -1,6 +1,7 @@
 """Jacobian norms against the full singular value decomposition of J, sensitivity and bad input."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from jacobian_cases import IMAGE, MAP, Matrix, SmallNet, as_matrix, matrix, small_image, small_variables
 
+from menet_jax.robustness.jacobian import spectral
 from menet_jax.robustness.jacobian.image_function import NetworkMap, linearise, logit_margin, network_map, pooled
 from menet_jax.robustness.jacobian.norms import exact_jacobian, exact_norms, frobenius_norm, summarise
 from menet_jax.robustness.jacobian.sensitivity import input_sensitivity, output_sensitivity
@@ -198,6 +200,18 @@ def test_one_image_has_no_standard_error() -> None:
 def test_data_sets_that_have_no_summary(values: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         summarise(values)
+
+
+def test_memory_grows_with_the_iterations_that_are_needed() -> None:
+    image = np.zeros((400, 400, 3), np.float32)  # of as many iterations there would be 900 GB
+    assert lanczos(lambda x: x[..., 0], image, KEY, max_iterations=image.size).converged
+
+
+def test_more_iterations_than_there_was_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = partial(lanczos, matrix(SPECTRA["separate"]), X, KEY, tolerance=1e-12)
+    expected = found()
+    monkeypatch.setattr(spectral, "ROOM", 1)
+    assert found().value == pytest.approx(expected.value, rel=1e-6) and expected.iterations > 4
 
 
 # --- programs

@@ -20,6 +20,7 @@ from jax import lax
 from PIL import Image
 
 from menet_jax import authors, evaluate, export, load_predictor, predict
+from menet_jax.evaluation.export_command import to_stablehlo
 from menet_jax.model.initialisation import initial_variables
 from menet_jax.model.menet import MENet
 from menet_jax.model.nldf import NLDF
@@ -271,6 +272,15 @@ def test_a_table_has_one_row_of_it(run: Path, data: Path, tmp_path: Path) -> Non
     [row] = [line for line in done.out.splitlines() if " u " in f" {line} " and "probability" in line]
     assert "metric" not in row
     assert "did not train" not in done.out
+
+
+@pytest.mark.parametrize("kind", RIVALS)
+def test_its_program_takes_any_number_of_images(kind: str) -> None:
+    paper = PRESETS[kind].config
+    config = dataclasses.replace(paper, model=dataclasses.replace(paper.model, width=1))
+    program = jax.export.deserialize(to_stablehlo(config, initial_variables(RIVALS[kind], 0)))
+    [shape] = program.out_avals
+    assert str(shape.shape) == "(b, 224, 224)" and shape.dtype == np.float32
 
 
 def test_there_is_no_onnx_graph_of_it(run: Path, tmp_path: Path) -> None:

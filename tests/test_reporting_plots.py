@@ -99,6 +99,16 @@ def test_rows_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"12 columns leave 0\.2\d inches.*at most 10"):
         image_rows([Row(1.0, [gray] * 12)])
     assert len(image_rows([Row(1.0, [gray] * 10)]).axes) == 10
+    with pytest.raises(ValueError, match=r"70 rows make a figure 238 inches long: take fewer, for 200"):
+        image_rows([Row(1.0, [gray])] * 70)
+
+
+@pytest.mark.parametrize(("shape", "steep"), [((5000, 1), 4), ((1, 5000), 1 / 4)])
+def test_images_that_are_hardly_more_than_a_line_leave_room_for_others(shape: tuple[int, int], steep: float) -> None:
+    figure = image_rows([Row(shape[0] / shape[1], [np.zeros(shape, np.uint8)])])
+    [axes] = figure.axes
+    box = axes.get_position().transformed(figure.transSubfigure)
+    assert box.height / box.width == pytest.approx(steep)
 
 
 @settings(max_examples=25, deadline=None)
@@ -286,6 +296,16 @@ def test_what_a_terminal_would_obey_is_written_out(tmp_path: Path) -> None:
     save(figure, tmp_path / "figure")  # matplotlib would warn of missing letters, which is an error here
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [r"red\x1b[31m"]
     assert figure.axes[0].get_title() == r"\x07"
+
+
+def test_dollars_in_names_are_no_formulae_and_powers_at_axes_are(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 256)
+    figure = pr_curves([PrCurve("$x^{_$", ramp, ramp)], "$a$ and $b$")
+    figure.axes[0].set_xscale("log")
+    save(figure, tmp_path / "figure")
+    assert not figure.legends[0].get_texts()[0].get_parse_math() and not figure.axes[0].title.get_parse_math()
+    [power, *_] = [label for label in figure.axes[0].get_xticklabels() if "10^" in label.get_text()]
+    assert power.get_parse_math()
 
 
 def test_there_is_a_name_for_each_scale() -> None:

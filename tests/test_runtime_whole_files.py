@@ -1,10 +1,11 @@
-"""A file is replaced at once, or stays what it was."""
+"""A file is replaced at once, or stays what it was; folders that cannot be written to are found."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from menet_jax.runtime.whole_files import written_whole
+from menet_jax.runtime.whole_files import check_writable, written_whole
 
 
 def test_the_new_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
@@ -45,3 +46,26 @@ def test_two_that_write_at_once_do_not_mix(tmp_path: Path) -> None:
         second.write_text("second")
         assert (first.read_text(), second.read_text()) == ("first", "second")
     assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
+
+
+def test_where_nothing_can_be_removed_either_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError(30, "Read-only file system", "beside")
+    monkeypatch.setattr(Path, "unlink", Mock(side_effect=error))
+    named = f"Read-only file system: '{tmp_path}/map.png'"
+    with pytest.raises(OSError, match=named), written_whole(tmp_path / "map.png"):
+        raise error
+
+
+def test_where_files_can_be_written_nothing_is_left(tmp_path: Path) -> None:
+    check_writable(tmp_path)
+    check_writable(tmp_path / "a" / "b")
+    assert not any(tmp_path.iterdir())
+
+
+def test_where_no_file_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(NotADirectoryError, match=r"/file: is a file, and a folder is needed$"):
+            check_writable(folder)
+    with pytest.raises(OSError, match=r"'/proc'$"):
+        check_writable(Path("/proc"))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -96,10 +97,14 @@ def test_two_trainings_in_one_run_directory_are_refused(again: dict[str, Any], t
     open_run(dataclasses.replace(config, **again))
 
 
-def test_the_run_that_a_link_points_to_is_overwritten(tmp_path: Path) -> None:
+def test_what_is_in_a_run_directory_is_overwritten_and_a_link_to_it_stays(tmp_path: Path) -> None:
     run = write_narrow_run(tmp_path / "run")
+    (run / "elsewhere").symlink_to(tmp_path)
+    before = os.open(run, os.O_RDONLY)
     link = tmp_path / "link"
     link.symlink_to(run)
     open_run(Config(run=link, steps=3, overwrite=True))
     assert link.is_symlink() and [path.name for path in run.iterdir()] == ["config.json"]
     assert configuration.read(run / "config.json").steps == 3
+    assert os.path.samestat(os.fstat(before), run.stat())
+    os.close(before)

@@ -17,7 +17,7 @@ from menet_jax.benchmark.commands import (
     training,
     upsampling,
 )
-from menet_jax.runtime.cli import command
+from menet_jax.runtime.cli import command, words
 from menet_jax.runtime.memory import use_huge_pages
 
 BENCHMARKS: dict[str, Callable[..., Any]] = {
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     with command("what was measured is printed"):
         tyro.extras.subcommand_cli_from_dict(
             BENCHMARKS,
-            args=arguments,
+            args=words(arguments),
             prog="python -m menet_jax.benchmark",
             description="Measure how fast things are here.",
         )

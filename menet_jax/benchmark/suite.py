@@ -17,6 +17,8 @@ from menet_jax.reporting.tables import Record
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import check_counts
 from menet_jax.runtime.parallel import workers
+from menet_jax.runtime.regular_files import at_home
+from menet_jax.runtime.whole_files import check_writable
 
 Result = TypeVar("Result")
 
@@ -32,9 +34,10 @@ def suite(
     overwrite: bool,
 ) -> None:
     """Measure and write it all; see `commands.suite`."""
-    dest = dest.expanduser()
+    dest = at_home(dest)
     if (dest / RESULTS).exists() and not overwrite:
         raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
+    check_writable(dest)
     for width in widths:
         configuration(width)
     check_counts(rounds=rounds, batch_size=batch_size, inference_batches=min(inference_batches))

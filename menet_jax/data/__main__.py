@@ -8,8 +8,9 @@ import tyro
 
 from menet_jax.data.specs import Places, check_data
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
-from menet_jax.runtime.cli import command, complain_of, refuse_doubles
+from menet_jax.runtime.cli import check_counts, command, complain_of, refuse_doubles, words
 from menet_jax.runtime.text import complain, counted, say
+from menet_jax.runtime.whole_files import check_writable
 
 
 def show(
@@ -42,6 +43,7 @@ def show(
     if not specs:
         raise ValueError("name at least one dataset or folder")
     _check_dest(dest)
+    check_counts(count=count)
     if not 0 <= distort <= 1:
         raise ValueError(f"--distort {distort}: is a share of the images, from 0 to 1")
     check_data(specs)
@@ -124,12 +126,10 @@ def check(
 
 
 def _check_dest(dest: Path) -> None:
-    """Raise ValueError if no picture can be written there."""
+    """Raise ValueError or OSError if no picture can be written there."""
     if dest.suffix.lower() != ".png" or dest.is_dir():
         raise ValueError(f"--dest {dest}: name a file that ends in .png")
-    above = next(parent for parent in dest.absolute().parents if parent.exists())
-    if not above.is_dir():
-        raise ValueError(f"--dest {dest}: {above} is a file, and a folder is needed")
+    check_writable(dest.parent)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str]) -> None:
     with command("no picture was written"):
         tyro.extras.subcommand_cli_from_dict(
             {"show": show, "check": check},
-            args=arguments,
+            args=words(arguments),
             prog="python -m menet_jax.data",
             description="Look at datasets.",
         )

@@ -25,7 +25,7 @@ from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import S
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
 from menet_jax.images.opening import decoded_bytes
-from menet_jax.runtime.regular_files import real
+from menet_jax.runtime.regular_files import at_home, real
 
 T = TypeVar("T")
 
@@ -165,16 +165,16 @@ def used_whole(train: Sequence[str], validation: Sequence[str]) -> tuple[str, ..
 
 def place(spec: str) -> str:
     """The name of a dataset, or a folder's full path: the same for all ways to write it."""
-    return spec if spec in NAMED else str(real(Path(spec).expanduser()))
+    return spec if spec in NAMED else str(real(at_home(spec)))
 
 
 def full_path(spec: str) -> str:
     """The name of a dataset, or a folder's path from the root, by the links that the user went by."""
-    return spec if spec in NAMED else str(Path(spec).expanduser().absolute())
+    return spec if spec in NAMED else str(at_home(spec).absolute())
 
 
 def _is_unlisted(spec: str) -> bool:
-    return spec not in NAMED and Path(spec).expanduser().is_dir() and not find_lists(Path(spec).expanduser())
+    return spec not in NAMED and at_home(spec).is_dir() and not find_lists(at_home(spec))
 
 
 def open_all(openers: Iterable[Callable[[], T]]) -> list[T]:
@@ -241,13 +241,12 @@ def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
     """
     cache = Path(places.cache or tfds.core.constants.DATA_DIR)
     try:
-        cache.expanduser()
-    except RuntimeError:
+        at_home(cache)
+    except ValueError as error:
         raise ValueError(
-            f"{cache}: there is no such home directory to prepare datasets in; name a cache (--data.cache in training, "
-            "--cache elsewhere)"
+            f"{error}. Datasets are prepared there; name another cache (--data.cache in training, --cache elsewhere)"
         ) from None
-    folder = Path(spec).expanduser()
+    folder = at_home(spec)
     if spec not in NAMED and not folder.is_dir():
         raise ValueError(_unknown(spec))
     try:
@@ -262,7 +261,7 @@ def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
 
 def check_known(specs: Iterable[str]) -> None:
     """Raise ValueError for those that are neither datasets nor folders; that is all that is looked at."""
-    unknown = [spec for spec in specs if spec not in NAMED and not Path(spec).expanduser().is_dir()]
+    unknown = [spec for spec in specs if spec not in NAMED and not at_home(spec).is_dir()]
     if unknown:
         raise ValueError("\n".join(map(_unknown, unknown)))
 
@@ -278,7 +277,7 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> tuple[preparing.InUse, tuple[
 
 
 def _unknown(spec: str) -> str:
-    parent = Path(spec).expanduser().parent
+    parent = at_home(spec).parent
     folders = [str(path) for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
     close = difflib.get_close_matches(spec, [*NAMED, *folders], n=1)
     suggestion = f" Did you mean {close[0]}?" if close else ""

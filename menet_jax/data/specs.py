@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from menet_jax.runtime.regular_files import at_home
+
 
 @dataclass(frozen=True)
 class Places:
@@ -33,7 +35,7 @@ TFDS_PLACES = Places()
 
 def check_data(specs: Sequence[str]) -> None:
     """Raise ValueError for what is neither a dataset nor a folder."""
-    if not all(Path(spec).expanduser().is_dir() for spec in specs):
+    if not all(at_home(spec).is_dir() for spec in specs):
         from menet_jax.data.sources import check_known  # only now, for it imports TFDS
 
         check_known(specs)

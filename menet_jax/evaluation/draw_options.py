@@ -7,6 +7,7 @@ from menet_jax.data.specs import check_data
 from menet_jax.evaluation.options import SourceOptions, check_runs
 from menet_jax.runtime.cli import check_counts, check_folder, named, refuse_doubles
 from menet_jax.runtime.parallel import CORES
+from menet_jax.runtime.whole_files import check_writable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,11 @@ class Common(SourceOptions):
         if self.dest.suffix != ".png":
             raise ValueError(f"--dest {self.dest}: must end in .png; a .pdf is written beside it")
         for path in (self.dest, self.dest.with_suffix(".pdf")):
+            if path.is_dir():
+                raise ValueError(f"{path} is a folder; name a file with --dest")
             if path.exists() and not self.overwrite:
                 raise ValueError(f"{path} is there already; replace it with --overwrite, or name another --dest")
+        check_writable(self.dest.parent)
         check_data([self.data])
 
 

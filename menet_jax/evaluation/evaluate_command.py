@@ -19,6 +19,7 @@ from menet_jax.runtime import devices
 from menet_jax.runtime.cli import named, run_command
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.regular_files import at_home
 from menet_jax.runtime.text import complain, composed, listed, say, warn
 
 MASK_FOLDERS = frozenset(("gt", "ground_truth_mask", "mask", "masks"))
@@ -55,7 +56,7 @@ def prepare(options: Evaluate) -> Work:
     if options.measures:
         pysodmetrics()
     runs, folders = named("--run", options.run), named("--maps", options.maps)
-    masks = options.masks.expanduser().resolve() if options.masks else Path()
+    masks = at_home(options.masks).resolve() if options.masks else Path()
     dataset = masks.parent if masks.name.lower() in MASK_FOLDERS else masks
     matches = [(name, str(folder), match(folder, masks)) for name, folder in folders]
     trained = open_runs(options, runs, warn)

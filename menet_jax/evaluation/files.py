@@ -61,13 +61,11 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
         files, and files not named like images.
 
     Raises:
-        ValueError: no images; `dest` is a file; two images would write the same file, or one would overwrite
+        ValueError: no images; two images would write the same file, or one would overwrite
             a file in the images' own folder.
         FileNotFoundError: there is no such source.
     """
     check_there("--source", source)
-    if dest.exists() and not dest.is_dir():
-        raise ValueError(f"--dest {dest}: is a file, and a folder is needed")
     entries = sorted(source.iterdir()) if source.is_dir() else [source]
     named = [path for path in entries if path == source or (not path.is_dir() and _has_image_name(path))]
     chosen = set(named)

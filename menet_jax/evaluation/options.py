@@ -12,6 +12,8 @@ from menet_jax.data.specs import Places, check_data
 from menet_jax.reporting.tables import RESULTS
 from menet_jax.runtime.cli import check_counts, check_folder, check_there, named, refuse_doubles
 from menet_jax.runtime.parallel import CORES
+from menet_jax.runtime.regular_files import at_home
+from menet_jax.runtime.whole_files import check_writable
 from menet_jax.training.run_folder import RELEASED, check_trained
 
 
@@ -67,12 +69,12 @@ class InputOptions(SourceOptions):
         check_data(self.data)
 
     def _check_dest(self) -> None:
-        if self.dest and self.dest.exists() and not self.dest.is_dir():
-            raise ValueError(f"--dest {self.dest}: is a file, and a folder is needed")
         if self.dest and (self.dest / RESULTS).exists() and not self.overwrite:
             raise ValueError(
                 f"--dest {self.dest}: holds results already; replace them with --overwrite, or name another folder"
             )
+        if self.dest:
+            check_writable(self.dest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,7 @@ class Evaluate(ScoringOptions):
         folders = named("--maps", self.maps)
         methods = [name for name, _ in (*named("--run", self.run), *folders)]
         refuse_doubles("methods", methods, "name them, NAME=FOLDER")
-        for folder in (*(folder for _, folder in folders), *([self.masks.expanduser()] if self.masks else [])):
+        for folder in (*(folder for _, folder in folders), *([at_home(self.masks)] if self.masks else [])):
             check_folder(folder)
         super().check()
 
@@ -157,6 +159,7 @@ class Predict:
         """Refuse at once what can be; as of `InputOptions`."""
         check_there("--source", self.source)
         check_trained(self.checkpoint)
+        check_writable(self.dest)
 
 
 def check_runs(specs: Sequence[str]) -> None:

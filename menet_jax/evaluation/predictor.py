@@ -16,6 +16,7 @@ from menet_jax.images.maps import resize_map
 from menet_jax.model.inference import Maps, Network, map_evaluation, outputs_and_maps
 from menet_jax.model.outputs import Outputs
 from menet_jax.runtime.devices import put_everywhere
+from menet_jax.runtime.regular_files import at_home
 from menet_jax.runtime.text import warn
 from menet_jax.training.config import Config
 from menet_jax.training.network import background_region, network
@@ -122,7 +123,7 @@ def load_predictor(
     >>> maps.metric.shape, maps.probability.shape
     ((30, 40), (30, 40))
     """
-    trained = load_run(Path(run).expanduser(), newest=newest, report=report)
+    trained = load_run(at_home(run), newest=newest, report=report)
     return Predictor(trained.config, trained.variables, about=f"{run}, {trained.history}")
 
 
@@ -137,4 +138,4 @@ def _to_rgb(image: str | Path | Image.Image | np.ndarray) -> Rgb:
         file = io.BytesIO()
         (upright.convert("RGBA") if upright.has_transparency_data else upright).save(file, "TIFF")
         return read_image(file.getvalue(), "Pillow image")
-    return read_image(Path(image).expanduser())
+    return read_image(at_home(image))

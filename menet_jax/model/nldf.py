@@ -82,4 +82,4 @@ class NLDF(nn.Module):
                 coarser = [nn.relu(norm(name=f"up{level}_norm")(up))]
         local = plain(joined, 5 * features, 1, "local", self.dtype)
         logits = plain(local, 2, 1, "local_score", exact) + global_score
-        return Outputs(None, jax.image.resize(logits, (len(images), height, width, 2), "linear"))
+        return Outputs(None, jax.image.resize(logits, (images.shape[0], height, width, 2), "linear"))

@@ -8,7 +8,7 @@ from menet_jax.evaluation.options import InputOptions, ScoringOptions
 from menet_jax.images.distortions import QUALITIES, QUALITY_RANGE, SIGMA_RANGE, SIGMAS, Jpeg, Noise
 from menet_jax.robustness.distortion.conditions import Conditions, conditions
 from menet_jax.runtime.cli import check_counts
-from menet_jax.runtime.regular_files import real
+from menet_jax.runtime.regular_files import at_home, real
 
 SettingsT = TypeVar("SettingsT")
 
@@ -60,9 +60,9 @@ class Distortion(ScoringOptions):
     def _check_save_images(self) -> None:
         if self.save_images is None:
             return
-        saved = real(self.save_images.expanduser())
+        saved = real(at_home(self.save_images))
         downloads = [self.manual_dir] if self.manual_dir else []
-        for folder in (path.expanduser() for path in (*map(Path, self.data), *downloads)):
+        for folder in map(at_home, (*map(Path, self.data), *downloads)):
             if folder.is_dir() and real(folder) in (saved, *saved.parents):
                 raise ValueError(
                     f"--save-images {self.save_images}: lies in {folder}, which is read; name another folder"
@@ -364,5 +364,5 @@ def _among(kind: type[SettingsT], options: InputOptions) -> SettingsT:
 
 
 def _check_seed(seed: int) -> None:
-    if seed < 0:
-        raise ValueError(f"--seed {seed}: must not be negative")
+    if not 0 <= seed < 2**32:  # of others, JAX takes what is left over 2**32
+        raise ValueError(f"--seed {seed}: must be at least 0 and less than 2**32")

@@ -1,5 +1,6 @@
 """How commands read their flags, refuse what is wrong, start and stop."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ import tyro
 
 from menet_jax.runtime.interrupts import interruptible
 from menet_jax.runtime.memory import use_huge_pages
-from menet_jax.runtime.regular_files import real
+from menet_jax.runtime.regular_files import at_home, real
 from menet_jax.runtime.text import printable
 
 Work = TypeVar("Work")
@@ -76,7 +77,7 @@ def run_options(
 
     def parse() -> Options:
         refuse_repeats(arguments, *(get_args(kinds) or (kinds,)))
-        options: Options = tyro.cli(kinds, args=arguments, prog=f"python -m {module}", description=description)
+        options: Options = tyro.cli(kinds, args=words(arguments), prog=f"python -m {module}", description=description)
         options.check()
         return options
 
@@ -125,6 +126,20 @@ def refuse_repeats(arguments: Sequence[str], *options: type) -> None:
         raise ValueError(f"{', '.join(twice)}: given twice; name all values after one flag")
 
 
+def words(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command line, with the homes that shells leave as they are in `--flag=~/folder`.
+
+    Raises:
+        ValueError: one is empty, as of a variable that is not set: a path would be the current folder.
+    """
+    parts = [argument.rpartition("=") if argument.startswith("-") else ("", "", argument) for argument in arguments]
+    for before, (flag, _, value) in zip(["", *arguments], parts, strict=False):
+        if not value:
+            raise ValueError(f"{flag or before} '': is empty; give a value, or leave it out")
+    # Unlike `Path.expanduser`, this leaves alone who is not known.
+    return [flag + sign + os.path.expanduser(value) for flag, sign, value in parts]  # noqa: PTH111
+
+
 def named(flag: str, specs: Sequence[str]) -> list[tuple[str, Path]]:
     """NAME=FOLDER → both; of a folder alone, the name of the folder.
 
@@ -134,11 +149,11 @@ def named(flag: str, specs: Sequence[str]) -> list[tuple[str, Path]]:
     pairs = []
     for spec in specs:
         name, separator, folder = spec.partition("=")
-        if not separator or Path(spec).expanduser().exists():  # a folder may have the sign in its name
-            name, folder = real(Path(spec).expanduser()).name, spec
+        if not separator or at_home(spec).exists():  # a folder may have the sign in its name
+            name, folder = real(at_home(spec)).name, spec
         if not name or not folder:
             raise ValueError(f"{flag} {spec}: want NAME=FOLDER, or a folder")
-        pairs.append((name, Path(folder).expanduser()))
+        pairs.append((name, at_home(folder)))
     return pairs
 
 
@@ -173,7 +188,7 @@ def _flags_of_several(options: type, prefix: str = "--") -> list[str]:
 
 
 def check_counts(**counts: int) -> None:
-    """Raise ValueError, naming the flag, for a number of things that is not at least 1."""
+    """Raise ValueError, naming the flag, for a number of things that is not at least 1, or that JAX cannot count."""
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {count}: must be at least 1")
+        if not 1 <= count < 2**31:
+            raise ValueError(f"--{name.replace('_', '-')} {count}: must be at least 1, and less than 2**31")

@@ -26,6 +26,18 @@ def size_of_regular(path: Path) -> int:
     return status.st_size
 
 
+def at_home(path: str | Path) -> Path:
+    """A path whose `~` or `~user` is replaced.
+
+    Raises:
+        ValueError: there is no such user, or no home of theirs.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path}: there is no such home directory; what is called so here is ./{path}") from None
+
+
 def real(path: Path) -> Path:
     """Where a path leads, absolute and without links; one that leads in a circle stays, where `resolve` would raise."""
     return Path(os.path.realpath(path))

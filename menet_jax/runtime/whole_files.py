@@ -1,10 +1,11 @@
-"""Files that are written whole, or not at all."""
+"""Files that are written whole, or not at all, and folders that can be written to."""
 
 import fcntl
 import os
+import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from menet_jax.runtime.regular_files import real
@@ -25,14 +26,32 @@ def written_whole(path: Path) -> Iterator[Path]:
         with _made(beside) as alone:
             if not alone:
                 beside = path.with_name(f"{name}-{os.getpid()}{path.suffix}")
-            yield beside
-            beside.replace(path)
+            try:
+                yield beside
+                beside.replace(path)
+            finally:
+                with suppress(OSError):  # as it is on a disk that is read-only, of which the writing has complained
+                    beside.unlink(missing_ok=True)
     except OSError as error:
         if error.errno is None:
             raise OSError(f"{path}: {error}") from error
         raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        beside.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """See that files can be written to a folder, before there is anything to lose; or that it can be made.
+
+    Raises:
+        OSError: no; what is in the way is named.
+    """
+    above = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{above}: is a file, and a folder is needed")
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from menet_jax.runtime import devices, progress
 from menet_jax.runtime.cli import BAD_INPUT, FAILED, run_command
 from menet_jax.runtime.hosts import Hosts
 from menet_jax.runtime.meeting import lasting, meet
+from menet_jax.runtime.regular_files import at_home
 from menet_jax.runtime.text import warn
 from menet_jax.training.checkpoints import (
     CheckpointStore,
@@ -70,8 +71,8 @@ def with_full_paths(config: Config) -> Config:
             data,
             train=tuple(map(full_path, data.train)),
             validation=tuple(map(full_path, data.validation)),
-            cache=data.cache and data.cache.expanduser().absolute(),
-            manual_dir=data.manual_dir and data.manual_dir.expanduser().absolute(),
+            cache=data.cache and at_home(data.cache).absolute(),
+            manual_dir=data.manual_dir and at_home(data.manual_dir).absolute(),
         ),
     )
 

@@ -67,12 +67,11 @@ def open_run(config: Config) -> Held:
         ValueError: another process trains there.
     """
     folder = config.run.resolve()  # of a link, what it points to
-    if config.overwrite and folder.exists():
-        held = Held(folder)
-        shutil.rmtree(folder)
-        del held
     folder.mkdir(parents=True, exist_ok=True)
     held = Held(folder)
+    if config.overwrite:  # the folder stays: it may be where a disk is mounted
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     if not config.resume:
         write_config(config)
     return held

@@ -35,7 +35,8 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
     for text in figure.findobj(Text):
-        if isinstance(text, Text):
+        if isinstance(text, Text) and text.get_text():  # not the numbers at ticks, some of which are formulae
+            text.set_parse_math(False)  # names may hold dollars
             text.set_text(shown(text.get_text()))  # fonts have no letters for what some names hold
     with written_whole(files[0]) as unfinished:
         figure.savefig(unfinished, dpi=DOTS)

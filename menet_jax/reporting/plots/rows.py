@@ -17,6 +17,9 @@ GAP = 0.035  # inches between cells
 LINE = 0.1  # inches a line of text
 PAD = 0.04  # inches between the baseline of a heading and its cell, and before a heading or footnote
 NARROWEST = 0.3  # inches of a cell: less shows nothing, and has no room for a heading
+STEEPEST = 4.0
+"""A cell is at most so many times as high as wide, or as wide as high; pictures beyond that are squeezed into it."""
+LONGEST = 200.0  # inches of a figure: beyond, a PNG of it takes gigabytes of memory
 NOTE = 0.85  # inches of a note at most
 KEPT = 1200  # pixels an inch that are kept of a picture: all of a benchmark's image
 
@@ -42,7 +45,7 @@ def image_rows(rows: Sequence[Row], footnote: str = "") -> Figure:
     """Rows of pictures, with headings above them, notes on their right, and a footnote below.
 
     Raises:
-        ValueError: there are no rows, rows of different length, or more columns than can be seen in one.
+        ValueError: there are no rows, rows of different length, or more rows or columns than can be seen in one.
     """
     lengths = {len(row.pictures) for row in rows} | {len(row.headings) for row in rows if row.headings}
     if len(lengths) != 1:
@@ -58,10 +61,15 @@ def image_rows(rows: Sequence[Row], footnote: str = "") -> Figure:
 
     headings = [[wrapped(heading, cell) for heading in row.headings] for row in rows]
     above = [PAD * (index > 0) + max(map(_height, row)) + PAD if row else 0.0 for index, row in enumerate(headings)]
-    heights = [max(cell * row.aspect, _height(note)) for row, note in zip(rows, notes, strict=True)]
+    heights = [
+        max(cell * min(max(row.aspect, 1 / STEEPEST), STEEPEST), _height(note))
+        for row, note in zip(rows, notes, strict=True)
+    ]
     foot = wrapped(footnote, COLUMN - 2 * EDGE)
     below = _height(foot) + PAD if foot else 0.0
     total = 2 * EDGE + sum(above) + sum(heights) + GAP * (len(rows) - 1) + below
+    if total > LONGEST:
+        raise ValueError(f"{len(rows)} rows make a figure {total:.0f} inches long: take fewer, for {LONGEST:.0f}")
     figure = Figure(figsize=(COLUMN, total))
 
     def write(text: str, x: float, y: float, horizontal: str, vertical: str) -> None:

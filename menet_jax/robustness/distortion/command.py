@@ -17,6 +17,7 @@ from menet_jax.runtime import devices
 from menet_jax.runtime.cli import named, run_command
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.regular_files import at_home
 from menet_jax.runtime.text import complain, counted, say, warn
 
 
@@ -44,7 +45,7 @@ def prepare(options: Distortion) -> Work:
     wanted = options.conditions()
     runs = open_runs(options, named("--run", options.run), warn)
     datasets = open_datasets(options)  # last, for a new one takes its time
-    saved = folders(options.save_images.expanduser(), datasets, wanted) if options.save_images else {}
+    saved = folders(at_home(options.save_images), datasets, wanted) if options.save_images else {}
     for folder in saved.values():
         if folder.exists():
             raise ValueError(f"--save-images {options.save_images}: holds {folder.name} already; name another folder")

@@ -17,6 +17,9 @@ from menet_jax.robustness.jacobian.image_function import ImageMap, Linearised, R
 TOLERANCE = 1e-5
 """Residual to reach. Random starts seldom hide a larger singular value from so small a one, and float32 gets there."""
 
+ROOM = 64
+"""Iterations for which there is room from the start; it is doubled when it does not suffice."""
+
 RISK = 1e-3
 """Probability, over random starts, that ‖J‖₂ is above `SpectralNorm.upper`."""
 
@@ -112,7 +115,7 @@ def lanczos(
     _check(tolerance, max_iterations)
     jacobian, v = linearise(f, image), _random_start(key, image.shape)
     capacity = min(max_iterations, v.size)
-    basis = np.zeros((capacity + 1, v.size), v.dtype)
+    basis = np.zeros((min(capacity, ROOM) + 1, v.size), v.dtype)
     diagonal, above, u = np.zeros(capacity), np.zeros(capacity), np.zeros(jacobian.value.shape)
     basis[0] = v.ravel()
     for j in range(capacity):  # J · basisᵀ = (left vectors) · B, with B upper bidiagonal
@@ -128,6 +131,8 @@ def lanczos(
         exhausted = above[j] <= 10 * np.finfo(w.dtype).eps * values[0]  # what is left is rounding, no direction
         if exhausted or above[j] * abs(left[-1, 0]) <= 0.5 * tolerance * values[0]:  # ‖Jᵀu − σv‖, but for rounding
             break
+        if j + 1 == len(basis):
+            basis = np.concatenate([basis, np.zeros_like(basis)])
         basis[j + 1] = w
     largest, _ = _normalised((right_t[0].astype(v.dtype) @ basis[: j + 1]).reshape(v.shape))
     return _result(_examine(jacobian, largest), tolerance, j + 1, _excess_of_lanczos(u.size, v.size, j + 1))

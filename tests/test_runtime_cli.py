@@ -1,0 +1,51 @@
+"""Command lines: homes and nothing in place of paths."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from command_cases import outcome
+
+from menet_jax import load_predictor
+from menet_jax.data.specs import check_data
+from menet_jax.evaluation.options import Evaluate
+from menet_jax.runtime.cli import named, words
+
+
+def test_homes_are_found_where_shells_leave_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert words(["--dest=~/maps", "~/a", "--run=a=~/b"]) == [
+        f"--dest={tmp_path}/maps",
+        f"{tmp_path}/a",
+        f"--run=a={tmp_path}/b",
+    ]
+    others = ["--no-such-flag", "~nobody-here/x", "--image", "a~", "--image=~nobody-here"]
+    assert words(others) == others
+    assert named("--run", ["a=~/b"]) == [("a", tmp_path / "b")]
+
+
+@pytest.mark.parametrize("arguments", [["--dest", ""], ["--dest="]])
+def test_nothing_is_not_the_current_folder(arguments: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"^--dest '': is empty"):
+        words(arguments)
+
+
+@pytest.mark.parametrize("name", ["train", "predict", "data", "authors", "benchmark"])
+def test_every_command_refuses_it(name: str) -> None:
+    """All by the same function, but for `train` and commands of functions; `predict` stands for the others."""
+    main = import_module(f"menet_jax.{name}" + ".__main__" * (name in ("data", "benchmark"))).main
+    done = outcome(main, "--dest", "")
+    assert done.code == 2 and done.err == "error: --dest '': is empty; give a value, or leave it out\n"
+
+
+def test_the_home_of_nobody_is_refused_by_name() -> None:
+    nobody = "~nobody-here/x"
+    for refuse in (
+        lambda: named("--run", [nobody]),
+        lambda: named("--run", [f"a={nobody}"]),
+        lambda: check_data([nobody]),
+        lambda: load_predictor(nobody),
+        Evaluate(maps=("a=.",), masks=Path(nobody)).check,
+    ):
+        with pytest.raises(ValueError, match=f"^{nobody}: there is no such home directory; .* ./{nobody}$"):
+            refuse()
