@@ -1,10 +1,9 @@
 """How commands read their flags, refuse what is wrong, start and stop."""
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_args, get_origin, get_type_hints, runtime_checkable
@@ -136,8 +135,7 @@ def words(arguments: Sequence[str]) -> list[str]:
     for before, (flag, _, value) in zip(["", *arguments], parts, strict=False):
         if not value:
             raise ValueError(f"{flag or before} '': is empty; give a value, or leave it out")
-    # Unlike `Path.expanduser`, this leaves alone who is not known.
-    return [flag + sign + os.path.expanduser(value) for flag, sign, value in parts]  # noqa: PTH111
+    return [flag + sign + _with_home(value) for flag, sign, value in parts]
 
 
 def named(flag: str, specs: Sequence[str]) -> list[tuple[str, Path]]:
@@ -174,6 +172,14 @@ def refuse_doubles(what: str, names: Sequence[str], advice: str) -> None:
     doubled = [name for name, count in Counter(names).items() if count > 1]
     if doubled:
         raise ValueError(f"two {what} are called {doubled[0]}: {advice}")
+
+
+def _with_home(value: str) -> str:
+    """The value with its `~` replaced, if it begins with one of somebody who is known."""
+    if value.startswith("~"):
+        with suppress(ValueError):
+            return str(at_home(value))
+    return value
 
 
 def _flags_of_several(options: type, prefix: str = "--") -> list[str]:
