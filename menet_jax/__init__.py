@@ -7,8 +7,10 @@ import sys
 
 if sys.argv[:1] == ["-m"]:  # so while Python looks for the command that it is to run
     from menet_jax.runtime.interrupts import end_at_once
+    from menet_jax.runtime.streams import make_lasting
 
     end_at_once()
+    make_lasting()
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

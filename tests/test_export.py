@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -96,6 +97,13 @@ def test_weights_of_others_are_refused_with_a_way_in(weights: Path, tmp_path: Pa
     another.touch()
     with pytest.raises(ValueError, match="neither a run directory nor"):
         load_run(another, report=pytest.fail)
+
+
+def test_no_checkpoint_is_called_damaged_for_want_of_a_device(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "default_backend", Mock(side_effect=RuntimeError("no driver")))
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(ValueError, match=r"^JAX finds no device of JAX_PLATFORMS=cuda to compute on: .*no driver"):
+        load_run(run, report=pytest.fail)
 
 
 def test_a_parameter_beyond_half_precision_is_refused(tmp_path: Path) -> None:

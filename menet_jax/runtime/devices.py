@@ -36,10 +36,7 @@ def start(device: str | None) -> list[jax.Device]:
         jax.config.update("jax_platforms", "cpu")
     if "cpu" in (device, os.environ.get("JAX_PLATFORMS")) or not _accelerators():
         _tune_cpu()
-    try:
-        found = jax.default_backend()
-    except Exception as error:  # whatever a broken or missing driver makes JAX raise
-        raise ValueError(f"--device {device}: JAX finds no device to compute on: {error!r}") from error
+    found = backend()
     if device is not None and found != device:
         there = sorted({f"{d.device_kind} ({d.platform})" for d in jax.local_devices()})
         raise ValueError(
@@ -48,6 +45,20 @@ def start(device: str | None) -> list[jax.Device]:
         )
     enable_compilation_cache()
     return jax.local_devices()
+
+
+def backend() -> str:
+    """The kind of the devices that JAX prefers: cpu, gpu or tpu.
+
+    Raises:
+        ValueError: it finds none.
+    """
+    try:
+        return jax.default_backend()
+    except Exception as error:  # whatever a broken or missing driver makes JAX raise
+        asked = os.environ.get("JAX_PLATFORMS")
+        of_these = f" of JAX_PLATFORMS={asked}" if asked else ""
+        raise ValueError(f"JAX finds no device{of_these} to compute on: {error!r}") from error
 
 
 def described(used: Sequence[jax.Device], count: int | None = None) -> str:

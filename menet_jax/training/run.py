@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from menet_jax.runtime import devices
 from menet_jax.runtime.text import listed
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoints import (
@@ -214,6 +215,7 @@ def _load_variables(run: Path, newest: bool, report: Callable[[str], None]) -> T
     folder = locate(run)
     if folder.is_file():
         return read_weights(folder)
+    devices.backend()  # which reading takes; without, every checkpoint would be called damaged
     checkpoints = folder / CHECKPOINTS
     if newest:
         return load_newest_variables(checkpoints, report=report)
