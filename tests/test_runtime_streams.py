@@ -19,3 +19,10 @@ def test_nobody_listens(end: str) -> None:
 def test_letters_that_an_encoding_lacks() -> None:
     done = subprocess.run([sys.executable, "-c", SAY], capture_output=True, env={"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stdout, done.stderr) == (0, b"\\u03c3\n", b"\\u03c3\n")
+
+
+@pytest.mark.parametrize(("flags", "expected"), [([], "False True"), (["-u"], "True True")])
+def test_lines_come_at_once_where_python_has_them_come_at_once(flags: list[str], expected: str) -> None:
+    code = SAY.split("[")[0] + "['-m']; import menet_jax; print(sys.stdout.line_buffering, sys.stderr.line_buffering)"
+    done = subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{expected}\n"

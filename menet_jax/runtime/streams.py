@@ -13,7 +13,7 @@ def make_lasting() -> None:
     for name in ("stdout", "stderr"):
         old = getattr(sys, name)
         file = _Lasting(old.fileno() if old else os.open(os.devnull, os.O_WRONLY), "w", closefd=False)
-        lines = old is None or old.line_buffering
+        lines = name == "stderr" or old is None or old.line_buffering or old.write_through
         encoding = old.encoding if old else "utf-8"
         setattr(
             sys, name, io.TextIOWrapper(io.BufferedWriter(file), encoding, "backslashreplace", line_buffering=lines)
