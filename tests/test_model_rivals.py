@@ -29,6 +29,7 @@ from menet_jax.model.unet import UNet
 from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.bounds import bounding_map
 from menet_jax.robustness.jacobian.image_function import network_map
+from menet_jax.training.command import advice
 from menet_jax.training.config import Config, LossConfig, ModelConfig, OptimizerConfig
 from menet_jax.training.network import network
 from menet_jax.training.optimizer import make_optimizer
@@ -248,6 +249,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / kind).mkdir()
         Image.fromarray(picture).save(folder / kind / "one.png")
     return folder
+
+
+def test_training_says_how_to_predict_with_it() -> None:
+    config = Config(run=Path("mine"), steps=1)
+    assert advice(config).endswith("--checkpoint mine --source IMAGES --dest MAPS")
+    assert advice(PRESETS["unet"].config).endswith(" --probability")
 
 
 def test_its_only_map_is_predicted_where_it_is_asked_for(run: Path, data: Path, tmp_path: Path) -> None:

@@ -2,7 +2,15 @@
 
 import csv
 import io
+from pathlib import Path
+from unittest.mock import Mock
 
+import numpy as np
+import pytest
+
+from menet_jax.reporting import files
+from menet_jax.reporting.files import write_results
+from menet_jax.reporting.plots import Row, image_rows
 from menet_jax.reporting.tables import Record, Score, as_csv, as_latex, as_markdown, as_text, best, legend
 
 F = Score("f_a", "an F")
@@ -101,3 +109,14 @@ def test_numbers_that_do_not_compete_and_have_a_form_of_their_own() -> None:
     assert legend([norm, error]) == ["norm: a norm; lower is better", "s.e.: its error"]
     assert "*" not in as_text(table, [error])
     assert "-0" not in as_text([Record("g", {}, {"f_a": -0.00001})], [F])
+
+
+def test_a_folder_holds_results_only_when_it_holds_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a command that was killed while it wrote would take what is there for its results."""
+    figure = image_rows([Row(1.0, [np.zeros((2, 2), np.uint8)])])
+    written = write_results(tmp_path, [], [], [("a", figure)], {})
+    assert written[-1] == tmp_path / "results.json" and all(path.exists() for path in written)
+    monkeypatch.setattr(files, "save", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_results(tmp_path, [], [], [("a", figure)], {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pdf", "a.png", "images.csv"]

@@ -127,12 +127,12 @@ def write(
     names = published_names or {}
     written_tables = tables(results, measures, names, recipes, notes)
     table = written_tables[0]
+    with written_whole(dest / "pr_curves.npy") as unfinished:
+        np.save(unfinished, curves(results), allow_pickle=False)
     written = write_results(
         dest, written_tables, _image_rows(results), _figures(results), _content(results, table, names), IMAGE_COLUMNS
     )
-    with written_whole(dest / "pr_curves.npy") as unfinished:
-        np.save(unfinished, curves(results), allow_pickle=False)
-    return [*written, dest / "pr_curves.npy"]
+    return [dest / "pr_curves.npy", *written]
 
 
 def curves(results: Sequence[Result]) -> np.ndarray:

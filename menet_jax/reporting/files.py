@@ -26,7 +26,7 @@ def write_results(
     content: Mapping[str, Any],
     columns: Sequence[str] = (),
 ) -> list[Path]:
-    """Write everything into a folder that exists.
+    """Write everything into a folder that exists. `results.json` comes last: where it is, everything is.
 
     Args:
         dest: the folder.
@@ -40,14 +40,20 @@ def write_results(
         the files written.
     """
     texts = {name: text for table in tables for name, text in table.files().items()}
-    texts |= {RESULTS: json_text(content), IMAGES: csv_text(images, columns)}
+    texts |= {IMAGES: csv_text(images, columns)}
+    (dest / RESULTS).unlink(missing_ok=True)
     for name, text in texts.items():
-        with written_whole(dest / name) as unfinished:
-            unfinished.write_text(text, "utf-8", "backslashreplace")  # names of files may be no UTF-8
+        _write(dest / name, text)
     taken, drawn = set[str](), list[Path]()
     for stem, figure in figures:
         drawn += save(figure, dest / file_name(stem, taken))
-    return [*(dest / name for name in texts), *drawn]
+    _write(dest / RESULTS, json_text(content))
+    return [*(dest / name for name in texts), *drawn, dest / RESULTS]
+
+
+def _write(path: Path, text: str) -> None:
+    with written_whole(path) as unfinished:
+        unfinished.write_text(text, "utf-8", "backslashreplace")  # names of files may be no UTF-8
 
 
 def json_text(content: Mapping[str, Any]) -> str:

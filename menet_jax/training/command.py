@@ -185,11 +185,14 @@ def train(
         mapped = map_over_devices(config, used)
         stopped_by = fit(config, mapped, state, batches, validation, store, recorder, say)
     if stopped_by is None:
-        say(
-            f"finished {config.steps:,} steps in {config.run}. Predict with: python -m menet_jax.predict "
-            f"--checkpoint {config.run} --source IMAGES --dest MAPS"
-        )
+        say(f"finished {config.steps:,} steps in {config.run}. {advice(config)}")
     return stopped_by
+
+
+def advice(config: Config) -> str:
+    """What to do with a trained run."""
+    only = "" if "metric" in config.model.maps else " --probability"
+    return f"Predict with: python -m menet_jax.predict --checkpoint {config.run} --source IMAGES --dest MAPS{only}"
 
 
 class Opened(NamedTuple):
