@@ -1,5 +1,6 @@
 """What a command says is taken, or dropped, and never stops it."""
 
+import os
 import subprocess
 import sys
 
@@ -24,5 +25,6 @@ def test_letters_that_an_encoding_lacks() -> None:
 @pytest.mark.parametrize(("flags", "expected"), [([], "False True"), (["-u"], "True True")])
 def test_lines_come_at_once_where_python_has_them_come_at_once(flags: list[str], expected: str) -> None:
     code = SAY.split("[")[0] + "['-m']; import menet_jax; print(sys.stdout.line_buffering, sys.stderr.line_buffering)"
-    done = subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, check=True)
+    env = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run([sys.executable, *flags, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout == f"{expected}\n"
