@@ -96,8 +96,9 @@ def shows_maps_at_full_size(page: Any, photograph: Path) -> None:
     assert name == "0_metric.png" and metric.shape == pixels.shape[:2]
     name, cut = downloaded(page, "#maps [data-picture=cutout]")
     assert name == "0_cutout.png" and (cut == np.dstack([pixels, metric])).all()
+    before = page.get_attribute("#maps [data-picture=cutout] img", "src")
     page.click("[name=kind][value=probability]")
-    page.wait_for_selector("#maps .state:not(:empty)", state="attached")
+    page.wait_for_selector(f"#maps [data-picture=cutout] img:not([src='{before}'])")
     page.wait_for_selector("#maps .state:empty", state="attached")
     probability = downloaded(page, "#maps [data-picture=probability]")[1]
     assert (downloaded(page, "#maps [data-picture=cutout]")[1][..., 3] == probability).all()
@@ -109,6 +110,7 @@ def slides(page: Any, photograph: Path) -> None:
         page.keyboard.press(key)
     page.focus("#quality")
     page.keyboard.press("Home")
+    page.wait_for_selector("#distorted [data-picture=photograph] [download*=_noise12_jpeg1_]", state="attached")
     page.wait_for_selector("#distorted .state:empty", state="attached")
     assert (page.inner_text("#sigma-value"), page.inner_text("#quality-value")) == ("12", "1")
     assert page.inner_text("#f-metric").startswith("F")
