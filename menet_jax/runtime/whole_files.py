@@ -1,6 +1,5 @@
 """Files that are written whole, or not at all, and folders that can be written to."""
 
-import fcntl
 import os
 import tempfile
 import zlib
@@ -8,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from menet_jax.runtime.locks import locked
 from menet_jax.runtime.regular_files import real
 
 
@@ -59,14 +59,6 @@ def _made(path: Path) -> Iterator[bool]:
     """Make the file, unless it is there; whether no other process is writing it, as far as the file system knows."""
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            alone = False
-        except OSError:  # there are no locks
-            alone = True
-        else:
-            alone = True
-        yield alone
+        yield locked(descriptor)
     finally:
         os.close(descriptor)

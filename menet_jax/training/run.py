@@ -4,11 +4,11 @@ A run directory holds `config.json`, `checkpoints/`, `logs/` and `samples/`.
 """
 
 import dataclasses
-import fcntl
 import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from menet_jax.runtime import devices
+from menet_jax.runtime.locks import locked
 from menet_jax.runtime.text import listed
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoints import (
@@ -43,15 +44,12 @@ class Held:
 
     def __init__(self, run: Path) -> None:
         self._lock: int | None = None
-        try:
+        with suppress(OSError):
             self._lock = os.open(run, os.O_RDONLY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if self._lock is not None and not locked(self._lock):
             raise ValueError(
                 f"--run {run}: another process is training there; wait until it ends, or name another directory"
-            ) from None
-        except OSError:
-            pass
+            )
 
     def __del__(self) -> None:
         if self._lock is not None:
