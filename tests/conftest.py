@@ -1,6 +1,7 @@
 """Strict settings for every test: four fake CPU devices, checked shapes and dtypes, no silent promotion."""
 
 import os
+import random
 import resource
 import signal
 from collections.abc import Iterator
@@ -22,11 +23,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
 import pytest
+from beartype._check.code import codemain
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+# beartype draws which item of a list it checks. It draws from a generator of its own here: hypothesis refuses a test
+# while which somebody, be it a thread of an input pipeline, draws from the one that Python's `random` shares.
+assert codemain.getrandbits is random.getrandbits
+codemain.getrandbits = random.Random().getrandbits
 install_import_hook("menet_jax", "beartype.beartype")
 
 
