@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -49,10 +49,10 @@ def write_discs(folder: Path, count: int, black: Collection[int] = ()) -> Path:
     return folder
 
 
-def write_narrow_run(folder: Path, data: DataConfig | None = None, multi_scale: bool = True) -> Path:
+def write_narrow_run(folder: Path, multi_scale: bool = True, **data: Any) -> Path:
     """Write a run of a network of width 1 as it is drawn, with one checkpoint, of step 2 and score 0.5."""
     folder.mkdir()
-    config = Config(run=folder, steps=2, model=ModelConfig(width=1, multi_scale=multi_scale), data=data or DataConfig())
+    config = Config(run=folder, steps=2, model=ModelConfig(width=1, multi_scale=multi_scale), data=DataConfig(**data))
     configuration.write(config, folder / "config.json")
     state = create_state(config)
     variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})

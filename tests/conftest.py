@@ -25,6 +25,7 @@ import jax
 import pytest
 from beartype._check.code import codemain
 from jaxtyping import install_import_hook
+from shallow_menet import SHALLOW
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -34,6 +35,15 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 assert codemain.getrandbits is random.getrandbits
 codemain.getrandbits = random.Random().getrandbits
 install_import_hook("menet_jax", "beartype.beartype")
+
+
+@pytest.fixture(scope="module")
+def shallow() -> Iterator[None]:
+    """See `shallow_menet`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SHALLOW.items():
+            patch.setattr(name, value)
+        yield
 
 
 @pytest.fixture

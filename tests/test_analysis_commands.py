@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from command_cases import Outcome, outcome, write_discs, write_narrow_run
 from PIL import Image
+from shallow_menet import SIDE
 
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.distortions import add_noise, compress_jpeg
@@ -19,7 +20,7 @@ from menet_jax.images.files import resize_image
 from menet_jax.images.maps import full_size
 from menet_jax.metrics.scores import score_image
 from menet_jax.robustness import __main__ as robustness
-from menet_jax.robustness.analysis import bound_command, jacobian_command
+from menet_jax.robustness.analysis import bound_command, jacobian_command, measurement
 from menet_jax.robustness.analysis import inputs as analysis_inputs
 from menet_jax.robustness.analysis.measurement import Settings, measure
 from menet_jax.robustness.analysis.results_cache import ResultsCache
@@ -33,6 +34,8 @@ from menet_jax.robustness.jacobian.spectral import power_iteration
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoints import Checkpoint, CheckpointStore
 from menet_jax.training.run import load_run
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 IMAGES = 4
 CHEAP = ["--max-samples", "8", "--max-iterations", "8", "--draws", "2", "--pictures", "2", "--picture-samples", "2"]
@@ -49,9 +52,10 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def few_samples() -> Iterator[None]:
-    """As many as say how the numbers travel."""
+    """As many, and as small, as say how the numbers travel."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(norms, "MIN_SAMPLES", 8)
+        patch.setattr(measurement, "TABLE_III_SIDE", 2 * SIDE)
         yield
 
 
@@ -63,7 +67,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow")
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", size=SIDE)
 
 
 class Study(NamedTuple):
@@ -167,7 +171,7 @@ def test_numbers_are_those_of_the_library(study: Study, run: Path, dataset: Path
         image = np.asarray(file)
     with Image.open(dataset / "masks" / "1.png") as file:
         mask = np.asarray(file) > 0
-    square = resize_image(image, (224, 224))
+    square = resize_image(image, (SIDE, SIDE))
     x = square.astype(np.float32)
     spectral = power_iteration(of.f, x, jax.random.key(5), tolerance=1e-2, max_iterations=24)
     distance = abs(spectral.value - float(row["spectral"])) / spectral.value
@@ -176,7 +180,7 @@ def test_numbers_are_those_of_the_library(study: Study, run: Path, dataset: Path
     spread = float(np.hypot(frobenius.standard_error, float(row["frobenius_error"])))
     assert abs(float(row["frobenius"]) - frobenius.value) < 4 * spread
 
-    large = resize_image(image, (352, 352)).astype(np.float32)
+    large = resize_image(image, (2 * SIDE, 2 * SIDE)).astype(np.float32)
     for kind, statistics in (("constant", constant_gradient_statistics), ("salient", salient_gradient_statistics)):
         expected = statistics(of.f.network, of.f.variables, large)._asdict()
         found = {name: float(row[f"{kind}_gradient_{name}"]) for name in expected}
@@ -189,12 +193,12 @@ def test_numbers_are_those_of_the_library(study: Study, run: Path, dataset: Path
     predictor = Predictor(trained.config, trained.variables, jax.local_devices(), batch_size=4)  # as other tests do
 
     def adaptive_f(image: np.ndarray) -> float:
-        [maps] = predictor.evaluate([resize_image(image, (224, 224))])
+        [maps] = predictor.evaluate([resize_image(image, (SIDE, SIDE))])
         return score_image(full_size(np.asarray(maps.probability), mask.shape), mask).adaptive_f
 
     assert float(row["adaptive_f"]) == pytest.approx(adaptive_f(image), abs=1e-3)
     for name, images in distorted.items():
-        squares = [resize_image(each, (224, 224)) for each in images]
+        squares = [resize_image(each, (SIDE, SIDE)) for each in images]
 
         def distort(_: np.ndarray, draw: int, squares: list[np.ndarray] = squares) -> np.ndarray:
             return squares[draw]
@@ -239,7 +243,7 @@ def test_tables_and_figures(study: Study) -> None:
         with Image.open(study.dest / f"{stem}.png") as figure:
             assert figure.width == 1020  # a column at 300 dots an inch
     arrays = list((study.dest / "sensitivity").iterdir())
-    assert len(arrays) == 2 and all(np.load(path)["input"].shape == (224, 224) for path in arrays)
+    assert len(arrays) == 2 and all(np.load(path)["input"].shape == (SIDE, SIDE) for path in arrays)
 
 
 def test_an_image_that_cannot_be_read_and_one_alone(
@@ -281,7 +285,7 @@ def test_bound(run: Path, dataset: Path, tmp_path: Path) -> None:
     done = command(*arguments)
     assert done.code == 0, done.err
     of = subject(load_run(run, report=print), "probability")
-    expected = bound_norms(of.f, (224, 224), softmax=PAPER_SOFTMAX, tolerance=0.02, max_iterations=1)
+    expected = bound_norms(of.f, (SIDE, SIDE), softmax=PAPER_SOFTMAX, tolerance=0.02, max_iterations=1)
     content = json.loads((dest / "results.json").read_text())
     paper, tight = content["tables"]["bounds"]["rows"]
     assert (paper["softmax"], tight["softmax"]) == ("paper's, 1", "tight, 1/4")

@@ -11,16 +11,19 @@ import pytest
 from command_cases import write_discs, write_narrow_run
 from PIL import Image
 from robustness_cases import small_command
+from shallow_menet import SIDE
 
 from menet_jax.robustness.attack.command import ATTACKED
 from menet_jax.robustness.attack.objectives import LostF, Moved
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 CHEAP = ["--strengths", "0.001", "1", "8", "--steps", "8", "--draws", "2", "--qualities", "50", "10"]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow")
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", size=SIDE)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def test_goes_on_where_it_stopped(run: Path, dataset: Path, tmp_path: Path) -> N
 
 
 def test_attacks_of_another_network_are_no_stronger(run: Path, dataset: Path, tmp_path: Path) -> None:
-    other = write_narrow_run(tmp_path / "other")
+    other = write_narrow_run(tmp_path / "other", size=SIDE)
     done = command(run, dataset, *CHEAP, "--dest", tmp_path / "dest", "--reading", "probability", other=other)
     assert done.code == 0, done.err
     with (tmp_path / "dest" / "transfer.csv").open() as file:

@@ -10,6 +10,7 @@ import benchmark_archives as small
 import numpy as np
 import pytest
 from command_cases import outcome, write_narrow_run
+from shallow_menet import SIDE
 
 from menet_jax import evaluate
 from menet_jax.data import overlaps
@@ -23,6 +24,8 @@ from menet_jax.robustness.analysis.inputs import open_subjects
 from menet_jax.robustness.distortion import command as distortion_command
 from menet_jax.robustness.distortion import report
 from menet_jax.robustness.distortion.study import Outcome
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 TRAINED, VALIDATED = range(6), range(6, 8)
 SCORED = {"a.jpg": 3, "b.jpg": 20, "c.jpg": 5, "d.jpg": 21, "e.jpg": 7}
@@ -51,9 +54,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_folder(root / "scored", "test", [(name, small.recompressed(i), i) for name, i in SCORED.items()])
     make_folder(root / "disjoint", "test", [(f"{i}.jpg", small.jpeg(i), i) for i in range(30, 33)])
     overlaps.keep(
-        write_narrow_run(root / "seen"), [of(root / "training", "train")], [of(root / "validation", "validation")]
+        write_narrow_run(root / "seen", size=SIDE),
+        [of(root / "training", "train")],
+        [of(root / "validation", "validation")],
     )
-    write_narrow_run(root / "unknown")
+    write_narrow_run(root / "unknown", size=SIDE)
     return root
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command_cases import Outcome, outcome, write_discs, write_narrow_run
 from PIL import Image
+from shallow_menet import SIDE
 
 from menet_jax import evaluate
 from menet_jax.data.sources import Example, Source, open_sources
@@ -22,7 +23,8 @@ from menet_jax.metrics.scores import score_image
 from menet_jax.model.inference import Maps
 from menet_jax.robustness import __main__ as robustness
 from menet_jax.robustness.distortion.conditions import conditions
-from menet_jax.training.config import DataConfig
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 IMAGES = 5
 SEED = 3
@@ -69,7 +71,7 @@ def cache(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network as it is drawn; its configuration says that it was trained with distortions."""
-    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", DataConfig(distort=0.5))
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", distort=0.5, size=SIDE)
 
 
 class Studied(NamedTuple):
@@ -126,7 +128,7 @@ def test_after_resizing_the_network_sees_all_of_the_noise(
         found = {(row["image"], row["map"]): row for row in csv.DictReader(file) if row["distortion"] == "AWGN σ 80"}
     predictor = load_predictor(run)
     for name in NAMES:
-        square = resize_image(read(dataset / "images" / name), (224, 224))
+        square = resize_image(read(dataset / "images" / name), (SIDE, SIDE))
         maps = predictor.maps(add_noise(square, 80.0, name=Path(name).stem, seed=SEED))
         mask = read(dataset / "masks" / name) > 0
         for kind, saliency in maps._asdict().items():

@@ -369,12 +369,12 @@ def test_the_architecture_is_that_of_the_package() -> None:
     page, setup = ROOT / "docs" / "architecture.md", configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     [layers] = blocks(page, "")
-    assert layers.split() == setup["importlinter:contract:rooms"]["layers"].split()
+    assert layers.split() == setup["importlinter:contract:layers"]["layers"].split()
     required = {re.split(r"[<>=]", line)[0] for line in setup["options"]["install_requires"].split()}
     assert first_column(section(page, "Dependencies")) == required
-    rooms = {str(path.parent.relative_to(PACKAGE)) for path in PACKAGE.rglob("__init__.py")}
-    rooms = {room for room in rooms if not room.startswith("datasets")} - {"."} | {"datasets"}
-    assert first_column(section(page, "Rooms")) == rooms
+    folders = {str(path.parent.relative_to(PACKAGE)) for path in PACKAGE.rglob("__init__.py")}
+    folders = {folder for folder in folders if not folder.startswith("datasets")} - {"."} | {"datasets"}
+    assert first_column(section(page, "Subpackages")) == folders
 
 
 def test_every_preset_and_every_dataset_is_described() -> None:

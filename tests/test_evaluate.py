@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from command_cases import Outcome, outcome, write_discs, write_narrow_run
 from PIL import Image
+from shallow_menet import SIDE
 
 from menet_jax.datasets.pairs import Pair, Verdict, verdict
 from menet_jax.evaluate import main
@@ -29,6 +30,8 @@ from menet_jax.metrics.pysodmetrics import measure
 from menet_jax.metrics.scores import dataset_scores, score_image
 from menet_jax.reporting.plots import PrCurve
 from menet_jax.training.run import load_run
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SCALARS = ("adaptive_f", "adaptive_f_of_mean_pr", "max_mean_f", "max_f_of_mean_pr", "mae")
@@ -67,7 +70,7 @@ def maps(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow")
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", size=SIDE)
 
 
 def test_maps_are_scored_as_the_metrics_say(dataset: Path, maps: Path, tmp_path: Path) -> None:

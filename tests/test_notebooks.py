@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from command_cases import write_discs, write_narrow_run
 from nbclient import NotebookClient
+from shallow_menet import SHALLOW, SIDE
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 JACOBIAN = NOTEBOOKS / "jacobian_analysis.ipynb"
@@ -20,11 +21,14 @@ ROBUSTNESS = NOTEBOOKS / "robustness.ipynb"
 OWN = NOTEBOOKS / "your_own_network.ipynb"
 COLAB = NOTEBOOKS / "train_on_colab.ipynb"
 ADDRESS = NOTEBOOKS / "address.py"
+SHALLOWLY = "".join(f"import {name.rpartition('.')[0]}\n{name} = {value}\n" for name, value in SHALLOW.items())
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", multi_scale=False)
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", multi_scale=False, size=SIDE)
 
 
 def parameters(notebook: Any) -> Any:
@@ -40,8 +44,8 @@ def said(notebook: Any) -> str:
 
 def test_jacobian_analysis_runs(run: Path) -> None:
     notebook = nbformat.read(JACOBIAN, as_version=4)
-    parameters(notebook).source = f"""RUN, IMAGES = {str(run)!r}, ""
-COUNT, SAMPLES, TABLE_SIDE, CELLS = 1, 16, 224, 2"""
+    parameters(notebook).source = f"""{SHALLOWLY}RUN, IMAGES = {str(run)!r}, ""
+COUNT, SAMPLES, TABLE_SIDE, CELLS = 1, 16, {2 * SIDE}, 2"""
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(run)}}).execute()
     text = said(notebook)
     both = {kind: float(value) for kind, value in re.findall(r"(float\d\d):  mean \|g\|  both channels (\S+)", text)}
@@ -56,7 +60,7 @@ COUNT, SAMPLES, TABLE_SIDE, CELLS = 1, 16, 224, 2"""
 
 def test_robustness_runs(run: Path) -> None:
     notebook = nbformat.read(ROBUSTNESS, as_version=4)
-    parameters(notebook).source = f"""RUN, PHOTOGRAPHS, ONE, SCENES = {str(run)!r}, ("rocket",), "rocket", 1
+    parameters(notebook).source = f"""{SHALLOWLY}RUN, PHOTOGRAPHS, ONE, SCENES = {str(run)!r}, ("rocket",), "rocket", 1
 STRENGTHS, STEPS, ITERATIONS, SAMPLES = (0.1, 1.0), 2, 6, 32"""
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(run)}}).execute()
     text = said(notebook)

@@ -25,6 +25,8 @@ from menet_jax.training.config import Config, LossConfig, ModelConfig
 from menet_jax.training.network import network
 from menet_jax.training.run import load_run
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 CONFIG = Config(run=Path("unused"), steps=2, model=ModelConfig(width=1))
 SCORES = {1: 0.75, 2: 0.5}  # step → score: the best checkpoint is not the newest
 
@@ -406,9 +408,9 @@ def test_python_raises_for_files_that_are_no_images(predictor: Predictor, photos
         menet_jax.load_predictor(tmp_path)
 
 
-def test_it_runs_as_a_module(run: Path, one: Path, tmp_path: Path) -> None:
+def test_it_runs_as_a_module(one: Path, tmp_path: Path) -> None:
     (one / "broken.png").touch()
-    arguments = ["--checkpoint", run, "--source", one, "--dest", tmp_path / "maps", "--device", "cpu"]
+    arguments = ["--source", one, "--dest", tmp_path / "maps", "--device", "cpu"]
     process = subprocess.run(
         [sys.executable, "-m", "menet_jax.predict", *map(str, arguments)],
         capture_output=True,

@@ -17,6 +17,8 @@ from menet_jax.training.checkpoint_format import TrainedVariables
 from menet_jax.training.config import Config, DataConfig, LossConfig, ModelConfig
 from menet_jax.training.run import TrainedRun, write_run
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 CONFIG = Config(run=Path("a"), steps=9, data=DataConfig(train=("here/set",)))
 
 

@@ -13,6 +13,7 @@ from command_cases import write_discs, write_narrow_run
 from jacobian_cases import SMALL_IMAGE, SmallNet, small_variables
 from robustness_cases import small_command
 from scipy.special import bdtrc
+from shallow_menet import SIDE
 
 from menet_jax.metrics.scores import f_measure
 from menet_jax.model.saliency import border_background
@@ -21,12 +22,14 @@ from menet_jax.robustness.smoothing.certificate import Certificate, certify, hol
 from menet_jax.robustness.smoothing.command import COUNTS
 from menet_jax.robustness.smoothing.measurement import SalientPixels, certified_f
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 CHEAP = ["--sigmas", "4", "40", "--samples", "60", "--thresholds", "0.6", "0.75"]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow")
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", size=SIDE)
 
 
 @pytest.fixture(scope="module")

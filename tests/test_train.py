@@ -42,6 +42,8 @@ from menet_jax.training.presets import PRESETS
 from menet_jax.training.step import Batch, Mapped, Metrics, TrainState, create_state, map_over_devices, total_loss
 from menet_jax.training.validation import validate
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 SMALL = ["--model.width", "1", "--batch-size", "2", "--save-every", "2", "--log-every", "1"]
 # What checkpoints hold and processes exchange is of the same kinds in all networks. This one compiles soonest.
 UNET = ["--model.kind", "unet", "--loss.metric", "0"]

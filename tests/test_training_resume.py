@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from command_cases import outcome, write_discs, write_narrow_run
+from shallow_menet import SIDE
 
 from menet_jax.data.specs import Places
 from menet_jax.train import main, parse
@@ -18,10 +19,12 @@ from menet_jax.training.config import Config, DataConfig
 from menet_jax.training.kept_config import check_unchanged, read_config
 from menet_jax.training.run import load_run, open_run
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 
 @pytest.mark.parametrize("damage", ["", "\udcff\x00"])
 def test_a_damaged_configuration_is_recovered_from_a_checkpoint(damage: str, tmp_path: Path) -> None:
-    run = write_narrow_run(tmp_path / "run")
+    run = write_narrow_run(tmp_path / "run", size=SIDE)
     expected = configuration.read(run / "config.json")
     (run / "config.json").write_bytes(damage.encode(errors="surrogateescape"))
     said: list[str] = []
@@ -38,7 +41,7 @@ def test_a_damaged_configuration_is_recovered_from_a_checkpoint(damage: str, tmp
 
 
 def test_a_configuration_that_was_changed_is_refused_by_its_field(tmp_path: Path) -> None:
-    run = write_narrow_run(tmp_path / "run")
+    run = write_narrow_run(tmp_path / "run", size=SIDE)
     saved = json.loads((run / "config.json").read_text())
     saved["steps"] = 7  # resuming may change it
     saved["optimizer"]["learning_rate"] = 0.2
@@ -98,7 +101,7 @@ def test_two_trainings_in_one_run_directory_are_refused(again: dict[str, Any], t
 
 
 def test_what_is_in_a_run_directory_is_overwritten_and_a_link_to_it_stays(tmp_path: Path) -> None:
-    run = write_narrow_run(tmp_path / "run")
+    run = write_narrow_run(tmp_path / "run", size=SIDE)
     (run / "elsewhere").symlink_to(tmp_path)
     before = os.open(run, os.O_RDONLY)
     link = tmp_path / "link"

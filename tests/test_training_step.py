@@ -32,6 +32,8 @@ from menet_jax.training.step import (
     total_loss,
 )
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 # Where rounding differs, a ReLU or a mined pixel now and then falls on the other side, and its gradient changes at
 # once: measured, up to 2 % of the gradient of one and the same batch in another order. At the paper's learning rate
 # that alone moves parameters by 1e-3 in three steps. A small rate keeps it below the tolerance, which the steps

@@ -20,6 +20,8 @@ from menet_jax.training.config import Config, ModelConfig
 from menet_jax.training.step import create_state, map_over_devices
 from menet_jax.training.validation import validate
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 IMAGES = 5
 
 

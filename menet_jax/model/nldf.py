@@ -1,5 +1,5 @@
 """A network after NLDF (Luo et al.: "Non-Local Deep Features for Salient Object Detection", CVPR 2017), one of the
-methods that the paper compares itself with (Tables I to III); here a rival trained under the same conditions as MENet.
+methods that the paper compares itself with (Tables I to III); here a baseline trained under the same conditions as MENet.
 
 A VGG-16 is read at its five pooled maps. Each gives a feature and its contrast, `X − mean of X around`; from the
 coarsest on they are enlarged and joined, a 4×5 grid; the finest gives a local score for each pixel, the coarsest a

@@ -1,5 +1,5 @@
 """U-Net (Ronneberger, Fischer, Brox: "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015), a
-rival trained under the same conditions as MENet.
+baseline trained under the same conditions as MENet.
 
 As in the paper, but for three things: convolutions are padded, so that the map is of the image's size and nothing is
 cropped; batch normalisation follows every 3×3 convolution, without which it does not train from scratch by plain SGD at

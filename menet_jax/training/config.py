@@ -14,6 +14,8 @@ from menet_jax.data.specs import Places
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Distortion, Jpeg, Noise
 from menet_jax.runtime.whole_files import written_whole
 
+SMALLEST_SIZE, SIZE_STEP = 224, 32  # of images that MENet takes, see `model.menet.check_size`
+
 
 def _require(condition: bool, flag: str, value: object, rule: str) -> None:
     if not condition:
@@ -22,12 +24,12 @@ def _require(condition: bool, flag: str, value: object, rule: str) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network (Section III-A), or a rival."""
+    """The network (Section III-A), or a baseline."""
 
     width: int = 32
-    """Channels at full resolution; 32 in the paper, and 64 in the rivals' papers."""
+    """Channels at full resolution; 32 in the paper, and 64 in the baselines' papers."""
     kind: Literal["menet", "unet", "nldf"] = "menet"
-    """MENet; or a rival trained alike: U-Net, or a network after NLDF. Those have no metric space: --loss.metric 0."""
+    """MENet; or a baseline trained alike: U-Net, or a network after NLDF. Those have no metric space: --loss.metric 0."""
     multi_scale: bool = True
     """Heads read the 13 scale maps; without, the last decoder output (CE-plain of Table IV)."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -115,12 +117,12 @@ class DataConfig:
         return Places(self.cache, self.manual_dir, self.skip_bad, self.graded_masks)
 
     def __post_init__(self) -> None:
-        nearest = max(224, (self.size + 16) // 32 * 32)
+        nearest = max(SMALLEST_SIZE, (self.size + SIZE_STEP // 2) // SIZE_STEP * SIZE_STEP)
         _require(
             self.size == nearest,
             "data.size",
             self.size,
-            f"must be divisible by 32 and at least 224; try {nearest}",
+            f"must be divisible by {SIZE_STEP} and at least {SMALLEST_SIZE}; try {nearest}",
         )
         _require(self.threads >= 1, "data.threads", self.threads, "must be at least 1")
         _require(len(self.train) >= 1, "data.train", "", "name at least one dataset or folder")

@@ -12,14 +12,14 @@ from menet_jax.model.saliency import Region, border, border_background
 from menet_jax.model.unet import UNet
 from menet_jax.training.config import Config, LossConfig
 
-RIVALS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "nldf": NLDF}
+BASELINES: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "nldf": NLDF}
 """Networks without a metric space, by `model.kind`."""
 
 
 def network(config: Config, axis_name: str | None = None) -> nn.Module:
     """The network of a configuration."""
     model = config.model
-    make = RIVALS.get(model.kind) or partial(MENet, multi_scale=model.multi_scale)
+    make = BASELINES.get(model.kind) or partial(MENet, multi_scale=model.multi_scale)
     return make(width=model.width, dtype=jnp.dtype(model.precision), axis_name=axis_name)
 
 

@@ -93,7 +93,10 @@ def bounding_map(f: ImageMap, *, softmax: float = TIGHT_SOFTMAX) -> ImageMap:
         raise TypeError(f"only maps of a network can be bounded, this is {f!r}")
     if not {"relu", "tanh", "dtype"} <= vars(f.network).keys():
         kind = type(f.network).__name__
-        raise TypeError(f"only networks with the fields relu, tanh and dtype can be bounded, not {kind}")
+        raise TypeError(
+            f"{kind} cannot be bounded: its ReLUs cannot be taken out. A MENet can, or a network of yours with "
+            "the fields relu, tanh and dtype"
+        )
     precision = jnp.float64 if f.network.dtype == jnp.float64 else jnp.float32
     network = f.network.clone(relu=linear, tanh=linear, dtype=precision)
     return NetworkMap(absolute(f.variables), network, _bounding_reading(f.reading, softmax))

@@ -38,7 +38,7 @@ from menet_jax.training.run import write_run
 from menet_jax.training.step import Batch, TrainState, train_step
 
 CE = LossConfig(metric=0.0)
-RIVALS = {"unet": UNet(width=1), "nldf": NLDF(width=1)}
+BASELINES = {"unet": UNet(width=1), "nldf": NLDF(width=1)}
 Weights = dict[str, jax.Array]
 
 compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -127,7 +127,7 @@ def plain_nldf(variables: dict[str, Any], x: jax.Array) -> jax.Array:
 @pytest.mark.parametrize(
     ("net", "plain", "side"), [(UNet(width=2), plain_unet, 48), (NLDF(width=1), plain_nldf, 224)], ids=["unet", "nldf"]
 )
-def test_rivals_are_what_their_papers_draw(net: nn.Module, plain: Callable[..., jax.Array], side: int) -> None:
+def test_baselines_are_what_their_papers_draw(net: nn.Module, plain: Callable[..., jax.Array], side: int) -> None:
     variables = noisy_variables(net)
     found: Any = compiled(net.apply)(variables, images(1, side))
     wanted = compiled(plain)(variables, images(1, side))
@@ -179,7 +179,7 @@ def test_sizes_that_do_not_fit_are_refused(net: nn.Module, side: int, good: str)
         jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
 
 
-def test_a_rival_learns_two_images_by_heart() -> None:
+def test_a_baseline_learns_two_images_by_heart() -> None:
     net, optimizer = UNet(width=2), make_optimizer(OptimizerConfig(drops=()))
     variables = initial_variables(net, 0)
     labels = np.zeros((2, 32, 32), bool)
@@ -197,7 +197,7 @@ def test_a_rival_learns_two_images_by_heart() -> None:
     assert losses[-1] < 0.1 < 0.5 < losses[0]
 
 
-def test_a_rival_is_differentiated_like_any_network() -> None:
+def test_a_baseline_is_differentiated_like_any_network() -> None:
     net = UNet(width=2)
     f = network_map(net, noisy_variables(net), image_function.logit_margin)
     rng, x = np.random.default_rng(2), images(1, 32)[0]
@@ -221,7 +221,7 @@ def test_configurations_that_make_no_sense_are_refused() -> None:
         ModelConfig(kind="nldf", multi_scale=False)
 
 
-@pytest.mark.parametrize("kind", RIVALS)
+@pytest.mark.parametrize("kind", BASELINES)
 def test_presets_differ_from_ce_only_by_the_network_alone(kind: str) -> None:
     config, ce_only = PRESETS[kind].config, PRESETS["ce-only"].config
     assert dataclasses.replace(config, run=ce_only.run, model=ce_only.model) == ce_only
@@ -231,7 +231,7 @@ def test_presets_differ_from_ce_only_by_the_network_alone(kind: str) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rivals") / "unet"
+    folder = tmp_path_factory.mktemp("baselines") / "unet"
     config = Config(run=folder, steps=1, model=ModelConfig(width=1, kind="unet"), loss=CE)
     write_run(config, initial_variables(network(config), 0))
     return folder
@@ -281,11 +281,11 @@ def test_a_table_has_one_row_of_it(run: Path, data: Path, tmp_path: Path) -> Non
     assert "did not train" not in done.out
 
 
-@pytest.mark.parametrize("kind", RIVALS)
+@pytest.mark.parametrize("kind", BASELINES)
 def test_its_program_takes_any_number_of_images(kind: str) -> None:
     paper = PRESETS[kind].config
     config = dataclasses.replace(paper, model=dataclasses.replace(paper.model, width=1))
-    program = jax.export.deserialize(to_stablehlo(config, initial_variables(RIVALS[kind], 0)))
+    program = jax.export.deserialize(to_stablehlo(config, initial_variables(BASELINES[kind], 0)))
     [shape] = program.out_avals
     assert str(shape.shape) == "(b, 224, 224)" and shape.dtype == np.float32
 

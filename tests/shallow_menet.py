@@ -1,0 +1,13 @@
+"""MENet with one halving in place of five, for images from 32² on: the same parts, compiled and run in less time.
+
+For the tests of what commands do with a network. What it computes is tested at its own depth, in `test_model_*.py`.
+"""
+
+SIDE = 32
+
+SHALLOW = {
+    "menet_jax.model.menet.DEPTH": 1,
+    "menet_jax.model.menet.SMALLEST_SIDE": 7 * 2,
+    "menet_jax.training.config.SMALLEST_SIZE": SIDE,
+}
+"""What makes it that: values by the names that hold them; see the fixture `shallow`."""
