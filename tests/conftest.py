@@ -25,7 +25,7 @@ import jax
 import pytest
 from beartype._check.code import codemain
 from jaxtyping import install_import_hook
-from shallow_menet import SHALLOW
+from shallow_menet import shallow_menet
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -40,9 +40,7 @@ install_import_hook("menet_jax", "beartype.beartype")
 @pytest.fixture(scope="module")
 def shallow() -> Iterator[None]:
     """See `shallow_menet`."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in SHALLOW.items():
-            patch.setattr(name, value)
+    with shallow_menet():
         yield
 
 

@@ -3,6 +3,11 @@
 For the tests of what commands do with a network. What it computes is tested at its own depth, in `test_model_*.py`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
 SIDE = 32
 
 SHALLOW = {
@@ -10,4 +15,16 @@ SHALLOW = {
     "menet_jax.model.menet.SMALLEST_SIDE": 7 * 2,
     "menet_jax.training.config.SMALLEST_SIZE": SIDE,
 }
-"""What makes it that: values by the names that hold them; see the fixture `shallow`."""
+"""What makes it that: values by the names that hold them."""
+
+PROGRAM = "".join(f"import {name.rpartition('.')[0]}\n{name} = {value}\n" for name, value in SHALLOW.items())
+"""The same for another process."""
+
+
+@contextmanager
+def shallow_menet() -> Iterator[None]:
+    """MENet is shallow in this context; see the fixture `shallow`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SHALLOW.items():
+            patch.setattr(name, value)
+        yield

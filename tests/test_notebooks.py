@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from command_cases import write_discs, write_narrow_run
 from nbclient import NotebookClient
-from shallow_menet import SHALLOW, SIDE
+from shallow_menet import PROGRAM, SIDE
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 JACOBIAN = NOTEBOOKS / "jacobian_analysis.ipynb"
@@ -21,7 +21,6 @@ ROBUSTNESS = NOTEBOOKS / "robustness.ipynb"
 OWN = NOTEBOOKS / "your_own_network.ipynb"
 COLAB = NOTEBOOKS / "train_on_colab.ipynb"
 ADDRESS = NOTEBOOKS / "address.py"
-SHALLOWLY = "".join(f"import {name.rpartition('.')[0]}\n{name} = {value}\n" for name, value in SHALLOW.items())
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -44,7 +43,7 @@ def said(notebook: Any) -> str:
 
 def test_jacobian_analysis_runs(run: Path) -> None:
     notebook = nbformat.read(JACOBIAN, as_version=4)
-    parameters(notebook).source = f"""{SHALLOWLY}RUN, IMAGES = {str(run)!r}, ""
+    parameters(notebook).source = f"""{PROGRAM}RUN, IMAGES = {str(run)!r}, ""
 COUNT, SAMPLES, TABLE_SIDE, CELLS = 1, 16, {2 * SIDE}, 2"""
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(run)}}).execute()
     text = said(notebook)
@@ -60,7 +59,7 @@ COUNT, SAMPLES, TABLE_SIDE, CELLS = 1, 16, {2 * SIDE}, 2"""
 
 def test_robustness_runs(run: Path) -> None:
     notebook = nbformat.read(ROBUSTNESS, as_version=4)
-    parameters(notebook).source = f"""{SHALLOWLY}RUN, PHOTOGRAPHS, ONE, SCENES = {str(run)!r}, ("rocket",), "rocket", 1
+    parameters(notebook).source = f"""{PROGRAM}RUN, PHOTOGRAPHS, ONE, SCENES = {str(run)!r}, ("rocket",), "rocket", 1
 STRENGTHS, STEPS, ITERATIONS, SAMPLES = (0.1, 1.0), 2, 6, 32"""
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(run)}}).execute()
     text = said(notebook)

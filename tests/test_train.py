@@ -10,10 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ import optax
 import pytest
 from jax.experimental import multihost_utils
 from PIL import Image
+from shallow_menet import PROGRAM, SIDE, shallow_menet
 
 from menet_jax.data import overlaps
 from menet_jax.data.pipeline import training_batches
@@ -42,11 +43,7 @@ from menet_jax.training.presets import PRESETS
 from menet_jax.training.step import Batch, Mapped, Metrics, TrainState, create_state, map_over_devices, total_loss
 from menet_jax.training.validation import validate
 
-pytestmark = pytest.mark.usefixtures("shallow")
-
 SMALL = ["--model.width", "1", "--batch-size", "2", "--save-every", "2", "--log-every", "1"]
-# What checkpoints hold and processes exchange is of the same kinds in all networks. This one compiles soonest.
-UNET = ["--model.kind", "unet", "--loss.metric", "0"]
 STEPS = 8
 ONE_DEVICE = {
     **os.environ,
@@ -70,19 +67,38 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def command(folder: Path, run: Path, *flags: str) -> list[str]:
-    data = ["--data.train", str(folder), "--data.cache", str(folder.parent / "cache"), "--data.distort", "0.5"]
-    return [sys.executable, "-m", "menet_jax.train", "--run", str(run), *SMALL, "--steps", str(STEPS), *data, *flags]
+class Way(NamedTuple):
+    """How training is started: what Python is told to run, and flags."""
+
+    program: list[str]
+    flags: list[str]
 
 
-def start(folder: Path, run: Path, *flags: str) -> subprocess.Popen[str]:
-    arguments = command(folder, run, *flags)
-    return subprocess.Popen(arguments, env=ONE_DEVICE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-networks = pytest.mark.parametrize(
-    "net", [pytest.param(UNET, id="unet"), pytest.param([], marks=pytest.mark.slow, id="menet")]
+MENET = Way(["-m", "menet_jax.train"], [])
+SHALLOW = Way(
+    ["-c", f"{PROGRAM}import sys\nfrom menet_jax.train import main\nsys.exit(main(sys.argv[1:]))"],
+    ["--data.size", str(SIDE)],
 )
+
+
+@pytest.fixture(params=["shallow", pytest.param("menet", marks=pytest.mark.slow)])
+def way(request: pytest.FixtureRequest) -> Iterator[Way]:
+    """Of the shallow network, in this process too; or of MENet as it is."""
+    if request.param == "menet":
+        yield MENET
+    else:
+        with shallow_menet():
+            yield SHALLOW
+
+
+def arguments(folder: Path, run: Path, *others: str) -> list[str]:
+    data = ["--data.train", str(folder), "--data.cache", str(folder.parent / "cache"), "--data.distort", "0.5"]
+    return ["--run", str(run), *SMALL, "--steps", str(STEPS), *data, *others]
+
+
+def start(folder: Path, run: Path, *others: str, way: Way = MENET) -> subprocess.Popen[str]:
+    words = [sys.executable, *way.program, *arguments(folder, run, *way.flags, *others)]
+    return subprocess.Popen(words, env=ONE_DEVICE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -114,12 +130,11 @@ def flip_a_byte(checkpoint: Path) -> None:
     largest.write_bytes(content)
 
 
-@networks
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
-def test_interruptions_leave_no_trace(kills: int, net: list[str], folder: Path, tmp_path: Path) -> None:
+def test_interruptions_leave_no_trace(kills: int, way: Way, folder: Path, tmp_path: Path) -> None:
     """kill -9 at random steps, SIGTERM, a damaged checkpoint: the end is bit-identical all the same."""
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    output = finish(start(folder, straight, *net))
+    output = finish(start(folder, straight, way=way))
     assert "1 × cpu (cpu" in output and "width 1" in output and "8, validation 3, test 1" in output
     assert "distortions  50% of the training images: AWGN σ 5–50 or JPEG quality 5–50" in output
     for kind in configuration.read(straight / "config.json").model.maps:
@@ -128,18 +143,18 @@ def test_interruptions_leave_no_trace(kills: int, net: list[str], folder: Path, 
         )
 
     steps = sorted(random.sample(range(1, STEPS), kills))
-    flags = net
+    resume: list[str] = []
     for step in steps:
-        interrupt(start(folder, broken, *flags), broken, step, signal.SIGKILL)
-        flags = ["--resume"]
-    process = start(folder, broken, *flags)
+        interrupt(start(folder, broken, *resume, way=way), broken, step, signal.SIGKILL)
+        resume = ["--resume"]
+    process = start(folder, broken, *resume, way=way)
     output = interrupt(process, broken, steps[-1] + 1, signal.SIGTERM)
     if process.returncode != 0:  # it may have reached its end first
         assert process.returncode == 128 + signal.SIGTERM
         assert "stopped by SIGTERM" in output and "go on with --resume" in output
     damaged = saved_steps(broken / "checkpoints")[-1]
     flip_a_byte(broken / "checkpoints" / str(damaged))
-    output = finish(start(folder, broken, "--resume"))
+    output = finish(start(folder, broken, "--resume", way=way))
     assert f"checkpoint of step {damaged}" in output and "is damaged" in output
 
     records = [read_record(run / "checkpoints" / str(STEPS)) for run in (straight, broken)]
@@ -166,18 +181,17 @@ def test_interruptions_leave_no_trace(kills: int, net: list[str], folder: Path, 
     assert any(path.name.startswith("events.out.tfevents") for path in (straight / "logs").iterdir())
     assert configuration.read(straight / "config.json").data.train == (str(folder),)
 
-    fewer = start(folder, broken, "--resume", "--steps", "4")
+    fewer = start(folder, broken, "--resume", "--steps", "4", way=way)
     assert f"is at step {STEPS} already" in fewer.communicate()[0] and fewer.returncode == 1
 
     for place, picture in zip(("images", "masks"), scene(8, 0), strict=True):
         Image.fromarray(picture).save(folder / place / "0.png")
-    changed = start(folder, broken, "--resume", "--steps", "10")
+    changed = start(folder, broken, "--resume", "--steps", "10", way=way)
     assert "resume with the same data" in changed.communicate()[0] and changed.returncode == 1
     assert configuration.read(broken / "config.json").steps == STEPS
 
 
-@networks
-def test_two_processes_train_as_one(net: list[str], folder: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(way: Way, folder: Path, tmp_path: Path) -> None:
     """The same losses as in one process on the same batches, the same scores of one network, and one set of records.
 
     When one is killed, the other one ends and says so, and a single process can go on.
@@ -185,7 +199,7 @@ def test_two_processes_train_as_one(net: list[str], folder: Path, tmp_path: Path
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    config = parse(command(folder, tmp_path / "two", *net)[3:])
+    config = parse(arguments(folder, tmp_path / "two", *way.flags))
     training, validation = (
         [open_split(spec, split, config.data.places) for spec in config.data.train] for split in ("train", "validation")
     )
@@ -194,7 +208,7 @@ def test_two_processes_train_as_one(net: list[str], folder: Path, tmp_path: Path
         "--save-every 1 --steps 1000".split()
         for index in range(2)
     ]
-    processes = [start(folder, config.run, *net, *flags) for flags in both]
+    processes = [start(folder, config.run, *others, way=way) for others in both]
 
     batches = training_batches(
         training,
