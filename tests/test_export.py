@@ -21,7 +21,7 @@ from menet_jax.export import main
 from menet_jax.model.inference import eval_step
 from menet_jax.model.saliency import border
 from menet_jax.training import run_folder
-from menet_jax.training.config import DataConfig, LossConfig
+from menet_jax.training.config import LossConfig
 from menet_jax.training.network import network
 from menet_jax.training.presets import PRESETS
 from menet_jax.training.run import load_run, write_release
@@ -41,8 +41,8 @@ assert not any(name.startswith("menet_jax") for name in sys.modules)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was trained on a folder of this machine."""
-    data = DataConfig(train=("/home/me/photographs", "duts"), cache=Path("/home/me/cache"))
-    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", data)
+    train, cache = ("/home/me/photographs", "duts"), Path("/home/me/cache")
+    return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", train=train, cache=cache)
 
 
 @pytest.fixture(scope="module")

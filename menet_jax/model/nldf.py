@@ -1,13 +1,14 @@
 """A network after NLDF (Luo et al.: "Non-Local Deep Features for Salient Object Detection", CVPR 2017), one of the
-methods that the paper compares itself with (Tables I to III); here a baseline trained under the same conditions as MENet.
+methods that the paper compares itself with (Tables I to III).
 
 A VGG-16 is read at its five pooled maps. Each gives a feature and its contrast, `X − mean of X around`; from the
 coarsest on they are enlarged and joined, a 4×5 grid; the finest gives a local score for each pixel, the coarsest a
 global one for the image, and their sum is the logits at half the image's size.
 
-What differs, for all networks here to be trained alike: nothing is pretrained; batch normalisation follows every
-convolution that a ReLU follows; the global convolutions fit 224×224 instead of 352×352; transposed kernels are 4×4
-instead of 5×5; the loss is cross entropy without the boundary's; the logits are enlarged to the image's size.
+What differs, because a baseline is trained under the same conditions as MENet: nothing is pretrained; batch
+normalisation follows every convolution that a ReLU follows; the global convolutions fit 224×224 instead of 352×352;
+transposed kernels are 4×4 instead of 5×5; the loss is cross entropy without the boundary's; the logits are enlarged to
+the image's size.
 """
 
 from functools import partial

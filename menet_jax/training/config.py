@@ -29,7 +29,7 @@ class ModelConfig:
     width: int = 32
     """Channels at full resolution; 32 in the paper, and 64 in the baselines' papers."""
     kind: Literal["menet", "unet", "nldf"] = "menet"
-    """MENet; or a baseline trained alike: U-Net, or a network after NLDF. Those have no metric space: --loss.metric 0."""
+    """MENet; or a baseline: U-Net, or a network after NLDF. Those have no metric space: --loss.metric 0."""
     multi_scale: bool = True
     """Heads read the 13 scale maps; without, the last decoder output (CE-plain of Table IV)."""
     precision: Literal["float32", "bfloat16"] = "float32"
