@@ -100,9 +100,10 @@ def _naming(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and (error.errno is None or error.filename is not None):
+        full = str(error).startswith("Not enough disk space")  # so TFDS says where there is no room at all
+        if isinstance(error, OSError) and (error.errno is None or error.filename is not None) and not full:
             raise
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).split(". ")[0]
         raise OSError(
             f"{folder.parent}: a dataset cannot be prepared there ({reason}). Make room, or name another cache "
             "(--data.cache in training, --cache elsewhere)"

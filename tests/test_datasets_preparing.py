@@ -49,6 +49,12 @@ def test_a_full_disk_is_named(tmp_path: Path, small_disk: None) -> None:
         open_train(write(tmp_path / "data"), tmp_path / "cache")
 
 
+def test_a_disk_without_any_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensorflow_datasets.core.utils.has_sufficient_disk_space", lambda *_, **__: False)
+    with pytest.raises(OSError, match=f"^{tmp_path}/cache/.*: a dataset cannot be prepared there .Not enough .* Make"):
+        open_train(write(tmp_path / "data", 1), tmp_path / "cache")
+
+
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
 def test_a_damaged_shard_is_named_while_training(damage: str, tmp_path: Path) -> None:
     source = open_train(write(tmp_path / "data"), tmp_path / "cache")

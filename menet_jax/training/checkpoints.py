@@ -4,6 +4,7 @@ A folder holds one checkpoint (`checkpoint_format.py`) per saved step. A damaged
 silence.
 """
 
+import atexit
 import logging
 import math
 import os
@@ -173,6 +174,7 @@ class CheckpointStore:
         try:
             yield
         except Exception as error:  # as many kinds as there are ways to fail
+            atexit.register(self._open.pop_all().close)  # what is still under way fails later, also after `close`
             code = re.search(r"os_error_code='(\d+)'", str(error))
             reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or brief(error)
             raise OSError(
