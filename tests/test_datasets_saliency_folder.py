@@ -279,6 +279,14 @@ def test_one_name_in_two_spellings(tmp_path: Path, build: Build) -> None:
         build(folder)
 
 
+def test_a_folders_name_cannot_command_a_terminal(
+    tmp_path: Path, build: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(all_names(build(make_folder(tmp_path / "red\x1b[31m\udcf1", 2)))) == 2
+    said = capsys.readouterr().err
+    assert r"red\x1b[31m\udcf1" in said and "\x1b[31m" not in said
+
+
 def test_lists_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "data", 1)
     (folder / "train.txt").write_bytes(b"\xff\xfe\x00000\n")

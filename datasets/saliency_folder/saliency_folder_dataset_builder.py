@@ -15,7 +15,7 @@ from etils import epath
 from menet_jax.datasets import pairs, preparing
 from menet_jax.datasets.pairs import Found, Irregularity, Pair
 from menet_jax.images import read_file
-from menet_jax.runtime.text import composed, counted
+from menet_jax.runtime.text import composed, counted, printable
 
 LAYOUTS = (("images", "masks"), ("image", "mask"), ("imgs", "gt"), ("im", "gt"))
 MIXED = "imgs"  # one folder with both: photographs as JPEG, masks of the same stem in another format
@@ -73,7 +73,7 @@ class SaliencyFolder(pairs.PairsBuilder):
         caches = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / "saliency_folders"
         kind = "\0graded" if graded_masks else ""
         place = hashlib.sha256(f"{self.folder}{kind}".encode(errors="surrogateescape")).hexdigest()[:8]
-        self._key = f"{self.folder.name}-{place}-"
+        self._key = f"{printable(self.folder.name)}-{place}-"  # TFDS's progress bars show it
         self._cache = caches / (self._key + self._fingerprint())
         super().__init__(skip_bad=skip_bad, file_format=file_format, data_dir=str(self._cache))
 
