@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import math
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -109,6 +111,12 @@ def test_numbers_that_do_not_compete_and_have_a_form_of_their_own() -> None:
     assert legend([norm, error]) == ["norm: a norm; lower is better", "s.e.: its error"]
     assert "*" not in as_text(table, [error])
     assert "-0" not in as_text([Record("g", {}, {"f_a": -0.00001})], [F])
+
+
+def test_every_number_is_json() -> None:
+    """Which has no word for what is not finite."""
+    text = files.json_text({"scores": [{"mae": math.nan, "f": 0.5}], "norm": math.inf})
+    assert json.loads(text, parse_constant=pytest.fail) == {"scores": [{"mae": None, "f": 0.5}], "norm": None}
 
 
 def test_a_folder_holds_results_only_when_it_holds_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
