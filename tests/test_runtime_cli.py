@@ -31,11 +31,16 @@ def test_nothing_is_not_the_current_folder(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["train", "predict", "data", "authors", "benchmark"])
-def test_every_command_refuses_it(name: str) -> None:
+def test_every_command_refuses_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All by the same function, but for `train` and commands of functions; `predict` stands for the others."""
     main = import_module(f"menet_jax.{name}" + ".__main__" * (name in ("data", "benchmark"))).main
     done = outcome(main, "--dest", "")
     assert done.code == 2 and done.err == "error: --dest '': is empty; give a value, or leave it out\n"
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = outcome(main, "--dest", "/new")
+    assert done.code == 2 and done.err.startswith("error: the current folder is gone") and done.err.count("\n") == 1
 
 
 def test_the_home_of_nobody_is_refused_by_name() -> None:

@@ -130,7 +130,14 @@ def words(arguments: Sequence[str]) -> list[str]:
 
     Raises:
         ValueError: one is empty, as of a variable that is not set: a path would be the current folder.
+        FileNotFoundError: the current folder is gone, from which all other paths go.
     """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            "the current folder is gone: it was deleted or replaced; go to one that is there"
+        ) from None
     parts = [argument.rpartition("=") if argument.startswith("-") else ("", "", argument) for argument in arguments]
     for before, (flag, _, value) in zip(["", *arguments], parts, strict=False):
         if not value:
