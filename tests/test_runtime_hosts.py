@@ -1,6 +1,7 @@
 """Processes of several hosts meet, are compared, and end together: each case with processes that import no JAX."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -18,8 +19,10 @@ HERE = socket.gethostname()
 
 SCRIPT = """
 import json, sys, time
+from menet_jax.runtime import hosts as rules
 from menet_jax.runtime.meeting import meet
-address, count, index, facts, limit, then = sys.argv[1:]
+address, count, index, facts, limit, silence, then = sys.argv[1:]
+rules.BEAT, rules.SILENCE = float(silence) / 6, float(silence)
 try:
     hosts = meet(address, int(count), int(index), json.loads(facts), limit=float(limit))
 except (ValueError, OSError) as error:
@@ -45,8 +48,10 @@ def start(address: str) -> Iterator[Start]:
     """Starts a process of a run."""
     with ExitStack() as stack:
 
-        def start(index: int, count: int = 2, limit: float = 30, then: str = "", **facts: Any) -> subprocess.Popen[str]:
-            words = [address, str(count), str(index), json.dumps(facts), str(limit), then]
+        def start(
+            index: int, count: int = 2, limit: float = 30, silence: float = 60, then: str = "", **facts: Any
+        ) -> subprocess.Popen[str]:
+            words = [address, str(count), str(index), json.dumps(facts), str(limit), str(silence), then]
             process = subprocess.Popen(
                 [sys.executable, "-c", SCRIPT, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
@@ -125,6 +130,17 @@ def test_one_that_is_killed_ends_the_others_and_is_named(victim: int, start: Sta
     said = f"error: process {victim} ({HERE}) is gone: it was killed, or its machine or the network failed. --resume "
     for status, error in ends(*(process for process in processes if process is not processes[victim])):
         assert status == 1 and error == f"{said}goes on from the last checkpoint\n"
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_that_vanishes_ends_the_others_and_is_named(victim: int, start: Start) -> None:
+    """Its connections stay open, as of a machine without power or network; the others beat meanwhile."""
+    processes = [start(index, 3, silence=0.6, then="hosts.compare({}); time.sleep(30)") for index in range(3)]
+    for process in processes:
+        assert process.stdout is not None and "met" in [process.stdout.readline().strip() for _ in range(2)]
+    processes[victim].send_signal(signal.SIGSTOP)
+    said = f"error: process {victim} ({HERE}) has not answered for 1 s. --resume goes on from the last checkpoint\n"
+    assert ends(*(process for process in processes if process is not processes[victim])) == [(1, said)] * 2
 
 
 def test_the_error_of_one_ends_the_others(start: Start) -> None:
