@@ -9,6 +9,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,7 +19,7 @@ from menet_jax.benchmark.commands import pipeline
 from menet_jax.data import __main__ as data_commands
 from menet_jax.data import pipeline as data
 from menet_jax.data.pipeline import Augmentation, training_batches
-from menet_jax.data.sources import NAMED, Example, open_split
+from menet_jax.data.sources import NAMED, Example, Source, open_split
 from menet_jax.data.specs import Places
 from menet_jax.images import pictures
 from menet_jax.images.distortions import Jpeg, Noise
@@ -149,6 +150,20 @@ def test_a_state_of_another_run_is_refused(change: Mapping[str, Any], field: str
     state = start([Numbered(10)]).get_state()
     with pytest.raises(ValueError, match=f"run with {field} "):
         start(**{"sources": [Numbered(10)], "start": state, **change})
+
+
+def test_a_state_of_data_that_are_other_by_a_byte_is_refused() -> None:
+    """TFDS shows sizes rounded, and so older states hold them."""
+    one, other = (
+        Source("mine", "train", {}, (), tfds.core.utils.Size(2**30 + more), range(10)).identity for more in (0, 1)
+    )
+    state = start([Numbered(10)], identity=[one]).get_state()
+    older = state | {"contents": ["train: 10 images, 1.00 GiB bytes"]}
+    for each in (state, older):
+        start([Numbered(10)], identity=[one], start=each)
+    for each in (state | {"contents": [other]}, state | {"contents": ["train: 10 images, 1.01 GiB bytes"]}):
+        with pytest.raises(ValueError, match="run with contents"):
+            start([Numbered(10)], identity=[one], start=each)
 
 
 @pytest.mark.parametrize("processes", [2, 4])

@@ -100,8 +100,10 @@ class Source:
 
     @property
     def identity(self) -> str:
-        """Changes when the examples do, wherever the dataset lies: how many there are, and their bytes."""
-        return f"{self.split}: {len(self)} images, {self.size_in_bytes} bytes"
+        """Changes when the examples do, wherever the dataset lies: how many there are, and their bytes. Its beginning,
+        where TFDS rounds them, is what older checkpoints hold.
+        """
+        return f"{self.split}: {len(self)} images, {self.size_in_bytes} bytes, which are {int(self.size_in_bytes)}"
 
     def summary(self) -> str:
         """One line for the user: name, counts, notes."""
