@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ from menet_jax.datasets.synthetic.scenes import scene
 from menet_jax.images.distortions import Jpeg, Noise
 from menet_jax.images.near_duplicates import thumbnail
 from menet_jax.model.inference import Maps, Network
+from menet_jax.runtime.hosts import Hosts
 from menet_jax.train import main, parse
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoint_format import read_record
@@ -314,6 +315,40 @@ def test_processes_that_do_not_hold_the_same_network_are_named(monkeypatch: pyte
     check(1.0)
     with pytest.raises(DivergedError, match="after step 3 the network of process 0 is not that of process 1: "):
         check(1.0 + 2**-23)
+
+
+def test_they_are_compared_before_every_checkpoint(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(step: int, state: TrainState) -> None:
+        if step == 4:
+            raise DivergedError
+
+    monkeypatch.setattr("menet_jax.training.loop.check_replicas", check)
+    with pytest.raises(DivergedError):
+        scripted(lambda _, metrics: metrics, folder, tmp_path)
+    assert saved_steps(tmp_path / "checkpoints") == [2]
+
+
+def test_flags_libraries_and_data_are_compared_at_the_start(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Alone(Hosts):
+        def compare(self, facts: Mapping[str, object]) -> None:
+            raise ValueError(str(facts))
+
+    found = dict[str, object]()
+
+    def meet(address: str, count: int, index: int, facts: Mapping[str, object]) -> Hosts:
+        found.update(facts)
+        return Alone()
+
+    monkeypatch.setattr("menet_jax.training.command.meet", meet)
+    monkeypatch.setattr("jax.distributed.initialize", lambda *_: None)
+    hosts = ["--distributed.coordinator", "a:1", "--distributed.processes", "2", "--batch-size", "4", "--seed", "3"]
+    said = refused(capsys, *arguments(folder, tmp_path / "run"), *hosts)
+    assert (found["--seed"], found["jax"]) == (3, jax.__version__)
+    assert "'data to train on': ['train: 8 images" in said and "'data to validate on': ['validation: 3 images" in said
 
 
 def test_only_what_is_of_a_host_may_differ_between_hosts() -> None:
