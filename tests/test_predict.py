@@ -220,6 +220,14 @@ def test_maps_of_the_turned_image_are_turned(predictor: Predictor, photos: Path)
     np.testing.assert_array_equal(predictor(photos / "turned.jpg"), predictor(np.rot90(lying, -1).copy()))
 
 
+def test_an_exif_block_that_is_none_says_nothing(predictor: Predictor, photos: Path, tmp_path: Path) -> None:
+    path = tmp_path / "odd.png"
+    with Image.open(photos / "photo.jpg") as image:
+        image.save(path, exif=b"b'Exif\\x00\\x00II*'")
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(predictor(image), predictor(path))
+
+
 def test_probability_flag_writes_the_other_map(
     run: Path, photos: Path, predictor: Predictor, one: Path, tmp_path: Path
 ) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Float32
-from PIL import Image, ImageOps
+from PIL import Image
 
 from menet_jax.images.files import Rgb, read_image, resize_image
 from menet_jax.images.maps import resize_map
+from menet_jax.images.opening import upright
 from menet_jax.model.inference import Maps, Network, map_evaluation, outputs_and_maps
 from menet_jax.model.outputs import Outputs
 from menet_jax.runtime.devices import put_everywhere
@@ -134,8 +135,8 @@ def _to_rgb(image: str | Path | Image.Image | np.ndarray) -> Rgb:
         return image
     if isinstance(image, Image.Image):
         # Through a lossless file, for `read_image` to be all that turns modes into RGB.
-        upright = ImageOps.exif_transpose(image)
+        turned = upright(image)
         file = io.BytesIO()
-        (upright.convert("RGBA") if upright.has_transparency_data else upright).save(file, "TIFF")
+        (turned.convert("RGBA") if turned.has_transparency_data else turned).save(file, "TIFF")
         return read_image(file.getvalue(), "Pillow image")
     return read_image(at_home(image))

@@ -53,9 +53,9 @@ def decode(source: Source, name: str | None = None) -> Image.Image:
         image = open_image(io.BytesIO(data))
         _check_size(image)
         image.load()
-        upright = image if is_upright(image) else ImageOps.exif_transpose(image)
-        upright.format = image.format
-        return upright
+        turned = upright(image)
+        turned.format = image.format
+        return turned
 
 
 @contextmanager
@@ -133,6 +133,11 @@ def is_upright(image: Image.Image) -> bool:
         return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
     except Exception:  # Pillow raises SyntaxError, struct.error and others of a block that is not EXIF
         return True
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF block says that it was held."""
+    return image if is_upright(image) else ImageOps.exif_transpose(image)
 
 
 def _rgb_bytes(file: io.BytesIO | io.BufferedReader) -> int:
