@@ -364,8 +364,10 @@ def test_maps_written_before_are_overwritten(run: Path, one: Path, tmp_path: Pat
     dest = tmp_path / "maps"
     dest.mkdir()
     (dest / "photo.png").touch()
+    before = (dest / "photo.png").stat().st_ino
     assert command(run, one, dest).code == 0
     assert pixels(dest / "photo.png").shape == (200, 260)
+    assert (dest / "photo.png").stat().st_ino != before  # another takes its place, whole
 
 
 def test_a_map_that_cannot_be_written_is_an_error(run: Path, one: Path, tmp_path: Path) -> None:

@@ -479,6 +479,9 @@ def test_missing_folder_and_missing_device(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize("name", PRESETS)
 def test_configurations_survive_the_file(name: str, tmp_path: Path) -> None:
     config = PRESETS[name].config
+    (tmp_path / "config.json").write_text("before")
+    before = (tmp_path / "config.json").stat().st_ino
     configuration.write(config, tmp_path / "config.json")
+    assert (tmp_path / "config.json").stat().st_ino != before  # another takes its place, whole
     assert configuration.read(tmp_path / "config.json") == config
     assert np.isfinite(config.steps)
