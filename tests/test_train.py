@@ -346,9 +346,12 @@ def test_flags_libraries_and_data_are_compared_at_the_start(
     monkeypatch.setattr("menet_jax.training.command.meet", meet)
     monkeypatch.setattr("jax.distributed.initialize", lambda *_: None)
     hosts = ["--distributed.coordinator", "a:1", "--distributed.processes", "2", "--batch-size", "4", "--seed", "3"]
-    said = refused(capsys, *arguments(folder, tmp_path / "run"), *hosts)
+    monkeypatch.chdir(folder.parent)
+    said = refused(capsys, *arguments(Path(folder.name), tmp_path / "run"), *hosts)
     assert (found["--seed"], found["jax"]) == (3, jax.__version__)
     assert "'data to train on': ['train: 8 images" in said and "'data to validate on': ['validation: 3 images" in said
+    kept = configuration.read(tmp_path / "run" / "config.json").data  # to be resumed from any other folder
+    assert (kept.train, kept.cache) == ((str(folder),), folder.parent / "cache")
 
 
 def test_only_what_is_of_a_host_may_differ_between_hosts() -> None:
