@@ -36,7 +36,9 @@ def test_a_full_disk_costs_records_and_nothing_else(tmp_path: Path, small_disk: 
     recorder = Recorder(tmp_path, 0, said.append)
     for step in range(1, 2000):
         recorder.scalars("train", step, {"loss": 1.0})
-    recorder.samples(2000, [SAMPLE])
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    flat = np.zeros((300, 300), np.float32)
+    assert recorder.samples(2000, [Sample(noise, flat > 0, Maps(flat, flat))]) is None
     [sentence] = said
     assert str(tmp_path / "logs") in sentence and "File too large" in sentence
     steps = logged(tmp_path)
@@ -48,7 +50,8 @@ def test_records_are_read_by_tensorboard_and_start_anew_where_a_run_resumes(tmp_
     recorder = Recorder(tmp_path, 0, pytest.fail)
     recorder.scalars("train", 1, {"loss": 2.0, "learning_rate": 0.5})
     recorder.scalars("train", 2, {"loss": 1.0})
-    assert recorder.samples(2, [SAMPLE]).exists()
+    assert recorder.samples(2, [SAMPLE]) == tmp_path / "samples" / "step_000002.png"
+    assert (tmp_path / "samples" / "step_000002.png").exists()
     first, loss, rate, _, picture = events(tmp_path)
     assert first.file_version == "brain.Event:2"
     assert [(each.step, each.summary.value[0].simple_value) for each in (loss, rate)] == [(1, 2.0), (1, 0.5)]

@@ -248,4 +248,4 @@ def _record(
         for kind in Maps._fields
         if f"{kind}_mae" in scores
     ]
-    report(f"step {step}: {', '.join(said)}; {picture}")
+    report("; ".join([f"step {step}: {', '.join(said)}", *([str(picture)] if picture else [])]))

@@ -59,8 +59,12 @@ class Recorder:
             events = [Event(step=step, summary=scalar(f"{kind}/{name}", value)) for name, value in values.items()]
             _append(self._board, b"".join(map(_event, events)))
 
-    def samples(self, step: int, samples: Sequence[Sample]) -> Path:
-        """Write a picture: two samples a row, each image, ground truth, probability map and metric map."""
+    def samples(self, step: int, samples: Sequence[Sample]) -> Path | None:
+        """Write a picture: two samples a row, each image, ground truth, probability map and metric map.
+
+        Returns:
+            where it is; None if it cannot be written.
+        """
         picture = sample_grid(samples)
         path = self._samples / f"step_{step:06d}.png"
         with self._spared():
@@ -68,7 +72,7 @@ class Recorder:
                 Image.fromarray(picture).save(unfinished, compress_level=3)  # half the default's time, little larger
             event = Event(step=step, summary=image("validation/samples", picture, dataformats="HWC"))
             _append(self._board, _event(event))
-        return path
+        return path if path.exists() else None
 
     @contextmanager
     def _spared(self) -> Iterator[None]:
