@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -84,3 +85,15 @@ def test_no_thread_outlives_what_it_watched() -> None:
     with interrupts.interruptible(lambda: "stopped"):
         assert len(threading.enumerate()) == len(before) + 1
     assert threading.enumerate() == before
+
+
+def test_a_hook_that_is_to_outlive_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of what is still under way where a checkpoint cannot be written."""
+    before, lasting = sys.unraisablehook, Mock()
+    monkeypatch.setattr(sys, "unraisablehook", before)
+    with interrupts.interruptible(lambda: "stopped"):
+        assert sys.unraisablehook is not before
+    assert sys.unraisablehook is before
+    with interrupts.interruptible(lambda: "stopped"):
+        sys.unraisablehook = lasting
+    assert sys.unraisablehook is lasting

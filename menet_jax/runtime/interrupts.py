@@ -100,7 +100,10 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, before)
         signal.set_wakeup_fd(outer)
-        sys.unraisablehook = hook
+        if (
+            sys.unraisablehook is again
+        ):  # otherwise somebody's that outlives this one, and hands on what it does not want
+            sys.unraisablehook = hook
         closed.set()
         writing.close()
         watcher.join()  # it holds on to the work, and JAX aborts where arrays are let go of while Python ends
