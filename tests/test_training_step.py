@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from shallow_menet import SIDE, shallow_menet
 
 from menet_jax.model.losses import cross_entropy, metric_loss
 from menet_jax.model.menet import MENet
 from menet_jax.model.outputs import Outputs
-from menet_jax.training.config import Config, LossConfig, ModelConfig, OptimizerConfig
+from menet_jax.training.config import Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig
 from menet_jax.training.network import network
 from menet_jax.training.optimizer import learning_rate, make_optimizer
 from menet_jax.training.presets import PRESETS
@@ -35,26 +36,28 @@ from menet_jax.training.step import (
 pytestmark = pytest.mark.usefixtures("shallow")
 
 # Where rounding differs, a ReLU or a mined pixel now and then falls on the other side, and its gradient changes at
-# once: measured, up to 2 % of the gradient of one and the same batch in another order. At the paper's learning rate
-# that alone moves parameters by 1e-3 in three steps. A small rate keeps it below the tolerance, which the steps
-# themselves exceed ten times: a missing synchronisation, or a sum in place of a mean, changes them by their own size.
-CONFIG = Config(
-    run=Path("unused"),
-    steps=3,
-    batch_size=4,
-    seed=2,  # so narrow a network, drawn with 0, moves by little
-    model=ModelConfig(width=1),
-    optimizer=OptimizerConfig(learning_rate=3e-4),
-)
+# once: in the whole network, up to 2 % of the gradient of one and the same batch in another order. In the shallow one,
+# at a small rate, three steps on one and on four devices were seen to differ by 2e-9 of the parameters. A missing
+# synchronisation of the gradients or of the batch statistics changes them by 1e-4 or 3e-5, and the steps by 4e-4.
+with shallow_menet():
+    CONFIG = Config(
+        run=Path("unused"),
+        steps=3,
+        batch_size=4,
+        seed=2,  # so narrow a network, drawn with 0, moves by little
+        model=ModelConfig(width=1),
+        data=DataConfig(size=SIDE),
+        optimizer=OptimizerConfig(learning_rate=3e-4),
+    )
 
 
 def random_batch(seed: int, n: int = 4) -> Batch:
     rng = np.random.default_rng(seed)
-    labels = np.zeros((n, 224, 224), bool)
+    labels = np.zeros((n, SIDE, SIDE), bool)
     for label in labels:
-        top, left = rng.integers(0, 120, 2)
-        label[top : top + rng.integers(40, 100), left : left + rng.integers(40, 100)] = True
-    images = rng.integers(0, 256, (n, 224, 224, 3)) * 0.5 + 100 * labels[..., None]
+        top, left = rng.integers(0, SIDE // 2, 2)
+        label[top : top + rng.integers(6, 15), left : left + rng.integers(6, 15)] = True
+    images = rng.integers(0, 256, (n, SIDE, SIDE, 3)) * 0.5 + 100 * labels[..., None]
     return Batch(images.astype(np.uint8), labels)
 
 
@@ -75,10 +78,10 @@ def relative_difference(a: Any, b: Any) -> float:
 def test_one_and_four_devices_agree() -> None:
     one, one_metrics = train(CONFIG, 1)
     four, four_metrics = train(CONFIG, 4)
-    assert relative_difference(four.params, one.params) < 1e-5
-    assert relative_difference(four.batch_stats, one.batch_stats) < 1e-4
+    assert relative_difference(four.params, one.params) < 1e-6
+    assert relative_difference(four.batch_stats, one.batch_stats) < 1e-5
     np.testing.assert_allclose(four_metrics[0][:3], one_metrics[0][:3], rtol=1e-4)  # losses
-    np.testing.assert_allclose(four_metrics[0].gradient_norm, one_metrics[0].gradient_norm, rtol=0.05)
+    np.testing.assert_allclose(four_metrics[0].gradient_norm, one_metrics[0].gradient_norm, rtol=1e-3)
     assert one.step == four.step == 3
     start = create_state(CONFIG)
     assert relative_difference(one.params, start.params) > 1e-4
