@@ -1,6 +1,6 @@
 """Convolutions and their derivatives, against JAX's own, Flax's and plain loops."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -147,13 +147,17 @@ each_convolution = pytest.mark.parametrize(
 Case = tuple[int, int, int, int, int, int]
 
 
-@pytest.fixture(params=[False, True], ids=["as chosen", "kernel gradients in blocks"])
-def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", params=[False, True], ids=["as chosen", "kernel gradients in blocks"])
+def blocks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Small cases are not worth blocks; there they are all the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param:
+            patch.setattr(convolution_cpu, "WORTH_BLOCKS", 0)
+            patch.setattr(convolution_cpu, "WORTH_COLUMNS", 0)
+            patch.setattr(convolution_cpu, "ROWS", 2)
+            jax.clear_caches()
+        yield
     if request.param:
-        monkeypatch.setattr(convolution_cpu, "WORTH_BLOCKS", 0)
-        monkeypatch.setattr(convolution_cpu, "WORTH_COLUMNS", 0)
-        monkeypatch.setattr(convolution_cpu, "ROWS", 2)
         jax.clear_caches()
 
 
@@ -216,7 +220,7 @@ def test_jacobians_by_columns_and_by_rows_are_those_of_the_plain_convolution(cas
         lambda x, k: lax.conv_general_dilated(x, k, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
     )
     for jacobian in (jax.jacfwd, jax.jacrev):
-        for our, its in zip(jacobian(ours, (0, 1))(x, k), jacobian(xlas, (0, 1))(x, k), strict=True):
+        for our, its in zip(*(jax.jit(jacobian(f, (0, 1)))(x, k) for f in (ours, xlas)), strict=True):
             np.testing.assert_allclose(our, its, rtol=1e-4, atol=1e-5)
 
 
@@ -255,9 +259,7 @@ def test_uneven_strides_and_paddings_are_refused() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(6, 24), (24, 6), (7, 16), (5, 9)])
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
-def test_kernel_gradients_of_oblong_maps(
-    height: int, width: int, dtype: type, blocks: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernel_gradients_of_oblong_maps(height: int, width: int, dtype: type, blocks: None) -> None:
     """By columns, in blocks or by XLA, as the width divides; sums of half precision are taken in float32."""
     generator = np.random.default_rng(height)
     x, y = (jnp.asarray(generator.standard_normal((2, height, width, channels)), dtype) for channels in (5, 4))
