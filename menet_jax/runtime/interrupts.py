@@ -100,9 +100,8 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, before)
         signal.set_wakeup_fd(outer)
-        if (
-            sys.unraisablehook is again
-        ):  # otherwise somebody's that outlives this one, and hands on what it does not want
+        # Otherwise it is somebody's that outlives this one, and hands on what it does not want.
+        if sys.unraisablehook is again:
             sys.unraisablehook = hook
         closed.set()
         writing.close()
