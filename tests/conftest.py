@@ -5,7 +5,9 @@ import random
 import resource
 import signal
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from unittest.mock import patch
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs that LLVM hardly optimises compile in a quarter of the time, and a test runs them but a few times.
@@ -21,19 +23,19 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
 )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+# beartype draws which item of a list it checks. It takes a generator of its own here: hypothesis refuses a test while
+# which somebody, be it a thread of an input pipeline, draws from the one that Python's `random` shares.
+with patch("random.getrandbits", random.Random().getrandbits):
+    import_module("beartype")
+
 import jax
 import pytest
-from beartype._check.code import codemain
 from jaxtyping import install_import_hook
 from shallow_menet import shallow_menet
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# beartype draws which item of a list it checks. It draws from a generator of its own here: hypothesis refuses a test
-# while which somebody, be it a thread of an input pipeline, draws from the one that Python's `random` shares.
-assert codemain.getrandbits is random.getrandbits
-codemain.getrandbits = random.Random().getrandbits
 install_import_hook("menet_jax", "beartype.beartype")
 
 
