@@ -210,7 +210,7 @@ def test_a_baseline_is_differentiated_like_any_network() -> None:
     for reading in (image_function.features, image_function.metric):
         with pytest.raises(ValueError, match="no metric space"):
             jax.eval_shape(f.replace(reading=reading), x)
-    with pytest.raises(TypeError, match="not UNet"):
+    with pytest.raises(TypeError, match="UNet cannot be bounded"):
         bounding_map(f)
 
 
