@@ -200,14 +200,25 @@ def test_arithmetic_of_a_step(activity: Activity, passes: int) -> None:
         found = pool.submit(arithmetic, activity, configuration(1), 2).result()
     convolutions = 2 * multiply_adds(1) * passes * 2
     others = of_losses(2) if activity == "training" else 0.0
-    assert convolutions * 0.95 < found - others < convolutions * 1.3
+    assert found is not None and convolutions * 0.95 < found - others < convolutions * 1.3
+
+
+def test_arithmetic_is_not_known_without_the_backend_that_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with JAX_PLATFORMS=cuda."""
+
+    def no_such_backend(*, backend: str) -> list[jax.Device]:
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(jax, "local_devices", no_such_backend)
+    assert arithmetic("inference", configuration(1), 2) is None
 
 
 def test_speed_of_a_step() -> None:
     with workers(1, processes=True) as pool:
         record, notes = pool.submit(measured, Case("inference", 1, "float32", 4), 2).result()
     assert record.labels["devices"] == "2" and not any("peak" in note for note in notes)
-    assert record.scores["GFLOP"] == arithmetic("inference", configuration(1), 2) / 1e9  # of two images on each device
+    flops = arithmetic("inference", configuration(1), 2)  # of two images on each device
+    assert flops is not None and record.scores["GFLOP"] == flops / 1e9
     speed = record.scores["GFLOP"] / record.scores["wall s"]
     assert record.scores["GFLOP/s"] == pytest.approx(speed)
     assert record.scores["images/s"] == pytest.approx(4 / record.scores["wall s"])

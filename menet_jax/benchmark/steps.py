@@ -93,9 +93,12 @@ def measure(case: Case, rounds: int, used: Sequence[jax.Device]) -> tuple[Record
     once, first, notes = median(taken), used[0], list[str]()
     scores = {WALL.name: once.wall, CPU.name: once.cpu, "images/s": case.batch_size / once.wall}
     flops = arithmetic(case.activity, config, case.batch_size // len(used))
-    scores |= {"GFLOP": flops / 1e9, "GFLOP/s": flops / once.wall / 1e9}
+    if flops is not None:
+        scores |= {"GFLOP": flops / 1e9, "GFLOP/s": flops / once.wall / 1e9}
     if first.platform == "cpu":
         notes += _slow(program.as_text(), case)
+    elif flops is None:
+        notes.append("operations unknown: XLA's account of them takes JAX's CPU backend")
     elif (share := peak_share(flops / once.wall, first.device_kind, case.precision)) is not None:
         scores["peak share"] = share
     else:
@@ -103,26 +106,35 @@ def measure(case: Case, rounds: int, used: Sequence[jax.Device]) -> tuple[Record
     return Record(case.activity, labels, scores | _memory(program, first)), notes
 
 
-def arithmetic(activity: Activity, config: Config, images: int) -> float:
+def arithmetic(activity: Activity, config: Config, images: int) -> float | None:
     """Operations of a step on one device, by XLA's account of the program as it is lowered for a GPU, before fusion.
 
     The compiled program tells of none that a GPU's libraries do (github.com/jax-ml/jax/issues/22249), and of more than
-    is wanted on a CPU, where some convolutions multiply by zeros.
+    is wanted on a CPU, where some convolutions multiply by zeros. Whatever computes here, only the CPU's backend gives
+    an account of a program that is not compiled.
 
     Args:
         activity: training or inference.
         config: of the network, its loss and optimizer.
         images: of that device.
+
+    Returns:
+        how many; None where JAX has no CPU backend (JAX_PLATFORMS) or gives no account.
     """
+    try:
+        accountant = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
     net, state, batch = network(config), create_state(config), random_batch(images)
-    if activity == "training":
-        step = partial(train_step, net, make_optimizer(config.optimizer), config.loss)
-        traced = jax.jit(step).trace(state, batch)
-    else:
-        to_maps = partial(eval_step, net, region=background_region(config.loss))
-        traced = jax.jit(to_maps).trace({"params": state.params, "batch_stats": state.batch_stats}, batch.images)
-    account = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
-    return float(account["flops"])
+    with jax.default_device(accountant):
+        if activity == "training":
+            step = partial(train_step, net, make_optimizer(config.optimizer), config.loss)
+            traced = jax.jit(step).trace(state, batch)
+        else:
+            to_maps = partial(eval_step, net, region=background_region(config.loss))
+            traced = jax.jit(to_maps).trace({"params": state.params, "batch_stats": state.batch_stats}, batch.images)
+        account = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
+    return None if account is None else float(account["flops"])
 
 
 def mapped_inference(config: Config, used: Sequence[jax.Device]) -> Any:

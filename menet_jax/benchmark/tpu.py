@@ -232,7 +232,8 @@ def told(
     }
     scores |= {f"{name} GiB": size / GIBIBYTE for name, size in sizes.items()}
     flops = arithmetic("training", config, images)
-    scores |= {"GFLOP": flops / 1e9}
+    if flops is not None:
+        scores["GFLOP"] = flops / 1e9
     if program.least > 0:
         scores["least s"] = program.least
     else:
@@ -246,7 +247,7 @@ def told(
     seconds = program.cycles / chip.clock
     scores |= {"of memory": program.whole / GIBIBYTE / chip.memory, "estimate s": seconds}
     scores |= {"images/s": batch_size / seconds}
-    share = peak_share(flops / seconds, kind, config.model.precision)
+    share = None if flops is None else peak_share(flops / seconds, kind, config.model.precision)
     if share is not None:
         scores["peak share"] = share
     if largest_batch:

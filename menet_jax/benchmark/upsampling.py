@@ -29,7 +29,8 @@ def measure(width: int, batch_size: int, rounds: int) -> Table:
     """The time of each."""
     config = configuration(width)
     step = partial(train_step, network(config), make_optimizer(config.optimizer), config.loss)
-    state, batch = create_state(config), random_batch(batch_size)
+    # On the device once, or every step would wait for the network to come from the host.
+    state, batch = jax.device_put((create_state(config), random_batch(batch_size)))
     programs = {"as it is": jax.jit(step).lower(state, batch).compile()}
     for name, convolve in {"input dilation": _dilated, "phases": _in_phases}.items():
         with nn.intercept_methods(_instead(convolve)):
