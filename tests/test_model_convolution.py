@@ -250,6 +250,24 @@ def test_other_platforms_get_one_convolution_for_each_map(platform: str) -> None
     assert text.count("stablehlo.convolution") == 3
 
 
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_precision_where_it_is_called_is_that_of_the_program(platform: str) -> None:
+    """Of its derivatives too, and of a map over both operands; and none of others, for the setting ends there."""
+
+    def both_ways(x: jax.Array, k: jax.Array) -> jax.Array:
+        with jax.default_matmul_precision("highest"):
+            y = convolve(x, k, 1, 1)
+            return jnp.sum(y**2) + jnp.sum(convolve_transposed(y, k.swapaxes(2, 3), 1, 1))
+
+    x, k = operands((3, 1, 1, 8, 4, 4))
+    step = jax.jit(jax.vmap(jax.value_and_grad(both_ways, (0, 1))))
+    text = step.trace(x[None], k[None]).lower(lowering_platforms=(platform,)).as_text()
+    lines = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+    assert len(lines) == 6 and all(line.count("HIGHEST") == 2 for line in lines)
+    plain = jax.jit(lambda x, k: convolve(x, k, 1, 1)).trace(x, k).lower(lowering_platforms=(platform,)).as_text()
+    assert "HIGHEST" not in plain
+
+
 def test_uneven_strides_and_paddings_are_refused() -> None:
     x, k = operands((3, 1, 1, 8, 4, 4))
     for strides, padding in (((1, 2), [(1, 1), (1, 1)]), ((1, 1), [(0, 1), (0, 1)])):

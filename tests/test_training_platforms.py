@@ -5,10 +5,14 @@ from functools import partial
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from shallow_menet import SIDE
 
 from menet_jax.model.inference import eval_step
+from menet_jax.model.menet import MENet
+from menet_jax.robustness.jacobian import image_function
 from menet_jax.training.config import Config
 from menet_jax.training.network import background_region, network
 from menet_jax.training.optimizer import make_optimizer
@@ -43,6 +47,30 @@ def test_steps_are_lowered_for_tpu_and_gpu(name: str, precision: Literal["float3
 
     maps = partial(eval_step, network(config), region=background_region(config.loss))
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    for traced in (jax.jit(step).trace(vars(state), batch._asdict()), jax.jit(maps).trace(variables, batch.images)):
-        program = traced.lower(lowering_platforms=("tpu", "cuda")).as_text()
-        assert "stablehlo.convolution" in program
+    training = jax.jit(step).trace(vars(state), batch._asdict()).lower(lowering_platforms=("tpu", "cuda")).as_text()
+    assert products(training)
+    inference = jax.jit(maps).trace(variables, batch.images).lower(lowering_platforms=("tpu", "cuda")).as_text()
+    assert rounded(training) and not rounded(inference)
+
+
+def test_jacobians_are_computed_at_full_precision_on_a_gpu(shallow: None) -> None:
+    net, image = MENet(1), jnp.zeros((SIDE, SIDE, 3))
+    f = image_function.network_map(net, net.init(jax.random.key(0), image[None]))
+    value, push = jax.eval_shape(image_function.linearise_program, f, image)
+    for traced in (
+        image_function.linearise_program.trace(f, image),
+        image_function.push_forward.trace(push, image),
+        image_function.pull_back.trace(push, image, jax.ShapeDtypeStruct((1, *value.shape), value.dtype)),
+    ):
+        program = traced.lower(lowering_platforms=("cuda",)).as_text()
+        assert products(program) and not rounded(program)
+
+
+def products(program: str) -> list[str]:
+    """Convolutions and matrix products, but those that a CPU alone computes."""
+    return [line for line in program.splitlines() if "stablehlo.convolution" in line or "stablehlo.dot_general" in line]
+
+
+def rounded(program: str) -> list[str]:
+    """Those whose operands a GPU rounds to 10 bits, where they have more."""
+    return [line for line in products(program) if "HIGHEST" not in line]

@@ -10,6 +10,9 @@ Each map is bilinear and its derivatives are the other two, so forward mode, rev
 are exact and stay among the three. Every platform but the CPU lowers them to XLA's own convolution; the CPU, where XLA
 is far slower with few channels and at some gradients, to what `convolution_cpu` builds of it.
 
+What they are lowered to is traced later than the function that calls them. So each keeps the precision of products that
+holds where it is called (`jax.default_matmul_precision`), and its derivatives have it too. A CPU knows only one.
+
 Arrays are channels-last, kernels (kh, kw, in, out) as in `flax.linen.Conv`; stride and padding are the same along both
 axes and on both sides.
 """
@@ -36,7 +39,7 @@ def convolve(
     x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i o"], stride: int = 1, padding: int = 0
 ) -> Float[Array, "b h2 w2 o"]:
     """`y[p, q] = Σ_{a, c} x[stride·p + a − padding, stride·q + c − padding] · kernel[a, c]`, zero outside of x."""
-    return _forward.bind(x, kernel, stride=stride, padding=padding)
+    return _forward.bind(x, kernel, stride=stride, padding=padding, precision=_precision())
 
 
 def convolve_transposed(
@@ -49,7 +52,7 @@ def convolve_transposed(
         return _of_one_pixel(x, kernel)
     sides = tuple((n - 1) * stride + k - 2 * padding for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True))
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    return _input_gradient.bind(x, flipped, stride=stride, padding=padding, sides=sides)
+    return _input_gradient.bind(x, flipped, stride=stride, padding=padding, sides=sides, precision=_precision())
 
 
 def _of_one_pixel(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -102,9 +105,28 @@ def _kernel_gradient_xla(x: jax.Array, y: jax.Array, *, stride: int, padding: in
 # --- the primitives
 
 
-def _primitive(name: str, xla: Callable[..., jax.Array], cpu: Callable[..., jax.Array]) -> Primitive:
+def _precision() -> str | None:
+    settings: Any = jax.config
+    precision: str | None = settings.jax_default_matmul_precision
+    return precision
+
+
+def _precisely(convolution: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The convolution, of operands and parameters among which is the precision of products."""
+
+    def convolve_at(*operands: jax.Array, precision: str | None, **params: Any) -> jax.Array:
+        with jax.default_matmul_precision(precision):
+            return convolution(*operands, **params)
+
+    return convolve_at
+
+
+def _primitive(name: str, of_xla: Callable[..., jax.Array], cpu: Callable[..., jax.Array]) -> Primitive:
     """A primitive that XLA's own convolution computes, and on the CPU, `cpu`."""
-    primitive = Primitive(name)
+    primitive, xla = Primitive(name), _precisely(of_xla)
+
+    def on_cpu(*operands: jax.Array, precision: str | None, **params: Any) -> jax.Array:
+        return cpu(*operands, **params)
 
     @cache
     def compiled(**params: Any) -> Callable[..., jax.Array]:
@@ -122,7 +144,7 @@ def _primitive(name: str, xla: Callable[..., jax.Array], cpu: Callable[..., jax.
     primitive.def_impl(lambda *operands, **params: compiled(**params)(*operands))
     primitive.def_abstract_eval(abstract)
     mlir.register_lowering(primitive, mlir.lower_fun(xla, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
     batching.primitive_batchers[primitive] = partial(_batch, primitive, xla)
     return primitive
 

@@ -56,12 +56,17 @@ def outputs_and_maps(
     images: UInt8[Array, "b h w 3"],
     region: Region = border_background,
 ) -> tuple[Outputs, Maps]:
-    """All that the network says of every image, and both saliency maps."""
-    outputs: Any = net.apply(variables, images.astype(jnp.float32))
-    probability = probability_map(outputs.logits)
-    if outputs.features is None:
-        return outputs, Maps(None, probability)
-    return outputs, Maps(jax.vmap(partial(metric_map, region=region))(outputs.features, outputs.logits), probability)
+    """All that the network says of every image, and both saliency maps.
+
+    Products are not rounded to 10 bits, as GPUs would, so that maps are the same everywhere.
+    """
+    with jax.default_matmul_precision("highest"):
+        outputs: Any = net.apply(variables, images.astype(jnp.float32))
+        probability = probability_map(outputs.logits)
+        if outputs.features is None:
+            return outputs, Maps(None, probability)
+        metric = jax.vmap(partial(metric_map, region=region))(outputs.features, outputs.logits)
+        return outputs, Maps(metric, probability)
 
 
 @cache
