@@ -24,7 +24,8 @@ from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.analysis.subject import Subject, random_key
 from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.directions import directional_ratios
-from menet_jax.robustness.jacobian.norms import frobenius_norm
+from menet_jax.robustness.jacobian.image_function import Report, unreported
+from menet_jax.robustness.jacobian.norms import Estimate, frobenius_norm
 from menet_jax.robustness.jacobian.sensitivity import (
     TABLE_III_SIDE,
     GradientStatistics,
@@ -33,7 +34,7 @@ from menet_jax.robustness.jacobian.sensitivity import (
     output_sensitivity,
     salient_gradient_statistics,
 )
-from menet_jax.robustness.jacobian.spectral import lanczos
+from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos
 from menet_jax.robustness.options import ReadingName, Settings
 from menet_jax.training.validation import score_map
 
@@ -106,11 +107,9 @@ def measure(of: Subject, example: Example, settings: Settings, stage: Stage) -> 
     square = resize_image(example.image, (of.size, of.size))
     x, random = square.astype(np.float32), random_key(settings.seed, example.file_name)
     stage("spectral norm")
-    spectral = lanczos(of.f, x, random, tolerance=settings.tolerance, max_iterations=settings.max_iterations)
+    spectral = spectral_norm(of, x, random, settings)
     stage("Frobenius norm")
-    frobenius = frobenius_norm(
-        of.f, x, random, relative_error=settings.relative_error, max_samples=settings.max_samples
-    )
+    frobenius = frobenius_norm_of(of, x, random, settings)
     stage("Table III")
     large = resize_image(example.image, (TABLE_III_SIDE, TABLE_III_SIDE)).astype(np.float32)
     statistics = [
@@ -137,6 +136,24 @@ def measure(of: Subject, example: Example, settings: Settings, stage: Stage) -> 
         salient_gradient=statistics[1],
         adaptive_f=clean,
         reactions=reactions,
+    )
+
+
+def spectral_norm(
+    of: Subject, image: np.ndarray, random: jax.Array, settings: Settings, report: Report = unreported
+) -> SpectralNorm:
+    """‖J‖₂ at an image (size, size, 3), as exact as the settings ask."""
+    return lanczos(
+        of.f, image, random, tolerance=settings.tolerance, max_iterations=settings.max_iterations, report=report
+    )
+
+
+def frobenius_norm_of(
+    of: Subject, image: np.ndarray, random: jax.Array, settings: Settings, report: Report = unreported
+) -> Estimate:
+    """‖J‖_F at an image (size, size, 3), as exact as the settings ask."""
+    return frobenius_norm(
+        of.f, image, random, relative_error=settings.relative_error, max_samples=settings.max_samples, report=report
     )
 
 
