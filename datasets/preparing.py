@@ -5,6 +5,7 @@ import fcntl
 import io
 import os
 import shutil
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,10 @@ class InUse:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._lock: int | None = None
         with contextlib.suppress(OSError):
-            self._lock = _open_lock(folder)
-            fcntl.flock(self._lock, fcntl.LOCK_SH)
-
-    def __del__(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
+            lock = _open_lock(folder)
+            weakref.finalize(self, os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 def remove_unused(folder: Path) -> bool:
