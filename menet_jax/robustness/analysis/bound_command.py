@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from menet_jax.evaluation.inputs import Dataset, NamedRun
-from menet_jax.images.files import UnreadableImageError
 from menet_jax.reporting.files import write_results
 from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.analysis.inputs import (
@@ -20,6 +20,7 @@ from menet_jax.robustness.analysis.inputs import (
     say_failures,
     say_reused,
 )
+from menet_jax.robustness.analysis.loop import failure
 from menet_jax.robustness.analysis.report import UNITS, results_content
 from menet_jax.robustness.analysis.results_cache import Determinants, ResultsCache
 from menet_jax.robustness.analysis.subject import Place, Subject, image_determinants, random_key
@@ -86,37 +87,28 @@ def do(options: Bound, used: Sequence[jax.Device], work: Subjects) -> int:
 
 def find(options: Bound, work: Subjects) -> tuple[list[Outcome], list[str]]:
     """Bound every run and measure its norm at the images, as far as the cache does not have them."""
-    failures, outcomes, before, reused = list[str](), list[Outcome](), len(work.cache), 0
+    failures, outcomes = list[str](), list[Outcome]()
     places = [(dataset, place) for dataset, several in work.datasets for place in several]
     with progress(len(work.runs) * (1 + len(places))) as bar:
         for named_run, measured in work.runs:
             bar.set_description(f"{named_run.name}, bound")
-            of = _bound_determinants(options, measured)
-            value = work.cache.get(of)
-            reused += value is not None
-            if value is None:
-                try:
-                    value = _bound(options, measured)._asdict()
-                except (ValueError, TypeError, OverflowError) as error:
-                    failures.append(f"{named_run.name}: {error}")
-                    bar.update(1 + len(places))
-                    continue
-                work.cache.add(of, value)
+            try:
+                value = work.cache.kept(_bound_determinants(options, measured), partial(_bound, options, measured))
+            except (ValueError, TypeError, OverflowError) as error:
+                failures.append(f"{named_run.name}: {error}")
+                bar.update(1 + len(places))
+                continue
             bar.update()
             images = list[Measured]()
             for dataset, place in places:
                 bar.set_description(f"{named_run.name}, {place.file_name}")
                 try:
-                    image, known = _measured(options, work.cache, measured, dataset, place)
-                except ValueError as error:  # also of images that cannot be read
-                    name = "" if isinstance(error, UnreadableImageError) else f"{named_run.name} on {place.file_name}: "
-                    failures.append(f"{name}{error}")
-                else:
-                    reused += known
-                    images.append(image)
+                    images.append(_measured(options, work.cache, measured, dataset, place))
+                except ValueError as error:
+                    failures.append(failure(named_run, place, error))
                 bar.update()
             outcomes.append(Outcome(named_run, BoundNorms(**value), tuple(images)))
-    say_reused(work.cache, before, reused, len(work.runs) * (1 + len(places)))
+    say_reused(work.cache, len(work.runs) * (1 + len(places)))
     return outcomes, list(dict.fromkeys(failures))
 
 
@@ -163,13 +155,13 @@ def bounds_table(outcomes: Sequence[Outcome], reading: str) -> Table:
     return Table("bounds", title, sorted(records, key=lambda record: order.index(record.group)), scores)
 
 
-def _bound(options: Bound, measured: Subject) -> BoundNorms:
+def _bound(options: Bound, measured: Subject) -> dict[str, float]:
     return bound_norms(
         measured.f,
         (measured.size, measured.size),
         tolerance=options.bound_tolerance,
         max_iterations=options.bound_iterations,
-    )
+    )._asdict()
 
 
 def _bound_determinants(options: Bound, measured: Subject) -> Determinants:
@@ -183,21 +175,18 @@ def _bound_determinants(options: Bound, measured: Subject) -> Determinants:
     }
 
 
-def _measured(
-    options: Bound, cache: ResultsCache, measured: Subject, dataset: Dataset, place: Place
-) -> tuple[Measured, bool]:
-    """The norm at one image, and whether the cache had it."""
+def _measured(options: Bound, cache: ResultsCache, measured: Subject, dataset: Dataset, place: Place) -> Measured:
+    """The norm at one image."""
     example = place.source[place.number]
     settings = {name: getattr(options, name) for name in ("reading", "tolerance", "max_iterations", "seed")}
     of = {"norm": 1, **image_determinants(measured, example), "settings": settings}
-    value = cache.get(of)
-    if value is not None:
-        return Measured(dataset.name, place.file_name, **value), True
-    key, x = random_key(options.seed, example.file_name), measured.seen(example.image)
-    norm = lanczos(measured.f, x, key, tolerance=options.tolerance, max_iterations=options.max_iterations)
-    value = {"spectral": norm.value, "residual": norm.residual, "converged": norm.converged}
-    cache.add(of, value)
-    return Measured(dataset.name, place.file_name, **value), False
+
+    def compute() -> dict[str, Any]:
+        key, x = random_key(options.seed, example.file_name), measured.seen(example.image)
+        norm = lanczos(measured.f, x, key, tolerance=options.tolerance, max_iterations=options.max_iterations)
+        return {"spectral": norm.value, "residual": norm.residual, "converged": norm.converged}
+
+    return Measured(dataset.name, place.file_name, **cache.kept(of, compute))
 
 
 def _write(

@@ -108,14 +108,14 @@ def run_analysis(
     )
 
 
-def say_reused(cache: ResultsCache, before: int, reused: int, of: int) -> None:
+def say_reused(cache: ResultsCache, of: int) -> None:
     """Print what an earlier start has left: how many results there were before, and how many of them are of use."""
     if cache.damaged:
         warn(f"{cache.path}: {cache.damaged} incomplete lines are passed over, and measured anew")
-    if before:
-        others = before - reused
+    if cache.before:
+        others = cache.before - cache.reused
         rest = f"; {others} others in it are of other networks, images or settings" if others else ""
-        say(f"reusing  {reused} of {of} results from {cache.path}{rest}")
+        say(f"reusing  {cache.reused} of {of} results from {cache.path}{rest}")
 
 
 @contextmanager

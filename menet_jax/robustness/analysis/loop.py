@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import pydantic
 
@@ -11,7 +12,7 @@ from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.robustness.analysis.inputs import Subjects, progress, say_reused
 from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import AnySettings, Subject, determinants
+from menet_jax.robustness.analysis.subject import AnySettings, Place, Subject, determinants
 
 Measurement = TypeVar("Measurement")
 SettingsT = TypeVar("SettingsT", bound=AnySettings)
@@ -52,7 +53,8 @@ def analyse(
         meaning: of `determinants`.
     """
     adapter = pydantic.TypeAdapter[Measurement](kind)
-    before, reused, failures, analyses = len(work.cache), 0, list[str](), list[Analysis[Measurement]]()
+    to_json = partial(adapter.dump_python, mode="json")
+    failures, analyses = list[str](), list[Analysis[Measurement]]()
     total = len(work.runs) * sum(len(places) for _, places in work.datasets)
     with progress(total) as bar:
         for named_run, subject in work.runs:
@@ -63,18 +65,21 @@ def analyse(
                     try:
                         example = place.source[place.number]
                         of = determinants(subject, example, settings, meaning)
-                        value = work.cache.get(of)
-                        reused += value is not None
-                        if value is None:
-                            found = measure(subject, example, settings, bar.set_postfix_str)
-                            value = adapter.dump_python(found, mode="json")
-                            work.cache.add(of, value)
+                        compute = partial(measure, subject, example, settings, bar.set_postfix_str)
+                        value = work.cache.kept(of, partial(_composed, to_json, compute))
                         images.append(adapter.validate_python(value))
-                    except UnreadableImageError as error:
-                        failures.append(str(error))
                     except ValueError as error:
-                        failures.append(f"{named_run.name} on {place.file_name}: {error}")
+                        failures.append(failure(named_run, place, error))
                     bar.update()
                 analyses.append(Analysis(named_run, dataset, len(places), tuple(images)))
-    say_reused(work.cache, before, reused, total)
+    say_reused(work.cache, total)
     return analyses, list(dict.fromkeys(failures))
+
+
+def failure(run: NamedRun, place: Place, error: ValueError) -> str:
+    """Why an image could not be measured; one that cannot be read says so itself, and is the same for all runs."""
+    return str(error) if isinstance(error, UnreadableImageError) else f"{run.name} on {place.file_name}: {error}"
+
+
+def _composed(outer: Callable[[Any], Any], inner: Callable[[], Any]) -> Any:
+    return outer(inner())

@@ -24,6 +24,8 @@ class ResultsCache:
     Attributes:
         path: of the file; None: results are kept in memory alone.
         damaged: lines that could not be read.
+        before: how many results were in it when it was opened.
+        reused: how many of those were asked for.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -33,7 +35,7 @@ class ResultsCache:
             OSError: it cannot be read.
         """
         self.path = path
-        self.damaged = 0
+        self.damaged = self.reused = 0
         self._values: dict[str, Any] = {}
         content = path.read_bytes() if path and path.exists() else b""
         self._broken = bool(content) and not content.endswith(b"\n")  # the last line was left incomplete
@@ -43,6 +45,7 @@ class ResultsCache:
                 self._values[_checked_key(entry)] = entry["value"]
             except (ValueError, KeyError, TypeError):
                 self.damaged += 1
+        self.before = len(self._values)
 
     def __len__(self) -> int:
         """How many results there are, of whatever determinants."""
@@ -51,6 +54,19 @@ class ResultsCache:
     def get(self, of: Determinants) -> Any | None:
         """The result with just these determinants; None if there is none."""
         return self._values.get(key(of))
+
+    def kept(self, of: Determinants, compute: Callable[[], Any]) -> Any:
+        """The result with just these determinants; where there is none, it is computed and added.
+
+        Raises:
+            as `add`, and as `compute`.
+        """
+        value = self.get(of)
+        self.reused += value is not None
+        if value is None:
+            self.add(of, compute())
+            value = self.get(of)
+        return value
 
     def add(self, of: Determinants, value: Any) -> None:
         """Append a result; it is in the file when this returns.
