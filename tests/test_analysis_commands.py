@@ -369,7 +369,7 @@ def test_ledger(tmp_path: Path) -> None:
     cache = ResultsCache(path)
     cache.add({"a": 1, "b": [2]}, {"value": 0.1})
     cache.add({"a": 2, "b": [2]}, "Zürich")
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(ValueError, match="not finite"):
         cache.add({"a": 3}, float("nan"))
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], lines[1].replace('"a": 2', '"a": 3'), '{"key":']))
@@ -378,4 +378,6 @@ def test_ledger(tmp_path: Path) -> None:
     assert found.get({"a": 3, "b": [2]}) is None and found.get({"a": 2, "b": [2]}) is None
     assert (len(found), found.damaged) == (1, 2)
     found.add({"a": 4}, 4)
-    assert ResultsCache(path).get({"a": 4}) == 4
+    again = ResultsCache(path)
+    assert [again.kept({"a": n}, lambda: 5) for n in (4, 4, 5, 5)] == [4, 4, 5, 5]
+    assert (len(again.before), len(again.reused)) == (2, 1)  # each once, and not what this start has added

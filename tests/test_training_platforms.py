@@ -12,7 +12,9 @@ from shallow_menet import SIDE
 
 from menet_jax.model.inference import eval_step
 from menet_jax.model.menet import MENet
+from menet_jax.model.saliency import border_background
 from menet_jax.robustness.jacobian import image_function
+from menet_jax.robustness.smoothing.measurement import SalientPixels
 from menet_jax.training.config import Config
 from menet_jax.training.network import background_region, network
 from menet_jax.training.optimizer import make_optimizer
@@ -55,11 +57,14 @@ def test_steps_are_lowered_for_tpu_and_gpu(name: str, precision: Literal["float3
 
 def test_jacobians_are_computed_at_full_precision_on_a_gpu(shallow: None) -> None:
     net, image = MENet(1), jnp.zeros((SIDE, SIDE, 3))
-    f = image_function.network_map(net, net.init(jax.random.key(0), image[None]))
+    variables = net.init(jax.random.key(0), image[None])
+    f = image_function.network_map(net, variables)
     value, push = jax.eval_shape(image_function.linearise_program, f, image)
     for traced in (
         image_function.linearise_program.trace(f, image),
         image_function.push_forward.trace(push, image),
+        image_function.evaluate.trace(image_function.as_tree(lambda x: x[..., 0] @ x[..., 1]), image),
+        jax.jit(lambda x: SalientPixels(variables, net, border_background)(x)).trace(image),
         image_function.pull_back.trace(push, image, jax.ShapeDtypeStruct((1, *value.shape), value.dtype)),
     ):
         program = traced.lower(lowering_platforms=("cuda",)).as_text()

@@ -58,7 +58,8 @@ def outputs_and_maps(
 ) -> tuple[Outputs, Maps]:
     """All that the network says of every image, and both saliency maps.
 
-    Products are not rounded to 10 bits, as GPUs would, so that maps are the same everywhere.
+    Products of a float32 network are not rounded to 10 bits, as GPUs would, so that its maps are the same everywhere
+    but for float32's own rounding.
     """
     with jax.default_matmul_precision("highest"):
         outputs: Any = net.apply(variables, images.astype(jnp.float32))

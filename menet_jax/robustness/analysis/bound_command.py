@@ -166,7 +166,7 @@ def _bound(options: Bound, measured: Subject) -> dict[str, float]:
 
 def _bound_determinants(options: Bound, measured: Subject) -> Determinants:
     return {
-        "bound": 2,
+        "bound": 3,
         "network": dict(measured.identity),
         "reading": options.reading,
         "tolerance": options.bound_tolerance,
@@ -179,7 +179,7 @@ def _measured(options: Bound, cache: ResultsCache, measured: Subject, dataset: D
     """The norm at one image."""
     example = place.source[place.number]
     settings = {name: getattr(options, name) for name in ("reading", "tolerance", "max_iterations", "seed")}
-    of = {"norm": 1, **image_determinants(measured, example), "settings": settings}
+    of = {"norm": 2, **image_determinants(measured, example), "settings": settings}
 
     def compute() -> dict[str, Any]:
         key, x = random_key(options.seed, example.file_name), measured.seen(example.image)

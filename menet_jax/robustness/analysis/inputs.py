@@ -109,13 +109,13 @@ def run_analysis(
 
 
 def say_reused(cache: ResultsCache, of: int) -> None:
-    """Print what an earlier start has left: how many results there were before, and how many of them are of use."""
+    """Print what an earlier start has left: how many results there were, and how many of them were of use."""
     if cache.damaged:
         warn(f"{cache.path}: {cache.damaged} incomplete lines are passed over, and measured anew")
     if cache.before:
-        others = cache.before - cache.reused
+        others = len(cache.before) - len(cache.reused)
         rest = f"; {others} others in it are of other networks, images or settings" if others else ""
-        say(f"reusing  {cache.reused} of {of} results from {cache.path}{rest}")
+        say(f"reusing  {len(cache.reused)} of {of} results from {cache.path}{rest}")
 
 
 @contextmanager

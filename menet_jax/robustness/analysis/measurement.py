@@ -38,7 +38,7 @@ from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos
 from menet_jax.robustness.options import ReadingName, Settings
 from menet_jax.training.validation import score_map
 
-MEANING: Determinants = {"measurement": 2}
+MEANING: Determinants = {"measurement": 3}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 

@@ -24,8 +24,8 @@ class ResultsCache:
     Attributes:
         path: of the file; None: results are kept in memory alone.
         damaged: lines that could not be read.
-        before: how many results were in it when it was opened.
-        reused: how many of those were asked for.
+        before: keys of the results that were in it when it was opened.
+        reused: keys of those that were asked for since.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -35,7 +35,7 @@ class ResultsCache:
             OSError: it cannot be read.
         """
         self.path = path
-        self.damaged = self.reused = 0
+        self.damaged, self.reused = 0, set[str]()
         self._values: dict[str, Any] = {}
         content = path.read_bytes() if path and path.exists() else b""
         self._broken = bool(content) and not content.endswith(b"\n")  # the last line was left incomplete
@@ -45,7 +45,7 @@ class ResultsCache:
                 self._values[_checked_key(entry)] = entry["value"]
             except (ValueError, KeyError, TypeError):
                 self.damaged += 1
-        self.before = len(self._values)
+        self.before = frozenset(self._values)
 
     def __len__(self) -> int:
         """How many results there are, of whatever determinants."""
@@ -61,12 +61,12 @@ class ResultsCache:
         Raises:
             as `add`, and as `compute`.
         """
-        value = self.get(of)
-        self.reused += value is not None
-        if value is None:
+        name = key(of)
+        if name in self.before:
+            self.reused.add(name)
+        if name not in self._values:
             self.add(of, compute())
-            value = self.get(of)
-        return value
+        return self._values[name]
 
     def add(self, of: Determinants, value: Any) -> None:
         """Append a result; it is in the file when this returns.
@@ -76,7 +76,10 @@ class ResultsCache:
             OSError: the file cannot be written.
         """
         entry = {"key": key(of), "of": of, "value": value}
-        line = json.dumps(entry, allow_nan=False, ensure_ascii=False)
+        try:
+            line = json.dumps(entry, allow_nan=False, ensure_ascii=False)
+        except ValueError:
+            raise ValueError("a number that was found is not finite") from None
         self._values[entry["key"]] = json.loads(line)["value"]
         if self.path:
             with self.path.open("a", encoding="utf-8") as file:

@@ -6,7 +6,8 @@ network's variables then travel as arguments of the compiled programs, not as co
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import flax.linen as nn
 import jax
@@ -17,6 +18,9 @@ from jaxtyping import Array, Float
 
 from menet_jax.model import saliency
 from menet_jax.model.outputs import Outputs
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 ImageMap = Callable[[jax.Array], jax.Array]
 """Image (H, W, 3), float → map, float of any shape."""
@@ -62,6 +66,19 @@ def unreported(_: int) -> None:
     """The report of work that nobody watches."""
 
 
+def exact(program: Callable[P, T]) -> Callable[P, T]:
+    """The program without rounding of products to 10 bits, as GPUs do it: with that, a Jacobian and its transpose no
+    longer fit each other.
+    """
+
+    @wraps(program)
+    def exactly(*args: P.args, **kwargs: P.kwargs) -> T:
+        with jax.default_matmul_precision("highest"):
+            return program(*args, **kwargs)
+
+    return exactly
+
+
 class NetworkMap(struct.PyTreeNode):
     """A reading of a network's outputs, as a function of one image. `network_map` makes one."""
 
@@ -70,10 +87,9 @@ class NetworkMap(struct.PyTreeNode):
     reading: Reading = struct.field(pytree_node=False)
 
     def __call__(self, image: Float[Array, "h w 3"]) -> jax.Array:
-        # Without it GPUs round products to 10 bits, and a Jacobian and its transpose no longer fit each other.
         with jax.default_matmul_precision("highest"):
             outputs = self.network.apply(self.variables, image[None])
-        return self.reading(jax.tree.map(lambda output: output[0], outputs))
+            return self.reading(jax.tree.map(lambda output: output[0], outputs))
 
 
 class Pooled(struct.PyTreeNode):
@@ -167,18 +183,21 @@ def check_image(image: jax.Array | np.ndarray) -> None:
 
 
 @jax.jit
+@exact
 def evaluate(f: ImageMap, image: Float[Array, "h w 3"]) -> Any:
     """`f(image)`, compiled once for each kind of f and shape of image."""
     return f(image)
 
 
 @jax.jit
+@exact
 def jvp(f: ImageMap, image: Float[Array, "h w 3"], direction: Float[Array, "h w 3"]) -> jax.Array:
     """J·v at the image, of the map's shape: one product, where `linearise` would be more than is wanted."""
     return jax.jvp(f, (image,), (direction,))[1]
 
 
 @jax.jit
+@exact
 def vjp(f: ImageMap, image: Float[Array, "h w 3"], cotangent: jax.Array) -> Float[Array, "h w 3"]:
     """Jᵀ·u at the image, for u of the map's shape: one product."""
     return jax.vjp(f, image)[1](cotangent)[0]
@@ -226,6 +245,7 @@ def linearise(f: ImageMap, image: jax.Array | np.ndarray) -> Linearised:
 
 
 @jax.jit
+@exact
 def linearise_program(f: ImageMap, image: Float[Array, "h w 3"]) -> tuple[jax.Array, ImageMap]:
     """f(x), and v ↦ Jv with all that it keeps of x."""
     return jax.linearize(f, image)

@@ -14,7 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from menet_jax.robustness.jacobian.image_function import ImageMap, Report, checked, evaluate, linearise, unreported
+from menet_jax.robustness.jacobian.image_function import (
+    ImageMap,
+    Report,
+    checked,
+    evaluate,
+    exact,
+    linearise,
+    unreported,
+)
 
 MEMORY_LIMIT = 2**30
 """Bytes that `exact_jacobian` takes at most, unless told otherwise."""
@@ -220,6 +228,7 @@ def random_signs(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @jax.jit
+@exact
 def _jacrev(f: ImageMap, image: Float[Array, "h w 3"]) -> jax.Array:
     return jax.jacrev(f)(image)
 

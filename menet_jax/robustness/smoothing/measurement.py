@@ -21,7 +21,7 @@ from menet_jax.robustness.analysis.subject import Subject, random_key
 from menet_jax.robustness.options import SmoothSettings
 from menet_jax.robustness.smoothing.certificate import Certificate, bonferroni, certify, holm, radius, sample_counts
 
-MEANING: Determinants = {"smoothing": 1}
+MEANING: Determinants = {"smoothing": 2}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 BATCH = 8
@@ -38,12 +38,13 @@ class SalientPixels(struct.PyTreeNode):
     region: Region = struct.field(pytree_node=False)
 
     def __call__(self, image: Float[Array, "h w 3"]) -> Bool[Array, "m h w"]:
-        outputs: Any = self.network.apply(self.variables, image[None])
-        by_probability = probability_map(outputs.logits[0]) >= 0.5
-        if outputs.features is None:
-            return by_probability[None]
-        metric = metric_map(outputs.features[0], outputs.logits[0], self.region)
-        return jnp.stack([metric >= jnp.minimum(2 * jnp.mean(metric), 1), by_probability])
+        with jax.default_matmul_precision("highest"):  # as all maps are computed
+            outputs: Any = self.network.apply(self.variables, image[None])
+            by_probability = probability_map(outputs.logits[0]) >= 0.5
+            if outputs.features is None:
+                return by_probability[None]
+            metric = metric_map(outputs.features[0], outputs.logits[0], self.region)
+            return jnp.stack([metric >= jnp.minimum(2 * jnp.mean(metric), 1), by_probability])
 
 
 @dataclass(frozen=True)
