@@ -24,6 +24,7 @@ import io
 import os
 import pickle
 import pickletools
+import re
 import struct
 import sys
 import zipfile
@@ -237,9 +238,11 @@ def test_what_is_kept_beside_a_network(tmp_path: Path) -> None:
             ("a", 1): 2,
         },
     }
-    (tmp_path / "beside.pt").write_bytes(archive(pickle.dumps(beside, 2)))
-    with pytest.raises(TorchFileError, match="holds no network, but scheduler, arguments"):
-        read_torch(tmp_path / "beside.pt")
+    for module in (b"pathlib", b"pathlib._local"):  # the latter where Python 3.13 has written it
+        pickled = re.sub(rb"pathlib(\._local)?(?=\nPosixPath)", module, pickle.dumps(beside, 2))
+        (tmp_path / "beside.pt").write_bytes(archive(pickled))
+        with pytest.raises(TorchFileError, match="holds no network, but scheduler, arguments"):
+            read_torch(tmp_path / "beside.pt")
     members = zip_members(tmp_path, {"ab": np.ones(1, np.float32), "best": np.zeros(1, np.float32)})
     inner, best = b"X\x02\x00\x00\x00ab", b"X\x04\x00\x00\x00best"
     whole = members["archive/data.pkl"]

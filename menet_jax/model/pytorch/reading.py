@@ -65,6 +65,8 @@ HARMLESS = frozenset(
         "numpy.dtype",
         "pathlib.PosixPath",
         "pathlib.WindowsPath",
+        "pathlib._local.PosixPath",  # as Python 3.13 names them
+        "pathlib._local.WindowsPath",
         "torch.Size",
         "torch.device",
         "torch.nn.backends.thnn._get_thnn_function_backend",  # in every module, before PyTorch 1.4
