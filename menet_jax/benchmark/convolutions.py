@@ -4,7 +4,8 @@ Eigen's convolution, and the others that XLA may choose for it, are taken under 
 `PotentiallyImplementedAsEigenConvolution` and `CanUseEigenConvolution` (xla/service/cpu/ir_emission_utils.cc): float32
 or float16, one to three spatial dimensions, no reversed window, input and output batch first and features last, kernel
 spatial dimensions first and in order, then input and output features, all row-major. A pass before that brings most
-others into this form, but not all: one with a reversed window stays as it is, and so does one in a loop's body.
+others into this form, but not all: one with a reversed window stays as it is, and so does one in a loop's body. From
+jaxlib 0.11 on XLA wraps what becomes loops in a loop fusion, which is a reason of its own here.
 """
 
 import re
