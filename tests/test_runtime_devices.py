@@ -16,7 +16,7 @@ SCRIPT = (
     "print(os.environ['XLA_FLAGS']); print(devices.described(found))"
 )
 CACHE = "jax_compilation_cache_dir"
-NEW = jaxlib.__version__.startswith("0.10.")
+NEW = jaxlib.__version__.startswith(devices.WITH_EIGEN)
 
 
 @pytest.mark.parametrize(

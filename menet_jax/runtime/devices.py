@@ -22,6 +22,9 @@ LEVEL_1 = "--xla_backend_optimization_level=1"
 
 EIGEN = "--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
 
+WITH_EIGEN = ("0.10.", "0.11.", "0.12.")
+"""How the versions of jaxlib begin that have been seen to know that flag: XLA aborts at one that it does not know."""
+
 
 def start(device: str | None) -> list[jax.Device]:
     """This process's devices of one kind (cpu, gpu or tpu); None: of the kind that JAX prefers.
@@ -115,11 +118,11 @@ def _tune_cpu() -> None:
 
     LLVM optimises less: a training step compiles in five sixths of the time and runs as fast. And Eigen computes
     convolutions, where XLA would take YNNPACK, which computes each in a single thread: a step of width 8 then takes a
-    quarter less time on two cores. XLA aborts at names that it does not know, so that one is for the versions that do.
+    quarter less time on two cores.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if flags and not flags.lstrip().startswith("-"):
         return  # it names a file
-    wanted = [LEVEL_1, *([EIGEN] if jaxlib.__version__.startswith("0.10.") else [])]
+    wanted = [LEVEL_1, *([EIGEN] if jaxlib.__version__.startswith(WITH_EIGEN) else [])]
     more = [flag for flag in wanted if flag.split("=")[0] not in flags]
     os.environ["XLA_FLAGS"] = " ".join([flags, *more]).strip()
