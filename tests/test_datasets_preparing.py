@@ -25,6 +25,15 @@ USED = """if True:
 """
 
 
+HELD = """if True:
+    import pathlib, sys
+    from menet_jax.data.sources import open_split
+    from menet_jax.data.specs import Places
+
+    source = open_split(sys.argv[1], "train", Places(pathlib.Path(sys.argv[2])))
+"""
+
+
 def write(folder: Path, count: int = 8) -> Path:
     """Images of noise, listed for training, in PNG files that nothing compresses."""
     for index in range(count):
@@ -134,3 +143,12 @@ def test_a_benchmark_in_use_is_not_built_anew(tmp_path: Path) -> None:
     assert Path(builder.data_path).exists()
     del in_use
     again.prepare()
+
+
+def test_a_script_ends_without_a_word_of_the_dataset_that_it_holds(tmp_path: Path) -> None:
+    """Python takes modules apart before it lets go of some objects: what they close then must not need one."""
+    folder, cache = write(tmp_path / "mine", 2), tmp_path / "cache"
+    open_train(folder, cache)
+    command = [sys.executable, "-c", HELD, str(folder), str(cache)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Exception ignored" not in done.stderr, done.stderr
