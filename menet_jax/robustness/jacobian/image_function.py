@@ -86,10 +86,10 @@ class NetworkMap(struct.PyTreeNode):
     network: nn.Module = struct.field(pytree_node=False)
     reading: Reading = struct.field(pytree_node=False)
 
+    @exact
     def __call__(self, image: Float[Array, "h w 3"]) -> jax.Array:
-        with jax.default_matmul_precision("highest"):
-            outputs = self.network.apply(self.variables, image[None])
-            return self.reading(jax.tree.map(lambda output: output[0], outputs))
+        outputs = self.network.apply(self.variables, image[None])
+        return self.reading(jax.tree.map(lambda output: output[0], outputs))
 
 
 class Pooled(struct.PyTreeNode):

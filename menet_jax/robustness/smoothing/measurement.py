@@ -18,6 +18,7 @@ from menet_jax.model.saliency import Region, metric_map, probability_map
 from menet_jax.robustness.analysis.loop import Stage
 from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.analysis.subject import Subject, random_key
+from menet_jax.robustness.jacobian.image_function import exact
 from menet_jax.robustness.options import SmoothSettings
 from menet_jax.robustness.smoothing.certificate import Certificate, bonferroni, certify, holm, radius, sample_counts
 
@@ -37,14 +38,14 @@ class SalientPixels(struct.PyTreeNode):
     network: nn.Module = struct.field(pytree_node=False)
     region: Region = struct.field(pytree_node=False)
 
+    @exact
     def __call__(self, image: Float[Array, "h w 3"]) -> Bool[Array, "m h w"]:
-        with jax.default_matmul_precision("highest"):  # as all maps are computed
-            outputs: Any = self.network.apply(self.variables, image[None])
-            by_probability = probability_map(outputs.logits[0]) >= 0.5
-            if outputs.features is None:
-                return by_probability[None]
-            metric = metric_map(outputs.features[0], outputs.logits[0], self.region)
-            return jnp.stack([metric >= jnp.minimum(2 * jnp.mean(metric), 1), by_probability])
+        outputs: Any = self.network.apply(self.variables, image[None])
+        by_probability = probability_map(outputs.logits[0]) >= 0.5
+        if outputs.features is None:
+            return by_probability[None]
+        metric = metric_map(outputs.features[0], outputs.logits[0], self.region)
+        return jnp.stack([metric >= jnp.minimum(2 * jnp.mean(metric), 1), by_probability])
 
 
 @dataclass(frozen=True)
