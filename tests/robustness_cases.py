@@ -13,7 +13,6 @@ from menet_jax.robustness.analysis import inputs
 from menet_jax.robustness.analysis.subject import Subject
 from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.image_function import network_map
-from menet_jax.training.run import TrainedRun
 
 SIZE = 32
 
@@ -22,13 +21,14 @@ def small_command(name: str, run: Path, dataset: Path, *flags: str | Path, other
     """Run one of them on all images of a dataset; also, on another run."""
     runs = [f"small={run}", *([f"other={other}"] if other else [])]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs, "subject", _small_subject)
+        patch.setattr(inputs, "subject", lambda run, reading: small_subject(run.config.run.name, reading))
         data = ("--data", dataset, "--split", "all", "--cache", dataset.parent / "cache")
         return outcome(robustness.main, name, "--run", *runs, *data, *flags)
 
 
-def _small_subject(run: TrainedRun, reading: str) -> Subject:
+def small_subject(run: str, reading: str) -> Subject:
+    """What takes the place of a reading of the run of this name."""
     of = {"metric": image_function.metric, "probability": image_function.probability}[reading]
-    seed = 3 if run.config.run.name == "narrow" else 4
+    seed = 3 if run == "narrow" else 4
     f = network_map(SmallNet(relu=nn.softplus), small_variables(seed), of)
     return Subject(f, border_background, SIZE, ("metric", "probability"), {"network": reading, "seed": seed})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from command_cases import write_discs, write_narrow_run
 from PIL import Image
-from robustness_cases import small_command
+from robustness_cases import small_command, small_subject
 from shallow_menet import SIDE
 
 from menet_jax.robustness.attack.command import ATTACKED
@@ -51,12 +51,32 @@ def test_attacks_are_worse_than_noise_and_as_bad_as_the_jacobian_says(
             np.testing.assert_allclose(row["attack_adaptive_f"], row["clean_f"], atol=0.02)
             if (reading, norm) == ("probability", "l2"):
                 assert 0.97 * row["spectral"] < row["attack_gain"] < 1.03 * row["spectral"]
+    flipped = sorted(row["attack_flipped"] for row in rows if row["strength"] == 8)
+    np.testing.assert_allclose(flipped, sorted(_flipped(dataset, dest / ATTACKED, reading)), atol=1e-3)
+    assert flipped[-1] > 0
+    assert all(0 <= row["noise_flipped"] <= row["attack_flipped"] + 0.05 for row in rows)
     results = json.loads((dest / "results.json").read_text())
     assert set(results["tables"]) == {"attack", "compression"} and results["settings"]["norm"] == norm
     for name in ("attack.csv", "compression.md", "attack_discs.png", "worst_small_discs.png"):
         assert (dest / name).stat().st_size > 0
     with Image.open(dest / "worst_small_discs.png") as picture:
         assert min(picture.size) > 300
+
+
+def _flipped(dataset: Path, attacked: Path, reading: str) -> list[float]:
+    """Of each image the largest share of pixels that change sides under the attacks that were kept."""
+    of, found = small_subject("narrow", reading), list[float]()
+
+    def sides(image: np.ndarray) -> np.ndarray:
+        saliency = np.asarray(of.f(jnp.asarray(image)))
+        return saliency >= (0.5 if reading == "probability" else min(2 * saliency.mean(), 1))
+
+    for kept in sorted(attacked.iterdir()):
+        with Image.open(dataset / "images" / f"{kept.name.split('_')[0]}.png") as picture:
+            clean = sides(of.seen(np.asarray(picture)))
+        with np.load(kept) as arrays:
+            found.append(max(float(np.mean(sides(image) != clean)) for image in arrays["images"]))
+    return found
 
 
 def test_goes_on_where_it_stopped(run: Path, dataset: Path, tmp_path: Path) -> None:

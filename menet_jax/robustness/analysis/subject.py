@@ -2,14 +2,14 @@
 
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Bool, Float
 
 from menet_jax.data.sources import Example, Source, numbered
 from menet_jax.images.files import Rgb, resize_image
@@ -90,6 +90,21 @@ def subject(run: TrainedRun, reading: ReadingName) -> Subject:
         "size": run.config.data.size,
     }
     return Subject(f, background_region(run.config.loss), run.config.data.size, model.maps, identity)
+
+
+def cut_metric(saliency: Float[Array, "h w"]) -> Bool[Array, "h w"]:
+    """Which pixels of a metric map are salient: from its adaptive threshold on, min(2 · mean, 1)."""
+    return saliency >= jnp.minimum(2 * jnp.mean(saliency), 1)
+
+
+def cut_probability(saliency: Float[Array, "h w"]) -> Bool[Array, "h w"]:
+    """Which pixels of a probability map are salient: from ½ on."""
+    return saliency >= 0.5
+
+
+Cut = Callable[[Array], Array]
+
+CUTS: dict[str, Cut] = {"metric": cut_metric, "probability": cut_probability}
 
 
 def image_determinants(of: Subject, example: Example) -> Determinants:

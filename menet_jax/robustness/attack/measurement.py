@@ -20,7 +20,7 @@ from menet_jax.images.distortions import Jpeg
 from menet_jax.images.files import resize_mask
 from menet_jax.robustness.analysis.loop import Stage
 from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import Subject, random_key
+from menet_jax.robustness.analysis.subject import CUTS, Cut, Subject, random_key
 from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack, random_starts, within
 from menet_jax.robustness.attack.objectives import LostF, Moved
 from menet_jax.robustness.jacobian import image_function
@@ -29,7 +29,7 @@ from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos
 from menet_jax.robustness.options import AttackSettings
 from menet_jax.training.validation import score_map
 
-MEANING: Determinants = {"attack": 2}
+MEANING: Determinants = {"attack": 3}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 Image = Float[np.ndarray, "h w 3"]
@@ -50,6 +50,8 @@ class AtStrength:
         strength: in gray levels.
         noise_gain: mean of ‖F(x+Δ) − F(x)‖₂ / ‖Δ‖ over draws of noise; ‖Δ‖ in the norm that bounds changes.
         attack_gain: the largest that was found.
+        noise_flipped: mean share of the map's pixels that change sides, cut as by `subject.CUTS`.
+        attack_flipped: the largest that was found.
         noise: mean scores under noise.
         attack: scores under the attack that costs most F.
         file: the same, of the attacked image rounded to 8 bits, as a file would hold it.
@@ -58,6 +60,8 @@ class AtStrength:
     strength: float
     noise_gain: float
     attack_gain: float
+    noise_flipped: float
+    attack_flipped: float
     noise: Scores
     attack: Scores
     file: Scores
@@ -101,7 +105,7 @@ def measure(of: Subject, example: Example, settings: AttackSettings, stage: Stag
     stage("spectral norm")
     spectral = _spectral(of, example, settings)
     before = saliency(of, x)
-    react = partial(_reaction, of, ball, example, x, before)
+    react = partial(_reaction, of, ball, CUTS[settings.reading], example, x, before)
     found = list[AtStrength]()
     for strength, attacked in zip(settings.strengths, attacks(of, example, settings, spectral), strict=True):
         stage(f"strength {strength:g}")
@@ -111,10 +115,12 @@ def measure(of: Subject, example: Example, settings: AttackSettings, stage: Stag
         found.append(
             AtStrength(
                 strength,
-                float(np.mean([gain for gain, _ in noisy])),
-                max(gain for gain, _ in worst),
-                _mean([scores for _, scores in noisy]),
-                min(scores for _, scores in worst),
+                float(np.mean([each.gain for each in noisy])),
+                max(each.gain for each in worst),
+                float(np.mean([each.flipped for each in noisy])),
+                max(each.flipped for each in worst),
+                _mean([each.scores for each in noisy]),
+                min(each.scores for each in worst),
                 min(files),
             )
         )
@@ -201,14 +207,23 @@ def _compressed(of: Subject, example: Example, quality: int, ball: Ball) -> Comp
     return Compressed(quality, strength, scored(of, image, example))
 
 
+class _Reaction(NamedTuple):
+    """How far the map moves for each unit of a change, the share of its pixels that change sides, and its scores."""
+
+    gain: float
+    flipped: float
+    scores: Scores
+
+
 def _reaction(
-    of: Subject, ball: Ball, example: Example, x: Image, before: Float[np.ndarray, "h w"], image: Image
-) -> tuple[float, Scores]:
-    """How far the map moves for each unit of the change from x to the image, and its scores."""
+    of: Subject, ball: Ball, cut: Cut, example: Example, x: Image, before: Float[np.ndarray, "h w"], image: Image
+) -> _Reaction:
+    """To the change from x to the image."""
     after = saliency(of, image)
     length = float(ball.length(jnp.asarray(image - x)))
     moved = float(np.linalg.norm((after - before).ravel().astype(np.float64)))
-    return moved / length if length else 0.0, _scores(after, example)
+    flipped = float(np.mean(np.asarray(cut(jnp.asarray(after)) != cut(jnp.asarray(before)))))
+    return _Reaction(moved / length if length else 0.0, flipped, _scores(after, example))
 
 
 def _scores(saliency: Float[np.ndarray, "h w"], example: Example) -> Scores:

@@ -57,6 +57,8 @@ def _strengths(analyses: Found, settings: AttackSettings) -> Table:
         Score("MAE attack", "mean absolute error under the attack", lower_is_better=True),
         Score("noise gain", f"mean ‖F(x+Δ) − F(x)‖₂ / ‖Δ‖ of the noise, ‖Δ‖ in {settings.norm}; {unit}", True, ".3g"),
         Score("attack gain", "mean of the largest that was found, a lower bound on the worst case", True, ".3g"),
+        Score("noise flips", "mean share of the map's pixels that change sides under the noise", True, ".3g"),
+        Score("attack flips", "mean of the largest share that was found", True, ".3g"),
         Score(
             "‖J‖₂",
             "mean over images, each to 1 % or from 64 iterations: in l2 the largest gain of small changes",
@@ -84,6 +86,8 @@ def _means(images: Sequence[Measurement], at: Sequence[AtStrength]) -> dict[str,
         "MAE attack": [each.attack.mae for each in at],
         "noise gain": [each.noise_gain for each in at],
         "attack gain": [each.attack_gain for each in at],
+        "noise flips": [each.noise_flipped for each in at],
+        "attack flips": [each.attack_flipped for each in at],
         "‖J‖₂": [image.spectral for image in images],
     }
     return {name: float(np.mean(each)) for name, each in values.items()}
@@ -173,6 +177,8 @@ def _image_rows(analyses: Found) -> list[dict[str, Any]]:
             "strength": at.strength,
             "noise_gain": at.noise_gain,
             "attack_gain": at.attack_gain,
+            "noise_flipped": at.noise_flipped,
+            "attack_flipped": at.attack_flipped,
             **{f"{kind}_{name}": value for kind in ("noise", "attack", "file") for name, value in _named(at, kind)},
         }
         for analysis in analyses
