@@ -5,6 +5,7 @@ For the tests of what commands do with a network. What it computes is tested at 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 import pytest
 
@@ -17,6 +18,15 @@ SHALLOW = {
 }
 """What makes it that: values by the names that hold them."""
 
+KEEPERS = (
+    "menet_jax.model.initialisation",
+    "menet_jax.model.onnx_graph",
+    "menet_jax.model.pytorch.names",
+    "menet_jax.reporting.plots.scales",
+    "menet_jax.robustness.jacobian.bounds",
+)
+"""Modules that take one of the values by its name, and keep what it was when they were imported."""
+
 PROGRAM = "".join(f"import {name.rpartition('.')[0]}\n{name} = {value}\n" for name, value in SHALLOW.items())
 """The same for another process."""
 
@@ -24,6 +34,8 @@ PROGRAM = "".join(f"import {name.rpartition('.')[0]}\n{name} = {value}\n" for na
 @contextmanager
 def shallow_menet() -> Iterator[None]:
     """MENet is shallow in this context; see the fixture `shallow`."""
+    for module in KEEPERS:
+        import_module(module)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SHALLOW.items():
             patch.setattr(name, value)

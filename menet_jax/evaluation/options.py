@@ -64,17 +64,17 @@ class InputOptions(SourceOptions):
             ValueError, OSError: something cannot be used; the text says what, and what to do.
         """
         refuse_doubles("runs", [name for name, _ in named("--run", self.run)], "name them, NAME=FOLDER")
-        self._check_dest()
+        if self.dest:
+            check_dest(self.dest, self.overwrite)
         check_runs(self.run)
         check_data(self.data)
 
-    def _check_dest(self) -> None:
-        if self.dest and (self.dest / RESULTS).exists() and not self.overwrite:
-            raise ValueError(
-                f"--dest {self.dest}: holds results already; replace them with --overwrite, or name another folder"
-            )
-        if self.dest:
-            check_writable(self.dest)
+
+def check_dest(dest: Path, overwrite: bool) -> None:
+    """Raise ValueError or OSError if results cannot be written there, or would replace others unasked."""
+    if (dest / RESULTS).exists() and not overwrite:
+        raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
+    check_writable(dest)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,19 +1,21 @@
 """How robust runs are:  python -m menet_jax.robustness COMMAND --run RUN --data DATASET
 
-Commands: distortion, jacobian, bound, attack, smooth.
+Commands: distortion, jacobian, bound, attack, smooth, summary.
 """
 
 import sys
 from collections.abc import Sequence
 
 from menet_jax.robustness.options import Attack, Bound, Distortion, Jacobian, Smooth
+from menet_jax.robustness.summary_options import Summary
 from menet_jax.runtime.cli import run_options
 
-Options = Distortion | Jacobian | Bound | Attack | Smooth
+Options = Distortion | Jacobian | Bound | Attack | Smooth | Summary
 
 
 def work(options: Options) -> int:
     """Do it; the exit status."""
+    from menet_jax.robustness import summary
     from menet_jax.robustness.analysis import bound_command, jacobian_command
     from menet_jax.robustness.attack import command as attack_command
     from menet_jax.robustness.distortion import command as distortion_command
@@ -30,6 +32,8 @@ def work(options: Options) -> int:
             return attack_command.run(options)
         case Smooth():
             return smooth_command.run(options)
+        case Summary():
+            return summary.run(options)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -5,6 +5,7 @@
 
 from menet_jax.reporting.plots.comparisons import comparison, failures
 from menet_jax.reporting.plots.curves import PrCurve, pr_curves
+from menet_jax.reporting.plots.ends import EndsCurves, ends_curves
 from menet_jax.reporting.plots.jacobians import (
     Box,
     Scatter,
@@ -21,6 +22,7 @@ from menet_jax.reporting.plots.worst_cases import GainCurve, attack_curves
 
 __all__ = [
     "Box",
+    "EndsCurves",
     "GainCurve",
     "PrCurve",
     "Row",
@@ -29,6 +31,7 @@ __all__ = [
     "StrengthCurve",
     "attack_curves",
     "comparison",
+    "ends_curves",
     "failures",
     "gray",
     "image_rows",

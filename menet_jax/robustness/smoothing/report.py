@@ -12,6 +12,7 @@ from menet_jax.reporting.files import write_results
 from menet_jax.reporting.tables import Score, Table
 from menet_jax.robustness.analysis.loop import Analysis
 from menet_jax.robustness.analysis.report import grouped, record, results_content
+from menet_jax.robustness.attack.ascent import L2
 from menet_jax.robustness.options import SmoothSettings
 from menet_jax.robustness.smoothing.measurement import Certified, Measurement
 
@@ -74,6 +75,7 @@ def _image_rows(analyses: Found) -> list[dict[str, Any]]:
             "dataset": analysis.dataset.name,
             "run": analysis.run.name,
             "image": image.image,
+            "strength": each.radius / L2.gray_level(3 * analysis.run.trained.config.data.size**2),
             **{field.name: getattr(each, field.name) for field in fields(each)},
         }
         for analysis in analyses

@@ -1,0 +1,185 @@
+"""The command `python -m menet_jax.robustness summary`: noise, attack and certificate of the same images together."""
+
+import csv
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from menet_jax.reporting.files import IMAGES, write_results
+from menet_jax.reporting.plots import EndsCurves, ends_curves
+from menet_jax.reporting.tables import RESULTS, Record, Score, Table
+from menet_jax.robustness.summary_options import Summary
+from menet_jax.runtime.cli import run_command
+from menet_jax.runtime.text import say
+
+CHANNELS = 3
+"""Values of the image for each of the map: a change of strength 1 is √3 times as long as a map that moves by 1."""
+
+Lines = list[dict[str, str]]
+
+
+class Pair(NamedTuple):
+    """One run on one dataset."""
+
+    dataset: str
+    run: str
+
+
+class Written(NamedTuple):
+    """What the commands wrote.
+
+    Attributes:
+        reading: the map that was attacked.
+        attack, smooth: pair → lines of `images.csv`, of this map and of images that both have.
+        bound: run → the 2-norm of Eq. 13.
+    """
+
+    reading: str
+    attack: Mapping[Pair, Lines]
+    smooth: Mapping[Pair, Lines]
+    bound: Mapping[str, float]
+
+
+def run(options: Summary) -> int:
+    """Do what the command line asks for; the exit status, see `Summary`."""
+    return run_command(lambda: read(options), lambda written: do(options, written))
+
+
+def read(options: Summary) -> Written:
+    """Read and check everything.
+
+    Raises:
+        ValueError, OSError: something cannot be used; the text says what, and what to do.
+    """
+    settings = _results(options.attack, "attack")["settings"]
+    _results(options.smooth, "smooth")
+    if settings["norm"] != "l2":
+        raise ValueError(f"--attack {options.attack}: bounded by {settings['norm']}; certificates are of --norm l2")
+    attack, smooth = _pairs(options.attack), _pairs(options.smooth)
+    smooth = {pair: [line for line in lines if line["map"] == settings["reading"]] for pair, lines in smooth.items()}
+    both = {pair: _names(attack[pair]) & _names(smooth[pair]) for pair in attack if pair in smooth}
+    if not any(both.values()):
+        raise ValueError(
+            f"--attack {options.attack} and --smooth {options.smooth} have no image in common, of the same run, "
+            f"dataset and {settings['reading']} map; compute both with the same --run and --data"
+        )
+
+    def common(of: Mapping[Pair, Lines]) -> dict[Pair, Lines]:
+        return {pair: [each for each in of[pair] if each["image"] in names] for pair, names in both.items() if names}
+
+    bound = _bound(options.bound, settings["reading"]) if options.bound else {}
+    return Written(settings["reading"], common(attack), common(smooth), bound)
+
+
+def do(options: Summary, written: Written) -> int:
+    """Report; the exit status."""
+    table = summary_table(written)
+    figures = [
+        (f"summary_{pair.run}_{pair.dataset}", ends_curves(_curves(written, pair), _title(written, pair)))
+        for pair in written.attack
+    ]
+    lines = [
+        {**line, "kind": kind}
+        for kind, of in (("attack", written.attack), ("smooth", written.smooth))
+        for several in of.values()
+        for line in several
+    ]
+    options.dest.mkdir(parents=True, exist_ok=True)
+    content = {"reading": written.reading, "tables": {table.stem: table.content()}}
+    files = write_results(options.dest, [table], lines, figures, content)
+    say(f"\n{table.text()}", f"wrote {', '.join(path.name for path in files)} to {options.dest}")
+    return 0
+
+
+def summary_table(written: Written) -> Table:
+    """A row for noise, for the attack and for the certificate at each strength of each run on each dataset."""
+    scores = [
+        Score("moved", "root mean square change of the map, whose values are 0…1; mean over images", True, ".3g"),
+        Score("slope", "‖J‖₂ · ‖Δ‖ (Eq. 11) in the same unit: what short changes do at worst", True, ".3g"),
+        Score("flipped", "mean share of the map's pixels that change sides, be salient or not", True, ".3g"),
+    ]
+    records = []
+    for pair in written.attack:
+        curves = _curves(written, pair)
+        found: dict[str, dict[float, dict[str, float]]] = {
+            "noise, mean": _joined(moved=curves.noise_moved, flipped=curves.noise_flipped),
+            "attack, at least": _joined(moved=curves.attack_moved, slope=curves.slope, flipped=curves.attack_flipped),
+            "certificate, at most": _joined(flipped=curves.certificate),
+        }
+        for kind, by_strength in found.items():
+            for strength, numbers in by_strength.items():
+                labels = {**pair._asdict(), "map": written.reading, "change": kind, "strength": f"{strength:.3g}"}
+                labels["images"] = f"{len(_names(written.attack[pair]))}"
+                records.append(Record(f"{pair.dataset} {kind} {strength:.3g}", labels, numbers))
+    title = "What noise does, what an attack found and what is certified; strength as σ of noise of the same length"
+    return Table("summary", title, records, scores)
+
+
+def _curves(written: Written, pair: Pair) -> EndsCurves:
+    attack, smooth = written.attack[pair], written.smooth[pair]
+
+    def moved(gain: str) -> dict[float, float]:
+        return {s: value * s * math.sqrt(CHANNELS) for s, value in _means(attack, gain).items()}
+
+    bound = written.bound.get(pair.run)
+    return EndsCurves(
+        noise_moved=moved("noise_gain"),
+        attack_moved=moved("attack_gain"),
+        slope=moved("spectral"),
+        noise_flipped=_means(attack, "noise_flipped"),
+        attack_flipped=_means(attack, "attack_flipped"),
+        certificate={s: 1 - share for s, share in _means(smooth, "share").items()},
+        bound=None if bound is None else bound * math.sqrt(CHANNELS),
+    )
+
+
+def _title(written: Written, pair: Pair) -> str:
+    images = len(_names(written.attack[pair]))
+    return f"{pair.run} on {pair.dataset}, {written.reading} map, {images} images"
+
+
+def _means(lines: Lines, column: str) -> dict[float, float]:
+    """Strength → mean over images, rising."""
+    values = defaultdict[float, list[float]](list)
+    for line in lines:
+        values[float(line["strength"])].append(float(line[column]))
+    return {strength: sum(several) / len(several) for strength, several in sorted(values.items())}
+
+
+def _joined(**columns: Mapping[float, float]) -> dict[float, dict[str, float]]:
+    strengths = dict.fromkeys(strength for column in columns.values() for strength in column)
+    return {s: {name: column[s] for name, column in columns.items() if s in column} for s in strengths}
+
+
+def _names(lines: Sequence[Mapping[str, str]]) -> set[str]:
+    return {line["image"] for line in lines}
+
+
+def _pairs(folder: Path) -> dict[Pair, Lines]:
+    """The lines of `images.csv`."""
+    pairs = defaultdict[Pair, Lines](list)
+    with (folder / IMAGES).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        for line in csv.DictReader(file):
+            pairs[Pair(line["dataset"], line["run"])].append(line)
+    return dict(pairs)
+
+
+def _results(folder: Path, table: str) -> dict[str, Any]:
+    """What `results.json` holds, which must have a table of this name."""
+    try:
+        content: dict[str, Any] = json.loads((folder / RESULTS).read_bytes())
+        content["tables"][table]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{folder / RESULTS}: was not written by `robustness {table}`") from None
+    return content
+
+
+def _bound(folder: Path, reading: str) -> dict[str, float]:
+    rows = _results(folder, "bounds")["tables"]["bounds"]["rows"]
+    found = {row["run"]: row["scores"]["2-norm"] for row in rows if row["reading"] == reading}
+    if not found:
+        raise ValueError(f"--bound {folder}: is not of the {reading} map; leave it out")
+    return found
