@@ -55,7 +55,7 @@ def import_weights(file: tyro.conf.Positional[Path], dest: Path) -> None:
     kinds = sorted({str(tensor.dtype) for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")})
     converted = "" if kinds == ["float32"] else f", converted from {', '.join(kinds)}"
     say(f"{file}: width {width}, {parameters:,} parameters{converted}")
-    say(f"run    {dest}. Predict with: python -m menet_jax.predict --checkpoint {dest} --source IMAGES --dest MAPS")
+    say(f"run    {dest}. Predict with: python -m menet_jax.predict --run {dest} --source IMAGES --dest MAPS")
 
 
 def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Predict saliency maps:  python -m menet_jax.predict --checkpoint RUN --source FILE_OR_FOLDER --dest FOLDER"""
+"""Predict saliency maps:  python -m menet_jax.predict --run RUN --source FILE_OR_FOLDER --dest FOLDER"""
 
 import sys
 from collections.abc import Sequence

@@ -322,7 +322,7 @@ def test_table_one_by_name(run: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         assert all(note in table for note in results["notes"]) and "trained elsewhere" in table
 
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(tmp_path / "photo.png")
-    arguments = ["--checkpoint", str(run), "--source", str(tmp_path / "photo.png"), "--dest", str(tmp_path / "maps")]
+    arguments = ["--run", str(run), "--source", str(tmp_path / "photo.png"), "--dest", str(tmp_path / "maps")]
     assert predict.main(arguments) == 0
     with Image.open(tmp_path / "maps" / "photo.png") as saliency:
         assert saliency.size == (60, 50)

@@ -65,9 +65,10 @@ def test_the_package_itself_imports_nothing_heavy_until_it_is_asked() -> None:
 
 REFUSED = {
     "train": "--resume --run {none}",
-    "predict": "--checkpoint {none} --source {there} --dest {there}/maps",
-    "predict a missing image": "--checkpoint {there} --source {none} --dest {there}/maps",
-    "demo": "--checkpoint {none}",
+    "predict": "--run {none} --source {there} --dest {there}/maps",
+    "predict a missing image": "--run {there} --source {none} --dest {there}/maps",
+    "predict by the older flag": "--checkpoint {none} --source {there} --dest {there}/maps",
+    "demo": "--run {none}",
     "demo at no port": "--port 65536",
     "evaluate": "--run {none} --data {there}",
     "evaluate maps": "--maps {none} --masks {there}",

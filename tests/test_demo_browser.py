@@ -36,7 +36,7 @@ def server(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """The demo of a network of width 1, in a folder of its own for temporary files."""
     run, here = write_narrow_run(tmp_path / "run"), tmp_path / "here"
     here.mkdir()
-    command = [sys.executable, "-m", "menet_jax.demo", "--checkpoint", str(run), "--port", "0"]
+    command = [sys.executable, "-m", "menet_jax.demo", "--run", str(run), "--port", "0"]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C is heard wherever the tests run
     pipe = subprocess.PIPE
     environment = {**os.environ, "TMPDIR": str(here)}

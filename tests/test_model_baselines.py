@@ -253,12 +253,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_training_says_how_to_predict_with_it() -> None:
     config = Config(run=Path("mine"), steps=1)
-    assert advice(config).endswith("--checkpoint mine --source IMAGES --dest MAPS")
+    assert advice(config).endswith("--run mine --source IMAGES --dest MAPS")
     assert advice(PRESETS["unet"].config).endswith(" --probability")
 
 
 def test_its_only_map_is_predicted_where_it_is_asked_for(run: Path, data: Path, tmp_path: Path) -> None:
-    flags = ("--checkpoint", run, "--source", data / "images", "--dest", tmp_path)
+    flags = ("--run", run, "--source", data / "images", "--dest", tmp_path)
     refused = outcome(predict.main, *flags)
     assert refused.code == 2 and f"{run}: a network of kind unet has no metric map" in refused.err
     assert not any(tmp_path.iterdir())

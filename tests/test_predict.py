@@ -47,7 +47,7 @@ OTHERS = {".hidden.png", "Thumbs.db", "notes.txt"}
 
 
 def command(run: Path, source: Path, dest: Path, *flags: str) -> Outcome:
-    return outcome(main, "--checkpoint", run, "--source", source, "--dest", dest, "--batch-size", "4", *flags)
+    return outcome(main, "--run", run, "--source", source, "--dest", dest, "--batch-size", "4", *flags)
 
 
 def random_variables(seed: int) -> dict[str, dict[str, np.ndarray]]:

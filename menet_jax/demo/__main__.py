@@ -1,4 +1,4 @@
-"""Show what a network makes of photographs, in a browser:  python -m menet_jax.demo [--checkpoint RUN]"""
+"""Show what a network makes of photographs, in a browser:  python -m menet_jax.demo [--run RUN]"""
 
 import sys
 from collections.abc import Sequence

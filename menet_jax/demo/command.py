@@ -45,9 +45,9 @@ def prepare(options: Demo) -> Work:
         raise OSError(f"--host {options.host} --port {options.port}: {error.strerror}; name others") from error
     listening.setblocking(False)
     used = devices.start(options.device)[:1]
-    run = load_run(options.checkpoint, report=warn)
+    run = load_run(options.run, report=warn)
     networks = Networks(Predictor(run.config, run.variables, used), subject(run, Jacobian().reading))
-    return Work(networks, listening, f"{options.checkpoint}, {run.history}, {run.validated}", devices.described(used))
+    return Work(networks, listening, f"{options.run}, {run.history}, {run.validated}", devices.described(used))
 
 
 def serve(work: Work) -> int:

@@ -2,9 +2,9 @@
 
 import importlib.util
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
+from menet_jax.evaluation.options import RunFlag
 from menet_jax.training.run_folder import RELEASED, check_trained
 
 NEEDED = ("tornado", "skimage")
@@ -19,7 +19,7 @@ class Demo:
     other connection. Photographs are never written to disk. Exit status: 130 after Ctrl-C; 2 for bad input.
     """
 
-    checkpoint: Path = RELEASED
+    run: RunFlag = RELEASED
     """Run directory, as training wrote it; none given: the network that comes with the package."""
     host: str = "127.0.0.1"
     """Address to listen at. At 0.0.0.0, everyone who can reach this machine can use the demo: it has no password."""
@@ -36,6 +36,6 @@ class Demo:
         """
         if not 0 <= self.port < 2**16:
             raise ValueError(f"--port {self.port}: must be 0 ... 65535")
-        check_trained(self.checkpoint)
+        check_trained(self.run)
         if any(importlib.util.find_spec(name) is None for name in NEEDED):
             raise ValueError('what serves the page is not installed: pip install "menet_jax[demo]"')

@@ -6,7 +6,9 @@ This takes no time to import, so that help and refusals need not wait for JAX.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from menet_jax.data.specs import Places, check_data
 from menet_jax.reporting.tables import RESULTS
@@ -15,6 +17,9 @@ from menet_jax.runtime.parallel import CORES
 from menet_jax.runtime.regular_files import at_home
 from menet_jax.runtime.whole_files import check_writable
 from menet_jax.training.run_folder import RELEASED, check_trained
+
+RunFlag = Annotated[Path, tyro.conf.arg(aliases=["--checkpoint"])]
+"""A flag for one run, `--run`, with the name that it had before 0.2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +140,7 @@ class Predict:
     """Image file, or folder of images."""
     dest: Path
     """Folder to write to; made if there is none."""
-    checkpoint: Path = RELEASED
+    run: RunFlag = RELEASED
     """Run directory, as training wrote it; none given: the network that comes with the package."""
     probability: bool = False
     """Write the probability map (cross-entropy branch) instead of the metric map."""
@@ -158,7 +163,7 @@ class Predict:
     def check(self) -> None:
         """Refuse at once what can be; as of `InputOptions`."""
         check_there("--source", self.source)
-        check_trained(self.checkpoint)
+        check_trained(self.run)
         check_writable(self.dest)
 
 

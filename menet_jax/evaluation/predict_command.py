@@ -25,7 +25,7 @@ def describe(options: Predict, used: Sequence[jax.Device], run: TrainedRun, imag
     weight = run.config.loss.cross_entropy if options.probability else run.config.loss.metric
     lines = [
         f"devices  {devices.described(used)}",
-        f"run      {options.checkpoint}, {run.history}, {run.validated}",
+        f"run      {options.run}, {run.history}, {run.validated}",
         f"images   {images:,} from {options.source}{passed_over}",
         f"maps     {_kind(options)}{'' if weight else ', which the run did not train: its loss had weight 0'}",
     ]
@@ -77,7 +77,7 @@ def prepare(options: Predict) -> Work:
     """
     jobs, passed_over = plan(options.source, options.dest, overlay=options.overlay, cutout=options.cutout)
     used = devices.start(options.device)
-    run = load_run(options.checkpoint, newest=options.newest, report=warn)
+    run = load_run(options.run, newest=options.newest, report=warn)
     run.check_map(_kind(options))
     options.dest.mkdir(parents=True, exist_ok=True)
     return Work(jobs, passed_over, used, run)

@@ -192,7 +192,7 @@ def train(
 def advice(config: Config) -> str:
     """What to do with a trained run."""
     only = "" if "metric" in config.model.maps else " --probability"
-    return f"Predict with: python -m menet_jax.predict --checkpoint {config.run} --source IMAGES --dest MAPS{only}"
+    return f"Predict with: python -m menet_jax.predict --run {config.run} --source IMAGES --dest MAPS{only}"
 
 
 class Opened(NamedTuple):
