@@ -380,4 +380,5 @@ def test_ledger(tmp_path: Path) -> None:
     found.add({"a": 4}, 4)
     again = ResultsCache(path)
     assert [again.kept({"a": n}, lambda: 5) for n in (4, 4, 5, 5)] == [4, 4, 5, 5]
-    assert (len(again.before), len(again.reused)) == (2, 1)  # each once, and not what this start has added
+    # Each once, and not what this start has added.
+    assert (len(again.before), len(again.asked), len(again.before & again.asked)) == (2, 2, 1)

@@ -11,10 +11,11 @@ from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.files import png, resize_image
 from menet_jax.model.inference import Kind
 from menet_jax.reporting.plots.jacobians import brightest, heat
-from menet_jax.robustness.analysis.measurement import frobenius_norm_of, spectral_norm
 from menet_jax.robustness.analysis.subject import Subject, random_key
 from menet_jax.robustness.jacobian.image_function import Report
+from menet_jax.robustness.jacobian.norms import frobenius_norm
 from menet_jax.robustness.jacobian.sensitivity import input_sensitivity
+from menet_jax.robustness.jacobian.spectral import lanczos
 from menet_jax.robustness.options import Jacobian
 
 Tell = Callable[[Mapping[str, Any]], object]
@@ -61,8 +62,7 @@ def distorted(networks: Networks, data: bytes, question: Question, tell: Tell) -
 def jacobian(networks: Networks, data: bytes, question: Question, tell: Tell) -> None:
     """The sensitivity map and both norms, as `robustness jacobian` measures them of this file by default."""
     rgb, options, of = read(data, question.name).rgb, Jacobian(), networks.subject
-    settings, x = options.settings(), of.seen(rgb)
-    random = random_key(settings.seed, question.name)
+    x, random = of.seen(rgb), random_key(options.seed, question.name)
 
     def report(what: str, most: int) -> Report:
         tell({"stage": what, "done": 0, "most": most})
@@ -72,9 +72,13 @@ def jacobian(networks: Networks, data: bytes, question: Question, tell: Tell) ->
     sensitivity = input_sensitivity(of.f, x, random, samples=samples, report=report("sensitivity map", samples)).values
     _show_one("sensitivity", png(resize_image(heat(sensitivity), rgb.shape[:2])), tell)
     tell({"brightest": brightest(sensitivity)})
-    spectral = spectral_norm(of, x, random, settings, report("spectral norm", settings.max_iterations))
+    most = options.max_iterations
+    how = report("spectral norm", most)
+    spectral = lanczos(of.f, x, random, tolerance=options.tolerance, max_iterations=most, report=how)
     tell({"norm": "spectral", "value": spectral.value, "converged": spectral.converged})
-    frobenius = frobenius_norm_of(of, x, random, settings, report("Frobenius norm", settings.max_samples))
+    error, most = options.relative_error, options.max_samples
+    how = report("Frobenius norm", most)
+    frobenius = frobenius_norm(of.f, x, random, relative_error=error, max_samples=most, report=how)
     tell({
         "norm": "frobenius",
         "value": frobenius.value,

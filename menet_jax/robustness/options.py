@@ -69,37 +69,45 @@ class Distortion(ScoringOptions):
                 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasuringOptions(InputOptions):
+    """The flags of all commands that measure images of datasets one by one."""
+
+    limit: int | None = 20
+    """Images of each dataset, always the same ones; None: all."""
+
+    def check(self) -> None:
+        check_counts(limit=1 if self.limit is None else self.limit)
+        super().check()
+
+
 @dataclass(frozen=True)
 class Settings:
-    """What the numbers of an image depend on, besides the network and the image.
+    """The flags that the numbers of an image depend on, besides the network and the image."""
 
-    Attributes:
-        reading: which output is differentiated.
-        sigma, quality: strength of the noise and of the compression.
-        draws: of the noise. Compression has nothing random in it.
-        tolerance, max_iterations: of `spectral.lanczos`.
-        relative_error, max_samples: of `norms.frobenius_norm`.
-        seed: of everything random.
+    reading: ReadingName = "probability"
+    """What is differentiated: the probability map, the margin between the two logits, or the metric map (Eq. 5)."""
+    sigma: float = 50.0
+    """Standard deviation of the noise of Eq. 12, on the scale 0…255, at the image's own size; resizing averages it."""
+    quality: int = 10
+    """JPEG quality of Eq. 12."""
+    draws: int = 4
+    """Draws of the noise for each image."""
+    tolerance: float = 1e-3
+    """Residual at which a spectral norm has converged: so near, relatively, lies a singular value, mostly nearer."""
+    max_iterations: int = 64
+    """Where a spectral norm stops at the latest, and is said not to have converged."""
+    relative_error: float = 0.05
+    """Relative standard error at which a Frobenius norm has converged."""
+    max_samples: int = 128
+    """Where a Frobenius norm stops at the latest, but not before 64, and is said not to have converged."""
+    seed: int = 0
+    """Another seed draws other noise, starts and samples."""
 
-    Raises:
-        ValueError: a value is impossible; it is named.
-    """
-
-    reading: ReadingName
-    sigma: float
-    quality: int
-    draws: int
-    tolerance: float
-    max_iterations: int
-    relative_error: float
-    max_samples: int
-    seed: int
-
-    def __post_init__(self) -> None:
+    def check_settings(self) -> None:
+        """Raise ValueError, naming the flag, for an impossible value."""
         check_counts(draws=self.draws, max_iterations=self.max_iterations, max_samples=self.max_samples)
-        for name in ("sigma", "tolerance", "relative_error"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be finite and positive")
+        _check_positive(sigma=self.sigma, tolerance=self.tolerance, relative_error=self.relative_error)
         _check_seed(self.seed)
         _ = self.distortions  # which refuse impossible strengths
 
@@ -117,7 +125,7 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jacobian(InputOptions):
+class Jacobian(Settings, MeasuringOptions):
     """Measure the Jacobian of runs at images of datasets: Eq. 11, Eq. 12 and Table III.
 
     Exact work is slow on a CPU: the defaults take some seconds an image for a network of width 8 on two cores. Each
@@ -126,69 +134,29 @@ class Jacobian(InputOptions):
     being done.
     """
 
-    reading: ReadingName = "probability"
-    """What is differentiated: the probability map, the margin between the two logits, or the metric map (Eq. 5)."""
-    limit: int | None = 20
-    """Images of each dataset, always the same ones; None: all."""
-    sigma: float = 50.0
-    """Standard deviation of the noise of Eq. 12, on the scale 0…255, at the image's own size; resizing averages it."""
-    quality: int = 10
-    """JPEG quality of Eq. 12."""
-    draws: int = 4
-    """Draws of the noise for each image."""
-    tolerance: float = 1e-3
-    """Residual at which a spectral norm has converged: so near, relatively, lies a singular value, mostly nearer."""
-    max_iterations: int = 64
-    """Where a spectral norm stops at the latest, and is said not to have converged."""
-    relative_error: float = 0.05
-    """Relative standard error at which a Frobenius norm has converged."""
-    max_samples: int = 128
-    """Where a Frobenius norm stops at the latest, but not before 64, and is said not to have converged."""
     pictures: int = 3
     """Images of each dataset whose sensitivity maps are drawn, from the most to the least fragile; needs --dest."""
     picture_samples: int = 32
     """Random products of each sensitivity map, at least 2."""
-    seed: int = 0
-    """Another seed draws other noise, starts and samples."""
     published: bool = False
     """The paper's own Table III on these datasets too, in rows that say so. Datasets are recognised by name."""
 
-    def settings(self) -> Settings:
-        """What each image's numbers depend on.
-
-        Raises:
-            ValueError: a value is impossible.
-        """
-        return _among(Settings, self)
-
     def check(self) -> None:
-        self.settings()
-        for name, lowest in (("limit", 1), ("pictures", 0), ("picture_samples", 2)):
-            value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {lowest}")
+        self.check_settings()
+        for name, value, lowest in (("pictures", self.pictures, 0), ("picture-samples", self.picture_samples, 2)):
+            if value < lowest:
+                raise ValueError(f"--{name} {value}: must be at least {lowest}")
         if not self.run or not self.data:
             raise ValueError("nothing to measure: give --run RUN --data DATASET")
         super().check()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bound(InputOptions):
-    """Bound the Jacobian of runs at every image (Eq. 13), beside the largest norm measured at images of datasets.
-
-    What was found is kept in --dest as it comes; started again with the same flags, an interrupted command goes on
-    where it was. Exit status: 0; 1 if a network could not be bounded or an image not be measured, the rest being done;
-    2 for bad input, nothing being done.
-    """
+@dataclass(frozen=True)
+class BoundSettings:
+    """The flags that the norm of an image depends on that a bound is compared with."""
 
     reading: Literal["probability", "logit_margin"] = "probability"
     """What is differentiated. The metric map (Eq. 5) has no such bound."""
-    limit: int | None = 5
-    """Images of each dataset to measure, always the same ones; None: all."""
-    bound_tolerance: float = 0.02
-    """The 2-norm of the bound is iterated until it is known to within this, relatively."""
-    bound_iterations: int = 50
-    """Or so many times."""
     tolerance: float = 1e-3
     """Residual at which a measured norm has converged."""
     max_iterations: int = 64
@@ -196,12 +164,25 @@ class Bound(InputOptions):
     seed: int = 0
     """Another seed starts otherwise."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Bound(BoundSettings, MeasuringOptions):
+    """Bound the Jacobian of runs at every image (Eq. 13), beside the largest norm measured at images of datasets.
+
+    What was found is kept in --dest as it comes; started again with the same flags, an interrupted command goes on
+    where it was. Exit status: 0; 1 if a network could not be bounded or an image not be measured, the rest being done;
+    2 for bad input, nothing being done.
+    """
+
+    limit: int | None = 5
+    bound_tolerance: float = 0.02
+    """The 2-norm of the bound is iterated until it is known to within this, relatively."""
+    bound_iterations: int = 50
+    """Or so many times."""
+
     def check(self) -> None:
-        limit = 1 if self.limit is None else self.limit
-        check_counts(limit=limit, bound_iterations=self.bound_iterations, max_iterations=self.max_iterations)
-        for name in ("bound_tolerance", "tolerance"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be finite and positive")
+        check_counts(bound_iterations=self.bound_iterations, max_iterations=self.max_iterations)
+        _check_positive(bound_tolerance=self.bound_tolerance, tolerance=self.tolerance)
         _check_seed(self.seed)
         if not self.run:
             raise ValueError("nothing to bound: give --run RUN, and --data DATASET to compare with what is measured")
@@ -210,50 +191,7 @@ class Bound(InputOptions):
 
 @dataclass(frozen=True)
 class AttackSettings:
-    """What the numbers of an attacked image depend on, besides the network and the image.
-
-    Attributes:
-        reading: which map is attacked.
-        norm: in which changes are measured.
-        strengths: of the changes, rising.
-        steps, starts: of `ascent.attack`; two more starts are not random.
-        draws: of the noise.
-        qualities: of the compression.
-        seed: of everything random.
-
-    Raises:
-        ValueError: a value is impossible; it is named.
-    """
-
-    reading: Literal["probability", "metric"]
-    norm: Literal["l2", "linf"]
-    strengths: tuple[float, ...]
-    steps: int
-    starts: int
-    draws: int
-    qualities: tuple[int, ...]
-    seed: int
-
-    def __post_init__(self) -> None:
-        check_counts(steps=self.steps, starts=self.starts, draws=self.draws)
-        rising = list(self.strengths) == sorted(set(self.strengths))
-        if not self.strengths or not rising or not 0 < self.strengths[0] <= self.strengths[-1] <= 255:
-            raise ValueError(f"--strengths {self.strengths}: want rising numbers of gray levels above 0, up to 255")
-        for quality in self.qualities:
-            Jpeg(quality, quality)
-        _check_seed(self.seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attack(InputOptions):
-    """Search for the worst change of images within a distance, by projected gradient ascent.
-
-    What is found is a lower bound on the worst case. Beside it stand noise of the same length and JPEG compression. All
-    changes are of what the network sees, the image at its size. It takes about a minute an image for a network of
-    width 8 on two cores. Each image's numbers are kept in --dest as they come; started again with the same flags, an
-    interrupted command goes on where it was. Exit status: 0; 1 if an image could not be attacked, the rest being done;
-    2 for bad input, nothing being done.
-    """
+    """The flags that the numbers of an attacked image depend on, besides the network and the image."""
 
     reading: Literal["probability", "metric"] = "metric"
     """Which map is attacked."""
@@ -269,18 +207,33 @@ class Attack(InputOptions):
     """Draws of the noise for each image and strength."""
     qualities: tuple[int, ...] = (90, 50, 10)
     """JPEG compression to compare with."""
-    limit: int | None = 20
-    """Images of each dataset, always the same ones; None: all."""
     seed: int = 0
     """Another seed draws other noise and other starts."""
 
-    def settings(self) -> AttackSettings:
-        """What each image's numbers depend on; ValueError for an impossible value."""
-        return _among(AttackSettings, self)
+    def check_settings(self) -> None:
+        """Raise ValueError, naming the flag, for an impossible value."""
+        check_counts(steps=self.steps, starts=self.starts, draws=self.draws)
+        rising = list(self.strengths) == sorted(set(self.strengths))
+        if not self.strengths or not rising or not 0 < self.strengths[0] <= self.strengths[-1] <= 255:
+            raise ValueError(f"--strengths {self.strengths}: want rising numbers of gray levels above 0, up to 255")
+        for quality in self.qualities:
+            Jpeg(quality, quality)
+        _check_seed(self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(AttackSettings, MeasuringOptions):
+    """Search for the worst change of images within a distance, by projected gradient ascent.
+
+    What is found is a lower bound on the worst case. Beside it stand noise of the same length and JPEG compression. All
+    changes are of what the network sees, the image at its size. It takes about a minute an image for a network of
+    width 8 on two cores. Each image's numbers are kept in --dest as they come; started again with the same flags, an
+    interrupted command goes on where it was. Exit status: 0; 1 if an image could not be attacked, the rest being done;
+    2 for bad input, nothing being done.
+    """
 
     def check(self) -> None:
-        self.settings()
-        check_counts(limit=1 if self.limit is None else self.limit)
+        self.check_settings()
         if not self.run or not self.data:
             raise ValueError("nothing to attack: give --run RUN --data DATASET")
         super().check()
@@ -288,27 +241,23 @@ class Attack(InputOptions):
 
 @dataclass(frozen=True)
 class SmoothSettings:
-    """What the certificates of an image depend on, besides the network and the image.
+    """The flags that the certificates of an image depend on, besides the network and the image."""
 
-    Attributes:
-        sigmas: standard deviations of the noise, in gray levels.
-        thresholds: probabilities that a pixel's class has to exceed.
-        guesses, samples: noisy images to guess the classes by, and to test them.
-        risk: largest probability that any pixel of an image is certified wrongly, under one noise and threshold.
-        seed: of the noise.
+    sigmas: tuple[float, ...] = (8.0, 16.0, 32.0)
+    """Standard deviations of the noise, in gray levels, on the image at the network's size."""
+    thresholds: tuple[float, ...] = (0.75,)
+    """Probabilities that a pixel's class has to exceed; the radius is σ times its normal quantile."""
+    samples: int = 100
+    """Noisy images to test by, of each image and σ."""
+    guesses: int = 10
+    """Noisy images to guess each pixel's class by, others than those."""
+    risk: float = 0.001
+    """Largest probability that any pixel of an image is certified wrongly, under one σ and threshold."""
+    seed: int = 0
+    """Another seed draws other noise."""
 
-    Raises:
-        ValueError: a value is impossible; it is named.
-    """
-
-    sigmas: tuple[float, ...]
-    thresholds: tuple[float, ...]
-    guesses: int
-    samples: int
-    risk: float
-    seed: int
-
-    def __post_init__(self) -> None:
+    def check_settings(self) -> None:
+        """Raise ValueError, naming the flag, for an impossible value."""
         check_counts(guesses=self.guesses, samples=self.samples)
         twice = len(set(self.sigmas)) < len(self.sigmas)
         if not self.sigmas or twice or not 0 < min(self.sigmas) <= max(self.sigmas) <= 255:
@@ -321,7 +270,7 @@ class SmoothSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Smooth(InputOptions):
+class Smooth(SmoothSettings, MeasuringOptions):
     """Certify the pixels of images by randomised smoothing: no change shorter than a radius changes them.
 
     The maps are cut into salient pixels and others: the metric map at its adaptive threshold, the probability map at
@@ -331,36 +280,23 @@ class Smooth(InputOptions):
     rest being done; 2 for bad input, nothing being done.
     """
 
-    sigmas: tuple[float, ...] = (8.0, 16.0, 32.0)
-    """Standard deviations of the noise, in gray levels, on the image at the network's size."""
-    thresholds: tuple[float, ...] = (0.75,)
-    """Probabilities that a pixel's class has to exceed; the radius is σ times its normal quantile."""
-    samples: int = 100
-    """Noisy images to test by, of each image and σ."""
-    guesses: int = 10
-    """Noisy images to guess each pixel's class by, others than those."""
-    risk: float = 0.001
-    """Largest probability that any pixel of an image is certified wrongly, under one σ and threshold."""
-    limit: int | None = 20
-    """Images of each dataset, always the same ones; None: all."""
-    seed: int = 0
-    """Another seed draws other noise."""
-
-    def settings(self) -> SmoothSettings:
-        """What each image's numbers depend on; ValueError for an impossible value."""
-        return _among(SmoothSettings, self)
-
     def check(self) -> None:
-        self.settings()
-        check_counts(limit=1 if self.limit is None else self.limit)
+        self.check_settings()
         if not self.run or not self.data:
             raise ValueError("nothing to certify: give --run RUN --data DATASET")
         super().check()
 
 
-def _among(kind: type[SettingsT], options: InputOptions) -> SettingsT:
-    """The settings among a command's flags, which have their names."""
+def among(kind: type[SettingsT], options: MeasuringOptions) -> SettingsT:
+    """The settings among a command's flags."""
     return kind(**{name: getattr(options, name) for name in get_type_hints(kind)})
+
+
+def _check_positive(**values: float) -> None:
+    """Raise ValueError, naming the flag, for what is not finite and positive."""
+    for name, value in values.items():
+        if not 0 < value < float("inf"):
+            raise ValueError(f"--{name.replace('_', '-')} {value}: must be finite and positive")
 
 
 def _check_seed(seed: int) -> None:

@@ -1,42 +1,37 @@
 """The command `python -m menet_jax.robustness bound`: what it says and does."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
-from menet_jax.evaluation.inputs import Dataset, NamedRun
-from menet_jax.reporting.files import write_results
+from menet_jax.data.sources import Example
+from menet_jax.evaluation.inputs import NamedRun
 from menet_jax.reporting.tables import Record, Score, Table
-from menet_jax.robustness.analysis.inputs import (
-    Subjects,
-    open_subjects,
-    opened_lines,
-    progress,
-    run_analysis,
-    say_failures,
-    say_reused,
-)
-from menet_jax.robustness.analysis.loop import failure
-from menet_jax.robustness.analysis.report import UNITS, results_content
-from menet_jax.robustness.analysis.results_cache import Determinants, ResultsCache
-from menet_jax.robustness.analysis.subject import Place, Subject, image_determinants, random_key
+from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
+from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse
+from menet_jax.robustness.analysis.report import UNITS, grouped, leave
+from menet_jax.robustness.analysis.results_cache import Determinants
+from menet_jax.robustness.analysis.subject import Subject, random_key
 from menet_jax.robustness.jacobian.bounds import PAPER_SOFTMAX, TIGHT_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.robustness.jacobian.spectral import lanczos
-from menet_jax.robustness.options import Bound
-from menet_jax.runtime.text import listed, say
+from menet_jax.robustness.options import Bound, BoundSettings, among
+from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.text import listed
 
 SOFTMAX = {"paper's, 1": PAPER_SOFTMAX, "tight, 1/4": TIGHT_SOFTMAX}
 """What is taken as the largest derivative of the softmax."""
 
+MEANING: Determinants = {"norm": 3}
+"""To be raised when what is recorded of an image under the same settings changes."""
 
-class Measured(NamedTuple):
-    """A norm of one image."""
 
-    dataset: str
+@dataclass(frozen=True)
+class Measurement:
+    """The norm of one image."""
+
     image: str
     spectral: float
     residual: float
@@ -48,68 +43,56 @@ class Outcome(NamedTuple):
 
     run: NamedRun
     bound: BoundNorms
-    images: tuple[Measured, ...]
-
-
-def prepare(options: Bound) -> Subjects:
-    """Open and check everything, before anything is computed.
-
-    Raises:
-        ValueError, OSError: something cannot be used; the text says what, and what to do.
-    """
-    return open_subjects(options, options.reading, options.limit)
-
-
-def describe(options: Bound, work: Subjects, used: Sequence[jax.Device]) -> str:
-    """What the command says before it starts."""
-    return "\n".join([*opened_lines(work.runs, work.datasets, used), f"reading  {options.reading}"])
+    images: Sequence[Measurement]
 
 
 def run(options: Bound) -> int:
     """Do what the command line asks for; the exit status, see `Bound`."""
-    return run_analysis(options, prepare, do)
+    return run_analysis(options, options.reading, f"reading  {options.reading}", do)
 
 
-def do(options: Bound, used: Sequence[jax.Device], work: Subjects) -> int:
+def do(options: Bound, work: Subjects) -> int:
     """Bound, measure and report; the exit status."""
-    say(describe(options, work, used))
-    outcomes, failures = find(options, work)
-    table = bounds_table(outcomes, options.reading)
-    say(f"\n{table.text()}")
+    bounds, unbounded = bound_all(options, work)
+    settings, bounded = among(BoundSettings, options), [pair for pair in work.runs if pair[0].name in bounds]
+    analyses, failures = analyse(work._replace(runs=bounded), settings, measure, Measurement, MEANING)
+    outcomes = [
+        Outcome(run, bounds[run.name], [image for each in analyses if each.run is run for image in each.images])
+        for run, _ in bounded
+    ]
     missed = [image.image for outcome in outcomes for image in outcome.images if not image.converged]
-    if missed:
-        say(f"note: measured norms that have not converged, raise --max-iterations: {listed(missed)}")
-    if options.dest:
-        written = _write(options, outcomes, table, failures, options.dest)
-        say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
-    return say_failures(failures, "images or networks")
+    note = f"note: measured norms that have not converged, raise --max-iterations: {listed(missed)}"
+    names = ("limit", "bound_tolerance", "bound_iterations")
+    return leave(
+        options.dest,
+        [bounds_table(outcomes, options.reading)],
+        [_line(analysis, image) for analysis in analyses for image in analysis.images],
+        list,
+        settings={**asdict(settings), **{name: getattr(options, name) for name in names}},
+        failures=[*unbounded, *failures],
+        notes=[note] if missed else [],
+        of="images or networks",
+    )
 
 
-def find(options: Bound, work: Subjects) -> tuple[list[Outcome], list[str]]:
-    """Bound every run and measure its norm at the images, as far as the cache does not have them."""
-    failures, outcomes = list[str](), list[Outcome]()
-    places = [(dataset, place) for dataset, several in work.datasets for place in several]
-    with progress(len(work.runs) * (1 + len(places))) as bar:
-        for named_run, measured in work.runs:
-            bar.set_description(f"{named_run.name}, bound")
-            try:
-                value = work.cache.kept(_bound_determinants(options, measured), partial(_bound, options, measured))
-            except (ValueError, TypeError, OverflowError) as error:
-                failures.append(f"{named_run.name}: {error}")
-                bar.update(1 + len(places))
-                continue
-            bar.update()
-            images = list[Measured]()
-            for dataset, place in places:
-                bar.set_description(f"{named_run.name}, {place.file_name}")
-                try:
-                    images.append(_measured(options, work.cache, measured, dataset, place))
-                except ValueError as error:
-                    failures.append(failure(named_run, place, error))
-                bar.update()
-            outcomes.append(Outcome(named_run, BoundNorms(**value), tuple(images)))
-    say_reused(work.cache, len(work.runs) * (1 + len(places)))
-    return outcomes, list(dict.fromkeys(failures))
+def bound_all(options: Bound, work: Subjects) -> tuple[dict[str, BoundNorms], list[str]]:
+    """The bound of each run by its name, as far as the cache does not have it; and what failed."""
+    bounds, failures = dict[str, BoundNorms](), list[str]()
+    for named_run, of in Bar(work.runs, unit="bound"):
+        try:
+            value = work.cache.kept(_determinants(options, of), partial(_bound, options, of))
+            bounds[named_run.name] = BoundNorms(**value)
+        except (ValueError, TypeError, OverflowError) as error:
+            failures.append(f"{named_run.name}: {error}")
+    return bounds, failures
+
+
+def measure(of: Subject, example: Example, settings: BoundSettings, stage: Stage) -> Measurement:
+    """The norm of one image; raises ValueError where the Jacobian is not finite."""
+    stage("spectral norm")
+    x, random = of.seen(example.image), random_key(settings.seed, example.file_name)
+    norm = lanczos(of.f, x, random, tolerance=settings.tolerance, max_iterations=settings.max_iterations)
+    return Measurement(example.file_name, norm.value, norm.residual, norm.converged)
 
 
 def bounds_table(outcomes: Sequence[Outcome], reading: str) -> Table:
@@ -125,77 +108,50 @@ def bounds_table(outcomes: Sequence[Outcome], reading: str) -> Table:
         Score("loose", "the bound's 2-norm as a multiple of the largest measured one", None, ".1e"),
     ]
     records = []
-    for outcome in outcomes:
+    for run, bound, measured in outcomes:
         # The bounding matrix is a multiple of the factor, which is a power of two: this rounds nothing.
         factors = {name: factor / TIGHT_SOFTMAX for name, factor in SOFTMAX.items()}
         for name, multiple in (factors if reading == "probability" else {"none": 1.0}).items():
             numbers = {
-                "1-norm": multiple * outcome.bound.one,
-                "inf-norm": multiple * outcome.bound.infinity,
-                "2-norm": multiple * outcome.bound.two,
-                "2-norm at least": multiple * outcome.bound.two_at_least,
+                "1-norm": multiple * bound.one,
+                "inf-norm": multiple * bound.infinity,
+                "2-norm": multiple * bound.two,
+                "2-norm at least": multiple * bound.two_at_least,
             }
-            largest = max((image.spectral for image in outcome.images), default=0.0)
-            if outcome.images:
+            largest = max((image.spectral for image in measured), default=0.0)
+            if measured:
                 numbers["measured"] = largest
             if largest:
                 numbers["loose"] = numbers["2-norm"] / largest
-            size = outcome.run.trained.config.data.size
+            size = run.trained.config.data.size
             labels = {
-                "run": outcome.run.name,
+                "run": run.name,
                 "reading": reading,
                 "softmax": name,
                 "size": f"{size}",
-                "images": f"{len(outcome.images)}",
-                "source": outcome.run.source,
+                "images": f"{len(measured)}",
+                "source": run.source,
             }
             records.append(Record(f"{name} {size}", labels, numbers))
     title = f"Certified bound (Eq. 13): norms of J̄ ≥ |J|, the Jacobian of the {reading} at every image"
-    order = list(dict.fromkeys(record.group for record in records))
-    return Table("bounds", title, sorted(records, key=lambda record: order.index(record.group)), scores)
+    return Table("bounds", title, grouped(records), scores)
 
 
-def _bound(options: Bound, measured: Subject) -> dict[str, float]:
-    return bound_norms(
-        measured.f,
-        (measured.size, measured.size),
-        tolerance=options.bound_tolerance,
-        max_iterations=options.bound_iterations,
-    )._asdict()
+def _line(analysis: Analysis[Measurement], image: Measurement) -> dict[str, object]:
+    return {"run": analysis.run.name, "dataset": analysis.dataset.name, **asdict(image)}
 
 
-def _bound_determinants(options: Bound, measured: Subject) -> Determinants:
+def _bound(options: Bound, of: Subject) -> dict[str, float]:
+    size, tolerance = (of.size, of.size), options.bound_tolerance
+    return bound_norms(of.f, size, tolerance=tolerance, max_iterations=options.bound_iterations)._asdict()
+
+
+def _determinants(options: Bound, of: Subject) -> Determinants:
     return {
         "bound": 3,
-        "network": dict(measured.identity),
+        "network": dict(of.identity),
         "reading": options.reading,
         "tolerance": options.bound_tolerance,
         "iterations": options.bound_iterations,
         "platform": jax.default_backend(),
     }
-
-
-def _measured(options: Bound, cache: ResultsCache, measured: Subject, dataset: Dataset, place: Place) -> Measured:
-    """The norm at one image."""
-    example = place.source[place.number]
-    settings = {name: getattr(options, name) for name in ("reading", "tolerance", "max_iterations", "seed")}
-    of = {"norm": 2, **image_determinants(measured, example), "settings": settings}
-
-    def compute() -> dict[str, Any]:
-        key, x = random_key(options.seed, example.file_name), measured.seen(example.image)
-        norm = lanczos(measured.f, x, key, tolerance=options.tolerance, max_iterations=options.max_iterations)
-        return {"spectral": norm.value, "residual": norm.residual, "converged": norm.converged}
-
-    return Measured(dataset.name, place.file_name, **cache.kept(of, compute))
-
-
-def _write(
-    options: Bound, outcomes: Sequence[Outcome], table: Table, failures: Sequence[str], dest: Path
-) -> list[Path]:
-    flags: dict[str, Any] = {
-        name: value
-        for name, value in asdict(options).items()
-        if name in ("reading", "limit", "bound_tolerance", "bound_iterations", "tolerance", "max_iterations", "seed")
-    }
-    lines = [{"run": outcome.run.name, **image._asdict()} for outcome in outcomes for image in outcome.images]
-    return write_results(dest, [table], lines, [], results_content([table], flags, failures))

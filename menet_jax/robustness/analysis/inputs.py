@@ -1,21 +1,20 @@
-"""What the commands that measure images have in common: what they open, keep and say."""
+"""What the commands that measure images have in common: what they open, and say of it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple, NoReturn, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import jax
-from tqdm import tqdm
 
 from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs
-from menet_jax.evaluation.options import InputOptions
 from menet_jax.robustness.analysis.results_cache import ResultsCache
 from menet_jax.robustness.analysis.subject import RULE, Place, Subject, choose, subject
-from menet_jax.robustness.options import ReadingName
+from menet_jax.robustness.options import MeasuringOptions, ReadingName
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import named, run_command
-from menet_jax.runtime.text import complain, say, warn
+from menet_jax.runtime.text import say, warn
+
+Options = TypeVar("Options", bound=MeasuringOptions)
 
 CACHE = "images.jsonl"
 """In --dest: what was measured of each image, as it came."""
@@ -40,15 +39,15 @@ class Subjects(NamedTuple):
         return place.source[place.number]
 
 
-def open_subjects(options: InputOptions, reading: ReadingName, limit: int | None) -> Subjects:
-    """Open the runs, the first `limit` images of each dataset, and the cache in `--dest`, which is made.
+def open_subjects(options: MeasuringOptions, reading: ReadingName) -> Subjects:
+    """Open the runs, the images of each dataset that are to be measured, and the cache in `--dest`, which is made.
 
     Raises:
         ValueError, OSError: something cannot be used; the text says what, and what to do.
     """
     trained = open_runs(options, named("--run", options.run), warn)
     subjects = [(run, subject(run.trained, reading)) for run in trained]
-    datasets = [(dataset, choose(dataset.sources, limit)) for dataset in open_datasets(options)]
+    datasets = [(dataset, choose(dataset.sources, options.limit)) for dataset in open_datasets(options)]
     marked = find_overlaps([run for run, _ in subjects], [dataset for dataset, _ in datasets], warn)
     runs = [(run, of_run) for run, (_, of_run) in zip(marked, subjects, strict=True)]
     if options.dest:
@@ -56,76 +55,41 @@ def open_subjects(options: InputOptions, reading: ReadingName, limit: int | None
     return Subjects(runs, datasets, ResultsCache(options.dest / CACHE if options.dest else None))
 
 
-def opened_lines(
-    runs: Sequence[tuple[NamedRun, Subject]],
-    datasets: Sequence[tuple[Dataset, list[Place]]],
-    used: Sequence[jax.Device],
-) -> list[str]:
-    """What is said of it before anything is measured."""
-    lines = [f"devices  {devices.described(used)}"]
-    lines += [
-        f"data     {dataset.sources[0].summary()}: {len(places)} of {dataset.images} images of {dataset.name}"
-        for dataset, places in datasets
-    ]
-    lines += [f"chosen   {RULE}"] * any(len(places) < dataset.images for dataset, places in datasets)
-    return [*lines, *(_run_line(run) for run, _ in runs)]
+def run_analysis(options: Options, reading: ReadingName, about: str, do: Callable[[Options, Subjects], int]) -> int:
+    """Open what is to be measured, on the devices asked for, say so, and do it; the exit status, see `run_command`.
 
+    Args:
+        options: of the command.
+        reading: what is differentiated, or attacked.
+        about: what is said of the work, in a line or several.
+        do: the work; what it leaves where it is interrupted is its cache.
+    """
 
-def say_failures(failures: Sequence[str], of: str = "images") -> int:
-    """Print what failed; the exit status."""
-    if failures:
-        complain(f"{len(failures):,} {of} could not be measured:", failures)
-    return 1 if failures else 0
+    def opened() -> tuple[Sequence[jax.Device], Subjects]:
+        return devices.start(options.device), open_subjects(options, reading)
 
+    def begin(everything: tuple[Sequence[jax.Device], Subjects]) -> int:
+        used, work = everything
+        say(*_opened_lines(work, used), about)
+        return do(options, work)
 
-@runtime_checkable
-class HasCache(Protocol):
-    """Work whose results are kept as they come."""
-
-    @property
-    def cache(self) -> ResultsCache: ...
-
-
-Options = TypeVar("Options", bound=InputOptions)
-Work = TypeVar("Work", bound=HasCache)
-
-
-def run_analysis(
-    options: Options,
-    prepare: Callable[[Options], Work],
-    do: Callable[[Options, Sequence[jax.Device], Work], int],
-) -> int:
-    """`run_command`, on the devices asked for; what an interrupted analysis leaves is its cache."""
-
-    def left(opened: tuple[Sequence[jax.Device], Work]) -> str:
-        path = opened[1].cache.path
+    def left(everything: tuple[Sequence[jax.Device], Subjects]) -> str:
+        path = everything[1].cache.path
         if path is None:
             return "nothing was kept, for there is no --dest"
         return f"what was measured is in {path}: go on with the same flags"
 
-    return run_command(
-        lambda: (devices.start(options.device), prepare(options)), lambda opened: do(options, *opened), left
-    )
+    return run_command(opened, begin, left)
 
 
-def say_reused(cache: ResultsCache, of: int) -> None:
-    """Print what an earlier start has left: how many results there were, and how many of them were of use."""
-    if cache.damaged:
-        warn(f"{cache.path}: {cache.damaged} incomplete lines are passed over, and measured anew")
-    if cache.before:
-        others = len(cache.before) - len(cache.reused)
-        rest = f"; {others} others in it are of other networks, images or settings" if others else ""
-        say(f"reusing  {len(cache.reused)} of {of} results from {cache.path}{rest}")
-
-
-@contextmanager
-def progress(total: int) -> "Iterator[tqdm[NoReturn]]":
-    """A bar with the time left."""
-    with tqdm(total=total, unit="image", dynamic_ncols=True, smoothing=0.1) as bar:
-        yield bar
-
-
-def _run_line(run: NamedRun) -> str:
-    """What is said of a run, and that it is analysed in another precision than it was trained in."""
-    other = ", analysed in float32" if run.trained.config.model.precision != "float32" else ""
-    return f"run      {run.summary()}; {run.trained.config.data.size}²{other}"
+def _opened_lines(work: Subjects, used: Sequence[jax.Device]) -> list[str]:
+    lines = [f"devices  {devices.described(used)}"]
+    lines += [
+        f"data     {dataset.sources[0].summary()}: {len(places)} of {dataset.images} images of {dataset.name}"
+        for dataset, places in work.datasets
+    ]
+    lines += [f"chosen   {RULE}"] * any(len(places) < dataset.images for dataset, places in work.datasets)
+    for run, _ in work.runs:
+        other = ", analysed in float32" if run.trained.config.model.precision != "float32" else ""
+        lines.append(f"run      {run.summary()}; {run.trained.config.data.size}²{other}")
+    return lines

@@ -1,72 +1,59 @@
 """The command `python -m menet_jax.robustness jacobian`: what it says and does."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import jax
 import numpy as np
+from matplotlib.figure import Figure
 
 from menet_jax.data.sources import Example
 from menet_jax.images.files import resize_image
-from menet_jax.reporting.files import file_name
-from menet_jax.reporting.plots import SensitivityRow, save, sensitivity_maps
+from menet_jax.reporting.plots import SensitivityRow, sensitivity_maps
 from menet_jax.robustness.analysis import report
-from menet_jax.robustness.analysis.inputs import (
-    Subjects,
-    open_subjects,
-    opened_lines,
-    progress,
-    run_analysis,
-    say_failures,
-)
+from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
 from menet_jax.robustness.analysis.loop import Analysis, analyse
 from menet_jax.robustness.analysis.measurement import MEANING, Measurement, Pictures, measure, picture
 from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.analysis.subject import Subject, determinants
-from menet_jax.robustness.options import Jacobian, Settings
-from menet_jax.runtime.text import listed, say
+from menet_jax.robustness.options import Jacobian, Settings, among
+from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.text import listed
 
 PICTURES = "sensitivity"
 """In --dest: folder of sensitivity maps as arrays."""
 
 
-def prepare(options: Jacobian) -> Subjects:
-    """Open and check everything, before anything is computed.
-
-    Raises:
-        ValueError, OSError: something cannot be used; the text says what, and what to do.
-    """
-    return open_subjects(options, options.reading, options.limit)
-
-
-def describe(options: Jacobian, work: Subjects, used: Sequence[jax.Device]) -> str:
-    """What the command says before it starts."""
-    strengths = ", ".join(distortion.label for distortion, _ in options.settings().distortions.values())
-    reading = f"reading  {options.reading}; {strengths}; seed {options.seed}"
-    return "\n".join([*opened_lines(work.runs, work.datasets, used), reading])
-
-
 def run(options: Jacobian) -> int:
     """Do what the command line asks for; the exit status, see `Jacobian`."""
-    return run_analysis(options, prepare, do)
+    strengths = ", ".join(distortion.label for distortion, _ in options.distortions.values())
+    about = f"reading  {options.reading}; {strengths}; seed {options.seed}"
+    return run_analysis(options, options.reading, about, do)
 
 
-def do(options: Jacobian, used: Sequence[jax.Device], work: Subjects) -> int:
+def do(options: Jacobian, work: Subjects) -> int:
     """Measure and report; the exit status."""
-    say(describe(options, work, used))
-    settings = options.settings()
+    settings = among(Settings, options)
     analyses, failures = analyse(work, settings, measure, Measurement, MEANING)
-    for table in report.all_tables(analyses, settings, options.published):
-        say(f"\n{table.text()}")
-    _say_what_did_not_converge(analyses)
-    if options.dest:
-        written = report.write(analyses, failures, settings, options.published, options.dest)
-        written += _pictures(options, work, analyses, options.dest)
-        say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
-    return say_failures(failures)
+
+    def figures() -> list[tuple[str, Figure]]:
+        folder = options.dest / PICTURES if options.dest else Path()
+        pictured = [analysis for analysis in analyses if analysis.images and options.pictures]
+        sensitivity = [_pictures(options, settings, work, analysis, folder) for analysis in pictured]
+        return [*report.figures(analyses, settings), *sensitivity]
+
+    return report.leave(
+        options.dest,
+        report.all_tables(analyses, settings, options.published),
+        report.image_rows(analyses, settings),
+        figures,
+        settings=asdict(settings),
+        failures=failures,
+        notes=_notes(analyses),
+    )
 
 
-def _say_what_did_not_converge(analyses: Sequence[Analysis[Measurement]]) -> None:
+def _notes(analyses: Sequence[Analysis[Measurement]]) -> list[str]:
     missed = [
         f"{image.image} ({analysis.run.name}: "
         + f"spectral residual {image.spectral_residual:.1g}, Frobenius ± {image.frobenius_error / image.frobenius:.0%})"
@@ -74,32 +61,24 @@ def _say_what_did_not_converge(analyses: Sequence[Analysis[Measurement]]) -> Non
         for image in analysis.images
         if not image.converged
     ]
-    if missed:
-        say(f"note: not converged, raise --max-iterations or --max-samples: {listed(missed, '; ')}")
-    if any(len(analysis.images) == 1 for analysis in analyses):
-        say("note: a dataset of one image has no standard error")
+    notes = [f"note: not converged, raise --max-iterations or --max-samples: {listed(missed, '; ')}"] if missed else []
+    alone = any(len(analysis.images) == 1 for analysis in analyses)
+    return [*notes, *(["note: a dataset of one image has no standard error"] if alone else [])]
 
 
-def _pictures(options: Jacobian, work: Subjects, analyses: Sequence[Analysis[Measurement]], dest: Path) -> list[Path]:
-    """Draw the sensitivity maps of some images of each analysis, from the most to the least fragile."""
-    files, taken = list[Path](), set[str]()
-    jobs = [(analysis, image) for analysis in analyses for image in _spread(analysis.images, options.pictures)]
-    rows: dict[int, list[SensitivityRow]] = {}
-    with progress(len(jobs)) as bar:
-        bar.set_description("sensitivity maps")
-        for analysis, image in jobs:
-            measured, example = work.subject(analysis.run), work.example(analysis.dataset, image.image)
-            maps = _kept_picture(options, options.settings(), measured, example, dest / PICTURES)
-            note = f"{Path(image.image).stem}\n‖J‖₂ {image.spectral:.2g}"
-            shown = resize_image(example.image, (measured.size, measured.size))
-            rows.setdefault(id(analysis), []).append(SensitivityRow(note, shown, *maps))
-            bar.update()
-    for analysis in analyses:
-        if id(analysis) in rows:
-            stem = dest / file_name(f"sensitivity_{analysis.run.name}_{analysis.dataset.name}", taken)
-            title = f"{analysis.run.name} on {analysis.dataset.name}, {options.reading}, per gray level"
-            files += save(sensitivity_maps(rows[id(analysis)], title), stem)
-    return files
+def _pictures(
+    options: Jacobian, settings: Settings, work: Subjects, analysis: Analysis[Measurement], folder: Path
+) -> tuple[str, Figure]:
+    """The sensitivity maps of some images, from the most to the least fragile."""
+    measured, rows = work.subject(analysis.run), list[SensitivityRow]()
+    images = _spread(analysis.images, options.pictures)
+    for image in Bar(images, unit="image", desc=f"{analysis.run.name}, sensitivity maps"):
+        example = work.example(analysis.dataset, image.image)
+        maps = _kept_picture(options, settings, measured, example, folder)
+        note = f"{Path(image.image).stem}\n‖J‖₂ {image.spectral:.2g}"
+        rows.append(SensitivityRow(note, resize_image(example.image, (measured.size, measured.size)), *maps))
+    title = f"{analysis.run.name} on {analysis.dataset.name}, {options.reading}, per gray level"
+    return f"sensitivity_{analysis.run.name}_{analysis.dataset.name}", sensitivity_maps(rows, title)
 
 
 def _kept_picture(options: Jacobian, settings: Settings, measured: Subject, example: Example, folder: Path) -> Pictures:

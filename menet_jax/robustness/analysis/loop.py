@@ -3,16 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import pydantic
 
 from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.images.files import UnreadableImageError
-from menet_jax.robustness.analysis.inputs import Subjects, progress, say_reused
+from menet_jax.robustness.analysis.inputs import Subjects
 from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.analysis.subject import AnySettings, Place, Subject, determinants
+from menet_jax.runtime.progress import Bar
 
 Measurement = TypeVar("Measurement")
 SettingsT = TypeVar("SettingsT", bound=AnySettings)
@@ -53,33 +54,28 @@ def analyse(
         meaning: of `determinants`.
     """
     adapter = pydantic.TypeAdapter[Measurement](kind)
-    to_json = partial(adapter.dump_python, mode="json")
     failures, analyses = list[str](), list[Analysis[Measurement]]()
+
+    def kept(subject: Subject, place: Place, stage: Stage) -> Measurement:
+        example = place.source[place.number]
+        compute = partial(measure, subject, example, settings, stage)
+        of = determinants(subject, example, settings, meaning)
+        return adapter.validate_python(work.cache.kept(of, lambda: adapter.dump_python(compute(), mode="json")))
+
     total = len(work.runs) * sum(len(places) for _, places in work.datasets)
-    with progress(total) as bar:
+    with Bar(total=total, unit="image", smoothing=0.1, disable=not total) as bar:
         for named_run, subject in work.runs:
             for dataset, places in work.datasets:
                 images = list[Measurement]()
                 for place in places:
                     bar.set_description(f"{named_run.name}, {place.file_name}")
                     try:
-                        example = place.source[place.number]
-                        of = determinants(subject, example, settings, meaning)
-                        compute = partial(measure, subject, example, settings, bar.set_postfix_str)
-                        value = work.cache.kept(of, partial(_composed, to_json, compute))
-                        images.append(adapter.validate_python(value))
+                        images.append(kept(subject, place, bar.set_postfix_str))
+                    except UnreadableImageError as error:  # the same for all runs
+                        failures.append(str(error))
                     except ValueError as error:
-                        failures.append(failure(named_run, place, error))
+                        failures.append(f"{named_run.name} on {place.file_name}: {error}")
                     bar.update()
                 analyses.append(Analysis(named_run, dataset, len(places), tuple(images)))
-    say_reused(work.cache, total)
+    work.cache.say_reused()
     return analyses, list(dict.fromkeys(failures))
-
-
-def failure(run: NamedRun, place: Place, error: ValueError) -> str:
-    """Why an image could not be measured; one that cannot be read says so itself, and is the same for all runs."""
-    return str(error) if isinstance(error, UnreadableImageError) else f"{run.name} on {place.file_name}: {error}"
-
-
-def _composed(outer: Callable[[Any], Any], inner: Callable[[], Any]) -> Any:
-    return outer(inner())

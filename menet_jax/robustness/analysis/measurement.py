@@ -5,27 +5,22 @@ the statistics of Table III. Files are distorted as `robustness distortion` does
 before they are resized for the network; an error direction is what then has changed in what the network sees.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from menet_jax.data.sources import Example
 from menet_jax.images.distortions import Distortion
-from menet_jax.images.files import Mask, ResizedRgb, Rgb, resize_image
+from menet_jax.images.files import Rgb, resize_image
 from menet_jax.robustness.analysis.loop import Stage
 from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.analysis.subject import Subject, random_key
-from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.directions import directional_ratios
-from menet_jax.robustness.jacobian.image_function import Report, unreported
-from menet_jax.robustness.jacobian.norms import Estimate, frobenius_norm
+from menet_jax.robustness.jacobian.norms import frobenius_norm
 from menet_jax.robustness.jacobian.sensitivity import (
     TABLE_III_SIDE,
     GradientStatistics,
@@ -34,8 +29,8 @@ from menet_jax.robustness.jacobian.sensitivity import (
     output_sensitivity,
     salient_gradient_statistics,
 )
-from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos
-from menet_jax.robustness.options import ReadingName, Settings
+from menet_jax.robustness.jacobian.spectral import lanczos
+from menet_jax.robustness.options import Settings
 from menet_jax.training.validation import score_map
 
 MEANING: Determinants = {"measurement": 3}
@@ -107,20 +102,21 @@ def measure(of: Subject, example: Example, settings: Settings, stage: Stage) -> 
     square = resize_image(example.image, (of.size, of.size))
     x, random = square.astype(np.float32), random_key(settings.seed, example.file_name)
     stage("spectral norm")
-    spectral = spectral_norm(of, x, random, settings)
+    spectral = lanczos(of.f, x, random, tolerance=settings.tolerance, max_iterations=settings.max_iterations)
     stage("Frobenius norm")
-    frobenius = frobenius_norm_of(of, x, random, settings)
+    error, most = settings.relative_error, settings.max_samples
+    frobenius = frobenius_norm(of.f, x, random, relative_error=error, max_samples=most)
     stage("Table III")
     large = resize_image(example.image, (TABLE_III_SIDE, TABLE_III_SIDE)).astype(np.float32)
     statistics = [
         of_channels(of.f.network, of.f.variables, large)
         for of_channels in (constant_gradient_statistics, salient_gradient_statistics)
     ]
-    clean = _adaptive_f(of, settings.reading, square, example.mask)
+    clean = score_map(of.saliency(x), example.mask).adaptive_f
     reactions = {}
     for name, (distortion, draws) in settings.distortions.items():
         stage(name)
-        reactions[name] = _reaction(of, example, settings, square, clean, partial(_distorted, distortion), draws)
+        reactions[name] = _reaction(of, example, square, clean, distortion, settings.draw_seeds(draws))
     return Measurement(
         image=example.file_name,
         spectral=spectral.value,
@@ -136,24 +132,6 @@ def measure(of: Subject, example: Example, settings: Settings, stage: Stage) -> 
         salient_gradient=statistics[1],
         adaptive_f=clean,
         reactions=reactions,
-    )
-
-
-def spectral_norm(
-    of: Subject, image: np.ndarray, random: jax.Array, settings: Settings, report: Report = unreported
-) -> SpectralNorm:
-    """‖J‖₂ at an image (size, size, 3), as exact as the settings ask."""
-    return lanczos(
-        of.f, image, random, tolerance=settings.tolerance, max_iterations=settings.max_iterations, report=report
-    )
-
-
-def frobenius_norm_of(
-    of: Subject, image: np.ndarray, random: jax.Array, settings: Settings, report: Report = unreported
-) -> Estimate:
-    """‖J‖_F at an image (size, size, 3), as exact as the settings ask."""
-    return frobenius_norm(
-        of.f, image, random, relative_error=settings.relative_error, max_samples=settings.max_samples, report=report
     )
 
 
@@ -173,30 +151,24 @@ class Pictures(NamedTuple):
 
 def picture(of: Subject, example: Example, settings: Settings, samples: int) -> Pictures:
     """Sensitivity maps of one image, estimated from `samples` random products each."""
-    square = resize_image(example.image, (of.size, of.size))
-    x, random = square.astype(np.float32), random_key(settings.seed, example.file_name)
+    x, random = of.seen(example.image), random_key(settings.seed, example.file_name)
     return Pictures(
-        _saliency(of, settings.reading, square),
+        of.saliency(x),
         input_sensitivity(of.f, x, random, samples=samples).values,
         output_sensitivity(of.f, x, random, samples=samples).values,
     )
 
 
 def _reaction(
-    of: Subject,
-    example: Example,
-    settings: Settings,
-    square: Rgb,
-    clean_f: float,
-    distorted: Callable[[Example, int, int], Rgb],
-    draws: int,
+    of: Subject, example: Example, square: Rgb, clean_f: float, distortion: Distortion, seeds: Sequence[int]
 ) -> Reaction:
-    squares = [distorted(example, seed, of.size) for seed in settings.draw_seeds(draws)]
-    scores = [_adaptive_f(of, settings.reading, one, example.mask) for one in squares]
+    name, size = Path(example.file_name).stem, (of.size, of.size)
+    squares = [resize_image(distortion(example.image, name, seed), size) for seed in seeds]
+    scores = [score_map(of.saliency(one.astype(np.float32)), example.mask).adaptive_f for one in squares]
     loss = clean_f - float(np.mean(scores))
     if all(np.array_equal(one, square) for one in squares):
         return Reaction(loss)
-    ratios = directional_ratios(of.f, square, lambda _, draw: squares[draw], draws=draws)
+    ratios = directional_ratios(of.f, square, lambda _, draw: squares[draw], draws=len(squares))
     return Reaction(
         loss,
         float(ratios.distances.mean()),
@@ -205,19 +177,3 @@ def _reaction(
         ratios.infinitesimal.mean,
         ratios.infinitesimal.standard_error,
     )
-
-
-def _distorted(distortion: Distortion, example: Example, seed: int, size: int) -> Rgb:
-    """What the network sees of a distorted file."""
-    return resize_image(distortion(example.image, Path(example.file_name).stem, seed), (size, size))
-
-
-def _saliency(of: Subject, reading: ReadingName, square: Rgb) -> Float[np.ndarray, "h w"]:
-    """The map that is scored: the reading itself; of the logit margin the probability, its logistic function."""
-    found = image_function.evaluate(of.f, jnp.asarray(square.astype(np.float32)))
-    return np.asarray(jax.nn.sigmoid(found) if reading == "logit_margin" else found)
-
-
-def _adaptive_f(of: Subject, reading: ReadingName, square: ResizedRgb, mask: Mask) -> float:
-    """Scored as everywhere: in 8 bits, at the size of the ground truth."""
-    return score_map(_saliency(of, reading, square), mask).adaptive_f

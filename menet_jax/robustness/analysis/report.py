@@ -1,6 +1,6 @@
 """What an analysis of Jacobians leaves behind: Eq. 11, Eq. 12 and Table III, and the numbers of every image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -14,10 +14,12 @@ from menet_jax.reporting.files import write_results
 from menet_jax.reporting.plots import Box, Scatter, norm_boxes, norms_against_losses
 from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.analysis.loop import Analysis
-from menet_jax.robustness.analysis.measurement import Measurement, Settings
+from menet_jax.robustness.analysis.measurement import Measurement
 from menet_jax.robustness.analysis.subject import RULE
 from menet_jax.robustness.jacobian.norms import QUANTILES, summarise
 from menet_jax.robustness.jacobian.sensitivity import GradientStatistics, mean_statistics
+from menet_jax.robustness.options import Settings
+from menet_jax.runtime.text import complain, say
 
 UNITS = {
     "probability": "probability per gray level",
@@ -184,38 +186,47 @@ def table_iii(analyses: Sequence[Analysis[Measurement]], with_published: bool) -
     return Table("table_iii", title, grouped(records), scores)
 
 
-def write(
-    analyses: Sequence[Analysis[Measurement]],
+def leave(
+    dest: Path | None,
+    written: Sequence[Table],
+    images: Sequence[Mapping[str, Any]],
+    draw: Callable[[], Sequence[tuple[str, Figure]]],
+    *,
+    settings: Mapping[str, Any],
     failures: Sequence[str],
-    settings: Settings,
-    with_published: bool,
-    dest: Path,
-) -> list[Path]:
-    """Write everything into a folder that exists.
+    notes: Sequence[str] = (),
+    of: str = "images",
+) -> int:
+    """Print tables, write everything, and say what failed; the exit status of a command that measures images.
 
-    Each table as `<stem>.csv`, `.md` and `.tex`, all of them with their settings and what failed in `results.json`, the
-    numbers of every image in `images.csv`; `norms.png` and `.pdf` draw the norms by dataset, and
-    `fragility_<run>_<dataset>.png` and `.pdf` each image's norm against the F that it loses.
-
-    Returns:
-        the files written.
+    Args:
+        dest: folder to write to, which exists: each table as `<stem>.csv`, `.md` and `.tex`, all of them with their
+            settings and what failed in `results.json`, the numbers of every image in `images.csv`, and the figures;
+            None: nothing is written.
+        written: the tables.
+        images: a line for each image.
+        draw: gives the figures, each with its stem.
+        settings: what was measured with.
+        failures: what could not be measured.
+        notes: what is to be known of the tables, a line each.
+        of: what failed.
     """
-    written = all_tables(analyses, settings, with_published)
-    content = results_content(written, asdict(settings), failures)
-    return write_results(dest, written, _image_rows(analyses, settings), _figures(analyses, settings), content)
+    say(*(f"\n{table.text()}" for table in written), *notes)
+    if dest:
+        content = {
+            "settings": settings,
+            "images_chosen": RULE,
+            "failures": list(failures),
+            "tables": {table.stem: table.content() for table in written},
+        }
+        files = write_results(dest, written, images, draw(), content)
+        say(f"wrote {', '.join(path.name for path in files)} to {dest}")
+    if failures:
+        complain(f"{len(failures):,} {of} could not be measured:", failures)
+    return 1 if failures else 0
 
 
-def results_content(written: Sequence[Table], settings: dict[str, Any], failures: Sequence[str]) -> dict[str, Any]:
-    """All tables, the settings, and what could not be measured."""
-    return {
-        "settings": settings,
-        "images_chosen": RULE,
-        "failures": list(failures),
-        "tables": {table.stem: table.content() for table in written},
-    }
-
-
-def _image_rows(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> list[dict[str, Any]]:
+def image_rows(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> list[dict[str, Any]]:
     """A line for each image; what there is not is empty."""
     rows = []
     pairs = [(analysis, image) for analysis in analyses for image in analysis.images]
@@ -235,7 +246,8 @@ def _image_rows(analyses: Sequence[Analysis[Measurement]], settings: Settings) -
     return rows
 
 
-def _figures(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> list[tuple[str, Figure]]:
+def figures(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> list[tuple[str, Figure]]:
+    """`norms`, by dataset, and `fragility_<run>_<dataset>`, each image's norm against the F that it loses."""
     measured = [analysis for analysis in analyses if analysis.images]
     if not measured:
         return []
@@ -250,7 +262,7 @@ def _figures(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> l
         ]
         for norm in NORMS
     }
-    figures = [("norms", norm_boxes(boxes, UNITS[settings.reading]))]
+    drawn = [("norms", norm_boxes(boxes, UNITS[settings.reading]))]
     for analysis in measured:
         stem = f"fragility_{analysis.run.name}_{analysis.dataset.name}"
         scatters = {
@@ -262,8 +274,8 @@ def _figures(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> l
             for norm, name in product(NORMS, settings.distortions)
         }
         title = f"{analysis.run.name} on {analysis.dataset.name}, {settings.reading}, {len(analysis.images)} images"
-        figures.append((stem, norms_against_losses(scatters, UNITS[settings.reading], title)))
-    return figures
+        drawn.append((stem, norms_against_losses(scatters, UNITS[settings.reading], title)))
+    return drawn
 
 
 _STATISTICS = GradientStatistics._fields

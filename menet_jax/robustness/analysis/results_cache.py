@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from menet_jax.runtime.text import say, warn
 from menet_jax.runtime.whole_files import written_whole
 
 Determinants = Mapping[str, Any]
@@ -25,7 +26,7 @@ class ResultsCache:
         path: of the file; None: results are kept in memory alone.
         damaged: lines that could not be read.
         before: keys of the results that were in it when it was opened.
-        reused: keys of those that were asked for since.
+        asked: keys of those that were asked for since, be they there or not.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -35,7 +36,7 @@ class ResultsCache:
             OSError: it cannot be read.
         """
         self.path = path
-        self.damaged, self.reused = 0, set[str]()
+        self.damaged, self.asked = 0, set[str]()
         self._values: dict[str, Any] = {}
         content = path.read_bytes() if path and path.exists() else b""
         self._broken = bool(content) and not content.endswith(b"\n")  # the last line was left incomplete
@@ -62,11 +63,19 @@ class ResultsCache:
             as `add`, and as `compute`.
         """
         name = key(of)
-        if name in self.before:
-            self.reused.add(name)
+        self.asked.add(name)
         if name not in self._values:
             self.add(of, compute())
         return self._values[name]
+
+    def say_reused(self) -> None:
+        """Print what an earlier start has left: how many results there were, and how many of them were of use."""
+        if self.damaged:
+            warn(f"{self.path}: {self.damaged} incomplete lines are passed over, and measured anew")
+        if self.before:
+            others = len(self.before - self.asked)
+            rest = f"; {others} others in it are of other networks, images or settings" if others else ""
+            say(f"reusing  {len(self.before & self.asked)} of {len(self.asked)} results from {self.path}{rest}")
 
     def add(self, of: Determinants, value: Any) -> None:
         """Append a result; it is in the file when this returns.

@@ -18,12 +18,12 @@ from menet_jax.model.saliency import Region, border_background, metric_map
 from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.image_function import NetworkMap, Reading, network_map
-from menet_jax.robustness.options import AttackSettings, ReadingName, Settings, SmoothSettings
+from menet_jax.robustness.options import AttackSettings, BoundSettings, ReadingName, Settings, SmoothSettings
 from menet_jax.training.config import LossConfig
 from menet_jax.training.network import background_region, network
 from menet_jax.training.run import TrainedRun
 
-AnySettings = Settings | AttackSettings | SmoothSettings
+AnySettings = Settings | BoundSettings | AttackSettings | SmoothSettings
 
 RULE = "in the order of the SHA-256 of their file names, so that more images are always the same ones and others"
 
@@ -49,6 +49,11 @@ class Subject:
     def seen(self, image: Rgb) -> Float[np.ndarray, "s s 3"]:
         """An image as the network sees it: at its size, in 0…255."""
         return resize_image(image, (self.size, self.size)).astype(np.float32)
+
+    def saliency(self, seen: Float[np.ndarray, "s s 3"]) -> Float[np.ndarray, "s s"]:
+        """The map that is scored: the reading itself; of the logit margin the probability, its logistic function."""
+        found = image_function.evaluate(self.f, jnp.asarray(seen))
+        return np.asarray(jax.nn.sigmoid(found) if self.f.reading is image_function.logit_margin else found)
 
 
 class Place(NamedTuple):
@@ -107,18 +112,8 @@ Cut = Callable[[Array], Array]
 CUTS: dict[str, Cut] = {"metric": cut_metric, "probability": cut_probability}
 
 
-def image_determinants(of: Subject, example: Example) -> Determinants:
-    """What everything measured of a network at an image depends on; noise and random starts on the file's name."""
-    return {
-        "network": dict(of.identity),
-        "image": digest(example.image),
-        "file_name": example.file_name,
-        "platform": jax.default_backend(),
-    }
-
-
 def determinants(of: Subject, example: Example, settings: AnySettings, meaning: Determinants) -> Determinants:
-    """All that what is measured of an image with its mask depends on.
+    """All that what is measured of an image with its mask depends on; noise and random starts on the file's name.
 
     Args:
         of: the network.
@@ -128,8 +123,11 @@ def determinants(of: Subject, example: Example, settings: AnySettings, meaning: 
     """
     return {
         **meaning,
-        **image_determinants(of, example),
-        "mask": digest(example.mask),
+        "network": dict(of.identity),
+        "image": _digest(example.image),
+        "file_name": example.file_name,
+        "platform": jax.default_backend(),
+        "mask": _digest(example.mask),
         "settings": asdict(settings),
     }
 
@@ -155,5 +153,5 @@ def _reading(name: ReadingName, loss: LossConfig) -> Reading:
     return readings[name]
 
 
-def digest(array: np.ndarray) -> str:
+def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(f"{array.shape} ".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()

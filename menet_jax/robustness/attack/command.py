@@ -1,25 +1,25 @@
 """The command `python -m menet_jax.robustness attack`: what it says and does."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import jax
 import numpy as np
 from matplotlib.figure import Figure
 
 from menet_jax.data.sources import Example
 from menet_jax.images.maps import quantise
 from menet_jax.reporting.plots import Row, image_rows
-from menet_jax.robustness.analysis.inputs import Subjects, open_subjects, opened_lines, run_analysis, say_failures
+from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
 from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse
+from menet_jax.robustness.analysis.report import leave
 from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.analysis.subject import Subject, determinants
 from menet_jax.robustness.attack import report
-from menet_jax.robustness.attack.measurement import MEANING, Image, Measurement, attacks, measure, saliency, scored
+from menet_jax.robustness.attack.measurement import MEANING, Image, Measurement, attacks, measure, scored
 from menet_jax.robustness.attack.transfer import Attacked, transfers
-from menet_jax.robustness.options import Attack, AttackSettings
-from menet_jax.runtime.text import say
+from menet_jax.robustness.options import Attack, AttackSettings, among
 
 ATTACKED = "attacked"
 """Folder of the attacked images."""
@@ -28,40 +28,26 @@ SHOWN = 3
 """Images of each run and dataset that are drawn: those that lose most F at the greatest strength."""
 
 
-def prepare(options: Attack) -> Subjects:
-    """Open and check everything, before anything is computed.
-
-    Raises:
-        ValueError, OSError: something cannot be used; the text says what, and what to do.
-    """
-    return open_subjects(options, options.reading, options.limit)
-
-
 def run(options: Attack) -> int:
     """Do what the command line asks for; the exit status, see `Attack`."""
-    return run_analysis(options, prepare, do)
+    strengths = ", ".join(f"{strength:g}" for strength in options.strengths)
+    about = f"attack   {options.reading} map, {options.norm}, strengths {strengths}; seed {options.seed}"
+    return run_analysis(options, options.reading, about, do)
 
 
-def do(options: Attack, used: Sequence[jax.Device], work: Subjects) -> int:
+def do(options: Attack, work: Subjects) -> int:
     """Attack and report; the exit status."""
-    settings = options.settings()
-    strengths = ", ".join(f"{strength:g}" for strength in settings.strengths)
-    attack = f"attack   {options.reading} map, {options.norm}, strengths {strengths}; seed {options.seed}"
-    say(*opened_lines(work.runs, work.datasets, used), attack)
-    folder = options.dest / ATTACKED if options.dest else None
+    settings, folder = among(AttackSettings, options), options.dest / ATTACKED if options.dest else None
     analyses, failures = analyse(work, settings, partial(_measured, folder), Measurement, MEANING)
-    if options.dest and folder:
-        attacked = partial(_attacked, folder, settings)
-        tables = report.tables(analyses, transfers(work, analyses, attacked), settings)
-        figures = [_worst(settings, work, analysis, attacked) for analysis in analyses if analysis.images]
-        written = report.write(tables, analyses, failures, settings, figures, options.dest)
-    else:
-        tables, written = report.tables(analyses, (), settings), []
-    for table in tables:
-        say(f"\n{table.text()}")
-    if written:
-        say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
-    return say_failures(failures)
+    attacked = partial(_attacked, folder or Path(), settings)
+
+    def figures() -> list[tuple[str, Figure]]:
+        worst = [_worst(settings, work, analysis, attacked) for analysis in analyses if analysis.images]
+        return [*report.curves(analyses, settings), *worst]
+
+    transferred = transfers(work, analyses, attacked) if folder else []
+    tables, rows = report.tables(analyses, transferred, settings), report.image_rows(analyses)
+    return leave(options.dest, tables, rows, figures, settings=asdict(settings), failures=failures)
 
 
 def _measured(
@@ -107,8 +93,8 @@ def _worst(
         pictures = [
             x.astype(np.uint8),
             np.clip(np.rint(128 + times * (moved - x)), 0, 255).astype(np.uint8),
-            quantise(saliency(subject, x)),
-            quantise(saliency(subject, moved)),
+            quantise(subject.saliency(x)),
+            quantise(subject.saliency(moved)),
         ]
         aspect = example.image.shape[0] / example.image.shape[1]
         note = f"{Path(image.image).stem}\nF {image.clean.adaptive_f:.2f}, change × {times:.0f}"

@@ -104,7 +104,7 @@ def measure(of: Subject, example: Example, settings: AttackSettings, stage: Stag
     ball, x = BALLS[settings.norm], of.seen(example.image)
     stage("spectral norm")
     spectral = _spectral(of, example, settings)
-    before = saliency(of, x)
+    before = of.saliency(x)
     react = partial(_reaction, of, ball, CUTS[settings.reading], example, x, before)
     found = list[AtStrength]()
     for strength, attacked in zip(settings.strengths, attacks(of, example, settings, spectral), strict=True):
@@ -159,14 +159,9 @@ def attacks(
         yield images
 
 
-def saliency(of: Subject, image: Image) -> Float[np.ndarray, "h w"]:
-    """The map of an image, at the network's size."""
-    return np.asarray(evaluate(of.f, jnp.asarray(image)))
-
-
 def scored(of: Subject, image: Image, example: Example) -> Scores:
     """The scores of the map of an image, in place of the example's own."""
-    return _scores(saliency(of, image), example)
+    return _scores(of.saliency(image), example)
 
 
 BALLS = {"l2": L2, "linf": LINF}
@@ -219,7 +214,7 @@ def _reaction(
     of: Subject, ball: Ball, cut: Cut, example: Example, x: Image, before: Float[np.ndarray, "h w"], image: Image
 ) -> _Reaction:
     """To the change from x to the image."""
-    after = saliency(of, image)
+    after = of.saliency(image)
     length = float(ball.length(jnp.asarray(image - x)))
     moved = float(np.linalg.norm((after - before).ravel().astype(np.float64)))
     flipped = float(np.mean(np.asarray(cut(jnp.asarray(after)) != cut(jnp.asarray(before)))))

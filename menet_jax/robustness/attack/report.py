@@ -1,18 +1,15 @@
 """What attacks leave behind: a table, the numbers of every image, curves over the strength, and the worst images."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from menet_jax.reporting.files import write_results
 from menet_jax.reporting.plots import GainCurve, attack_curves
 from menet_jax.reporting.tables import Score, Table
 from menet_jax.robustness.analysis.loop import Analysis
-from menet_jax.robustness.analysis.report import UNITS, grouped, record, results_content
+from menet_jax.robustness.analysis.report import UNITS, grouped, record
 from menet_jax.robustness.attack.measurement import AtStrength, Measurement, Scores
 from menet_jax.robustness.attack.transfer import TOLERANCE, Transfer
 from menet_jax.robustness.options import AttackSettings
@@ -26,24 +23,6 @@ def tables(analyses: Found, transferred: Sequence[Transfer], settings: AttackSet
     """Everything that is printed and written."""
     always = [_strengths(analyses, settings), _compression(analyses, settings)]
     return [*always, _transfers(transferred, settings)] if transferred else always
-
-
-def write(
-    written: Sequence[Table],
-    analyses: Found,
-    failures: Sequence[str],
-    settings: AttackSettings,
-    figures: Sequence[tuple[str, Figure]],
-    dest: Path,
-) -> list[Path]:
-    """Write the tables, `images.csv`, `results.json`, and figures: these, and `attack_<dataset>` over the strength.
-
-    Returns:
-        the files written.
-    """
-    content = results_content(written, asdict(settings), failures)
-    drawn = [*_curves(analyses, settings), *figures]
-    return write_results(dest, written, _image_rows(analyses), drawn, content)
 
 
 def _strengths(analyses: Found, settings: AttackSettings) -> Table:
@@ -129,7 +108,8 @@ def _transfers(transferred: Sequence[Transfer], settings: AttackSettings) -> Tab
     return Table("transfer", title, grouped(records), scores)
 
 
-def _curves(analyses: Found, settings: AttackSettings) -> list[tuple[str, Figure]]:
+def curves(analyses: Found, settings: AttackSettings) -> list[tuple[str, Figure]]:
+    """`attack_<dataset>`, over the strength."""
     by_dataset: dict[str, list[Analysis[Measurement]]] = {}
     for analysis in analyses:
         if analysis.images:
@@ -165,7 +145,7 @@ def _curve(analysis: Analysis[Measurement], settings: AttackSettings) -> GainCur
     )
 
 
-def _image_rows(analyses: Found) -> list[dict[str, Any]]:
+def image_rows(analyses: Found) -> list[dict[str, Any]]:
     """A line for each image and strength."""
     return [
         {

@@ -9,10 +9,11 @@ import numpy as np
 
 from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import NamedRun
-from menet_jax.robustness.analysis.inputs import Subjects, progress
+from menet_jax.robustness.analysis.inputs import Subjects
 from menet_jax.robustness.analysis.loop import Analysis
 from menet_jax.robustness.analysis.subject import Subject
 from menet_jax.robustness.attack.measurement import Image, Measurement, scored
+from menet_jax.runtime.progress import Bar
 
 TOLERANCE = 0.005
 """F by which a transferred attack must cost more, to count as stronger."""
@@ -62,7 +63,8 @@ def transfers(
         if target.dataset.truth == source.dataset.truth and target.run.name != source.run.name
     ]
     found = []
-    with progress(sum(len(target.images) for target, _ in pairs)) as bar:
+    total = sum(len(target.images) for target, _ in pairs)
+    with Bar(total=total, unit="image", smoothing=0.1, disable=not total) as bar:
         for target, source in pairs:
             of, other = work.subject(target.run), work.subject(source.run)
             attacked_there = {image.image for image in source.images}

@@ -1,10 +1,9 @@
 """The command `python -m menet_jax.robustness smooth`: what it says and does."""
 
 import time
-from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import jax
 import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
@@ -13,11 +12,12 @@ from menet_jax.data.sources import Example
 from menet_jax.images.files import resize_image, resize_mask
 from menet_jax.images.pictures import TINT
 from menet_jax.reporting.plots import Row, gray, image_rows
-from menet_jax.robustness.analysis.inputs import Subjects, open_subjects, opened_lines, run_analysis, say_failures
+from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
 from menet_jax.robustness.analysis.loop import Analysis, analyse
+from menet_jax.robustness.analysis.report import leave
 from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.analysis.subject import Subject, determinants
-from menet_jax.robustness.options import Smooth, SmoothSettings
+from menet_jax.robustness.options import Smooth, SmoothSettings, among
 from menet_jax.robustness.smoothing import report
 from menet_jax.robustness.smoothing.certificate import Certificate, certify, holm
 from menet_jax.robustness.smoothing.measurement import MEANING, Measurement, counted, measure, salient
@@ -30,38 +30,28 @@ SHOWN = 3
 """Images of each run and dataset that are drawn: the first, the middle and the last by their certified share."""
 
 
-def prepare(options: Smooth) -> Subjects:
-    """Open and check everything, before anything is computed.
-
-    Raises:
-        ValueError, OSError: something cannot be used; the text says what, and what to do.
-    """
-    return open_subjects(options, "probability", options.limit)
-
-
 def run(options: Smooth) -> int:
     """Do what the command line asks for; the exit status, see `Smooth`."""
-    return run_analysis(options, prepare, do)
+    sigmas = ", ".join(f"{sigma:g}" for sigma in options.sigmas)
+    about = f"noise    σ {sigmas}; {options.guesses} + {options.samples} samples of each; seed {options.seed}"
+    return run_analysis(options, "probability", about, do)
 
 
-def do(options: Smooth, used: Sequence[jax.Device], work: Subjects) -> int:
+def do(options: Smooth, work: Subjects) -> int:
     """Certify and report; the exit status."""
-    settings = options.settings()
-    sigmas = ", ".join(f"{sigma:g}" for sigma in settings.sigmas)
-    noise = f"noise    σ {sigmas}; {settings.guesses} + {settings.samples} samples of each; seed {settings.seed}"
-    say(*opened_lines(work.runs, work.datasets, used), noise)
-    start, before = time.monotonic(), len(work.cache)
+    settings, start, before = among(SmoothSettings, options), time.monotonic(), len(work.cache)
     analyses, failures = analyse(work, settings, measure, Measurement, MEANING)
     passes = (len(work.cache) - before) * len(settings.sigmas) * (settings.guesses + settings.samples)
     if passes:
         taken = time.monotonic() - start
         say(f"{passes:,} noisy images in {taken:.0f} s, {passes / taken:.1f} images/s with compilation")
-    say(f"\n{report.table(analyses, settings).text()}")
-    if options.dest:
-        figures = [_figure(settings, work, analysis, options.dest) for analysis in analyses if analysis.images]
-        written = report.write(analyses, failures, settings, figures, options.dest)
-        say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
-    return say_failures(failures)
+
+    def figures() -> list[tuple[str, Figure]]:
+        folder = options.dest / COUNTS if options.dest else Path()
+        return [_figure(settings, work, analysis, folder) for analysis in analyses if analysis.images]
+
+    tables, rows = [report.table(analyses, settings)], report.image_rows(analyses)
+    return leave(options.dest, tables, rows, figures, settings=asdict(settings), failures=failures)
 
 
 def _counted(of: Subject, example: Example, settings: SmoothSettings, folder: Path) -> dict[str, np.ndarray]:
@@ -75,7 +65,7 @@ def _counted(of: Subject, example: Example, settings: SmoothSettings, folder: Pa
 
 
 def _figure(
-    settings: SmoothSettings, work: Subjects, analysis: Analysis[Measurement], dest: Path
+    settings: SmoothSettings, work: Subjects, analysis: Analysis[Measurement], folder: Path
 ) -> tuple[str, Figure]:
     """Images, their masks, and of both maps what the network says and what of it is certified."""
     of = work.subject(analysis.run)
@@ -83,7 +73,7 @@ def _figure(
     rows = list[Row]()
     for index in np.unique(np.linspace(0, len(ranked) - 1, SHOWN).round().astype(int)):
         example = work.example(analysis.dataset, ranked[index].image)
-        found = _counted(of, example, settings, dest / COUNTS)
+        found = _counted(of, example, settings, folder)
         clean, pictures, headings = salient(of, example), [], []
         for each, name in enumerate(of.maps):
             samples = found["guess"][each], settings.guesses, found["counts"][each], settings.samples

@@ -1,17 +1,14 @@
 """What certification leaves behind: a table, the numbers of every image, and certified maps."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
-from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from menet_jax.reporting.files import write_results
 from menet_jax.reporting.tables import Score, Table
 from menet_jax.robustness.analysis.loop import Analysis
-from menet_jax.robustness.analysis.report import grouped, record, results_content
+from menet_jax.robustness.analysis.report import grouped, record
 from menet_jax.robustness.attack.ascent import L2
 from menet_jax.robustness.options import SmoothSettings
 from menet_jax.robustness.smoothing.measurement import Certified, Measurement
@@ -52,24 +49,8 @@ def table(analyses: Found, settings: SmoothSettings) -> Table:
     return Table("smooth", title, grouped(records), scores)
 
 
-def write(
-    analyses: Found,
-    failures: Sequence[str],
-    settings: SmoothSettings,
-    figures: Sequence[tuple[str, Figure]],
-    dest: Path,
-) -> list[Path]:
-    """Write the table, `images.csv`, `results.json` and the figures.
-
-    Returns:
-        the files written.
-    """
-    written = [table(analyses, settings)]
-    content = results_content(written, asdict(settings), failures)
-    return write_results(dest, written, _image_rows(analyses), figures, content)
-
-
-def _image_rows(analyses: Found) -> list[dict[str, Any]]:
+def image_rows(analyses: Found) -> list[dict[str, Any]]:
+    """A line for each image, map, noise and threshold."""
     return [
         {
             "dataset": analysis.dataset.name,
