@@ -24,7 +24,7 @@ from menet_jax.robustness.analysis.subject import CUTS, Cut, Subject, random_key
 from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack, random_starts, within
 from menet_jax.robustness.attack.objectives import LostF, Moved
 from menet_jax.robustness.jacobian import image_function
-from menet_jax.robustness.jacobian.image_function import evaluate
+from menet_jax.robustness.jacobian.image_function import evaluate, norm
 from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos
 from menet_jax.robustness.options import AttackSettings
 from menet_jax.training.validation import score_map
@@ -216,9 +216,8 @@ def _reaction(
     """To the change from x to the image."""
     after = of.saliency(image)
     length = float(ball.length(jnp.asarray(image - x)))
-    moved = float(np.linalg.norm((after - before).ravel().astype(np.float64)))
     flipped = float(np.mean(np.asarray(cut(jnp.asarray(after)) != cut(jnp.asarray(before)))))
-    return _Reaction(moved / length if length else 0.0, flipped, _scores(after, example))
+    return _Reaction(norm(after - before) / length if length else 0.0, flipped, _scores(after, example))
 
 
 def _scores(saliency: Float[np.ndarray, "h w"], example: Example) -> Scores:

@@ -26,6 +26,7 @@ from menet_jax.robustness.jacobian.image_function import (
     Pooled,
     Reading,
     as_tree,
+    norm,
     pull_back,
     push_forward,
 )
@@ -181,7 +182,7 @@ def nonnegative_norms(
     highest, lowest, iterations = math.inf, 0.0, 0
     while highest > lowest * (1 + tolerance) * up**2 and iterations < max_iterations:
         image, first = _scaled(product, v)
-        lowest = max(lowest, math.ldexp(_norm(image) / _norm(v[influential]), first) / up)
+        lowest = max(lowest, math.ldexp(norm(image) / norm(v[influential]), first) / up)
         exponent = int(np.frexp(image.max())[1])  # a power of two, for a division that rounds nothing down
         # Raising small elements keeps them from being lost to underflow, and raises the bound if anything.
         back, second = _scaled(transposed, np.maximum(np.ldexp(image, -exponent), FLOOR))
@@ -276,10 +277,6 @@ def _scaled(multiply: Callable[[np.ndarray], jax.Array], vector: np.ndarray) -> 
         f"the bound is beyond {np.finfo(product.dtype).dtype}, even for vectors scaled by 2^-{HALVINGS[-1]}: the "
         "weights' absolute values multiply to more than 1e68. Use float64 variables and network."
     )
-
-
-def _norm(x: np.ndarray) -> float:
-    return float(np.linalg.norm(x.ravel().astype(np.float64)))
 
 
 def _gamma(terms: int) -> float:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from menet_jax.robustness.jacobian.image_function import ImageMap, checked, evaluate, jvp
+from menet_jax.robustness.jacobian.image_function import ImageMap, checked, evaluate, jvp, norm
 from menet_jax.robustness.jacobian.norms import Summary, summarise
 
 Distortion = Callable[[np.ndarray, int], np.ndarray]
@@ -69,13 +69,13 @@ def directional_ratios(
         if distorted.shape != original.shape:
             raise ValueError(f"the distortion made an image of shape {distorted.shape} of one of {original.shape}")
         delta = _as_float(distorted) - x
-        distance = _norm(delta)
+        distance = norm(delta)
         if not np.isfinite(distance):
             raise ValueError(f"the distorted image of draw {draw} has values that are not finite")
         if not distance:
             continue
-        finite.append(_norm(np.asarray(evaluate(f, jnp.asarray(x + delta))) - before) / distance)
-        infinitesimal.append(_norm(np.asarray(jvp(f, at, jnp.asarray(delta / distance, at.dtype)))))
+        finite.append(norm(np.asarray(evaluate(f, jnp.asarray(x + delta))) - before) / distance)
+        infinitesimal.append(norm(np.asarray(jvp(f, at, jnp.asarray(delta / distance, at.dtype)))))
         distances.append(distance)
     if not distances:
         raise ValueError(f"none of the {draws} draws of the distortion changed the image: there is no direction")
@@ -84,7 +84,3 @@ def directional_ratios(
 
 def _as_float(image: np.ndarray) -> np.ndarray:
     return image if np.issubdtype(image.dtype, np.floating) else image.astype(np.float32)
-
-
-def _norm(x: np.ndarray) -> float:
-    return float(np.linalg.norm(x.ravel().astype(np.float64)))

@@ -58,6 +58,18 @@ def metric(outputs: Outputs) -> Float[Array, "h w"]:
     return saliency.metric_map(features(outputs), outputs.logits)
 
 
+def finite(derivatives: jax.Array) -> np.ndarray:
+    """Products with a Jacobian in float64, on the host; ValueError where one is not finite."""
+    if not np.isfinite(array := np.asarray(derivatives, np.float64)).all():
+        raise ValueError("the Jacobian at this image is not finite")
+    return array
+
+
+def norm(x: np.ndarray) -> float:
+    """‖x‖₂ over all values, summed in float64."""
+    return float(np.linalg.norm(x.ravel().astype(np.float64)))
+
+
 Report = Callable[[int], object]
 """Told, after each of many products, how many there were: for progress, or to raise what ends the work."""
 
@@ -128,8 +140,8 @@ def network_map(network: nn.Module, variables: Mapping[str, Any], reading: Readi
     (224, 224)
     """
     paths = jax.tree_util.tree_leaves_with_path(variables)
-    finite = jax.device_get(_finite([leaf for _, leaf in paths]))
-    bad = [jax.tree_util.keystr(path) for (path, _), good in zip(paths, finite, strict=True) if not good]
+    sound = jax.device_get(_sound([leaf for _, leaf in paths]))
+    bad = [jax.tree_util.keystr(path) for (path, _), good in zip(paths, sound, strict=True) if not good]
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise ValueError(f"the network has values that are not finite, in {', '.join(bad[:3])}{more}")
@@ -266,5 +278,5 @@ def pull_back(push: ImageMap, like: Float[Array, "h w 3"], cotangents: jax.Array
 
 
 @jax.jit
-def _finite(leaves: list[jax.Array]) -> list[jax.Array]:
+def _sound(leaves: list[jax.Array]) -> list[jax.Array]:
     return [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]

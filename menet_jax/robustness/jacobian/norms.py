@@ -20,6 +20,7 @@ from menet_jax.robustness.jacobian.image_function import (
     checked,
     evaluate,
     exact,
+    finite,
     linearise,
     unreported,
 )
@@ -70,7 +71,7 @@ def exact_jacobian(
                 + advice
             )
     jacobian = program(f, x)
-    _check_finite(float(jnp.sum(jnp.abs(jacobian))))
+    finite(jnp.sum(jnp.abs(jacobian)))
     return jacobian
 
 
@@ -106,12 +107,10 @@ def exact_norms(f: ImageMap, image: jax.Array | np.ndarray, *, chunk: int = 1) -
     for start in range(0, size, chunk):
         # Past the end no place has the index, and the row is 0: all chunks are of one size, and one program.
         one_hot = np.arange(size) == np.arange(start, start + min(chunk, size))[:, None]
-        squares = np.asarray(jacobian.vjps(one_hot.reshape(-1, *shape)), np.float64) ** 2
+        squares = finite(jacobian.vjps(one_hot.reshape(-1, *shape))) ** 2
         rows[start : start + chunk] = squares.sum((1, 2, 3))[: size - start]
         columns += squares.sum(0)
-    frobenius = float(np.sqrt(rows.sum()))
-    _check_finite(frobenius)
-    return ExactNorms(frobenius, np.sqrt(rows).reshape(shape), np.sqrt(columns.sum(-1)))
+    return ExactNorms(float(np.sqrt(rows.sum())), np.sqrt(rows).reshape(shape), np.sqrt(columns.sum(-1)))
 
 
 class Estimate(NamedTuple):
@@ -174,12 +173,11 @@ def frobenius_norm(
     jacobian, squares = linearise(f, image), np.zeros(0)
     while True:
         rows = jacobian.vjps(random_signs(jax.random.fold_in(key, squares.size), (chunk, *jacobian.value.shape)))
-        squares = np.append(squares, np.sum(np.asarray(rows, np.float64) ** 2, (1, 2, 3)))
+        squares = np.append(squares, np.sum(finite(rows) ** 2, (1, 2, 3)))
         report(squares.size)
         if squares.size < MIN_SAMPLES:
             continue
         value = float(np.sqrt(squares.mean()))
-        _check_finite(value)
         error = float(squares.std(ddof=1)) / math.sqrt(squares.size) / (2 * value) if value else 0.0
         converged = error <= relative_error * value
         if converged or squares.size >= max_samples:
@@ -238,11 +236,6 @@ def positive(name: str, value: int) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
     return value
-
-
-def _check_finite(norm: float) -> None:
-    if not np.isfinite(norm):
-        raise ValueError("the Jacobian at this image is not finite")
 
 
 def _size(number: int) -> str:

@@ -15,6 +15,7 @@ from menet_jax.robustness.jacobian.image_function import (
     Report,
     checked,
     evaluate,
+    finite,
     linearise,
     network_map,
     unreported,
@@ -80,7 +81,7 @@ def input_sensitivity(
 
     def draw(key: jax.Array) -> np.ndarray:
         rows = jacobian.vjps(random_signs(key, (chunk, *jacobian.value.shape)))
-        return np.sum(np.asarray(rows, np.float64) ** 2, axis=-1)
+        return np.sum(finite(rows) ** 2, axis=-1)
 
     return _estimate(draw, key, samples, report)
 
@@ -108,7 +109,7 @@ def output_sensitivity(
 
     def draw(key: jax.Array) -> np.ndarray:
         column = jacobian.jvp(random_signs(key, jacobian.image.shape))
-        return np.asarray(column, np.float64)[None] ** 2
+        return finite(column)[None] ** 2
 
     return _estimate(draw, key, samples, report)
 
@@ -174,9 +175,7 @@ def _gradient_statistics(
     f, x = checked(network_map(network, variables, _probabilities), image)
     value = evaluate.eval_shape(f, x)
     gradient = vjp(f, x, jnp.broadcast_to(jnp.array(weights, value.dtype), value.shape))
-    size = np.abs(np.asarray(gradient, np.float64))
-    if not np.isfinite(size).all():
-        raise ValueError("the gradient at this image is not finite")
+    size = np.abs(finite(gradient))
     return GradientStatistics(*(float(of(size)) for of in (np.max, np.min, np.median, np.mean, np.var)))
 
 
@@ -184,10 +183,7 @@ def _estimate(draw: Callable[[jax.Array], np.ndarray], key: jax.Array, samples: 
     """Roots of the means of the squares that `draw` gives (of several samples at a time), with standard errors."""
     count, mean, spread = 0, np.zeros(()), np.zeros(())  # Welford's sums, which do not cancel
     while count < samples:
-        batch = draw(jax.random.fold_in(key, count))
-        if not np.isfinite(batch).all():
-            raise ValueError("the Jacobian at this image is not finite")
-        for squares in batch:
+        for squares in draw(jax.random.fold_in(key, count)):
             count += 1
             above = squares - mean
             mean = mean + above / count

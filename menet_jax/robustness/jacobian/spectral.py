@@ -12,7 +12,15 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from menet_jax.robustness.jacobian.image_function import ImageMap, Linearised, Report, linearise, unreported
+from menet_jax.robustness.jacobian.image_function import (
+    ImageMap,
+    Linearised,
+    Report,
+    finite,
+    linearise,
+    norm,
+    unreported,
+)
 
 TOLERANCE = 1e-5
 """Residual to reach. Random starts seldom hide a larger singular value from so small a one, and float32 gets there."""
@@ -120,8 +128,8 @@ def lanczos(
     basis[0] = v.ravel()
     for j in range(capacity):  # J · basisᵀ = (left vectors) · B, with B upper bidiagonal
         v = basis[j].reshape(v.shape)  # at first there is no u, and above[-1] is zero
-        u, diagonal[j] = _normalised(_array(jacobian.jvp(v)) - above[j - 1] * u)
-        back = _array(jacobian.vjp(u))
+        u, diagonal[j] = _normalised(finite(jacobian.jvp(v)) - above[j - 1] * u)
+        back = finite(jacobian.vjp(u))
         w = (back - diagonal[j] * v).ravel().astype(v.dtype)
         for _ in range(2):  # once is not enough where cancellation is heavy
             w -= (basis[: j + 1] @ w) @ basis[: j + 1]
@@ -149,22 +157,16 @@ class _Pair(NamedTuple):
 
 
 def _examine(jacobian: Linearised, right: np.ndarray) -> _Pair:
-    left, value = _normalised(_array(jacobian.jvp(right)))
-    back = _array(jacobian.vjp(left))
-    residual = float(np.linalg.norm(back - value * right)) / value if value else 0.0
+    left, value = _normalised(finite(jacobian.jvp(right)))
+    back = finite(jacobian.vjp(left))
+    residual = norm(back - value * right) / value if value else 0.0
     return _Pair(right, left, value, back, residual)
-
-
-def _array(x: jax.Array) -> np.ndarray:
-    if not np.isfinite(array := np.asarray(x, np.float64)).all():
-        raise ValueError("the Jacobian at this image is not finite")
-    return array
 
 
 def _normalised(x: np.ndarray) -> tuple[np.ndarray, float]:
     """x / ‖x‖, or 0 of 0, and ‖x‖."""
-    norm = float(np.linalg.norm(x.ravel().astype(np.float64)))
-    return (x / norm if norm else x), norm
+    length = norm(x)
+    return (x / length if length else x), length
 
 
 def _random_start(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
