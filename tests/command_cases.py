@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from menet_jax.training import config as configuration
-from menet_jax.training.checkpoints import Checkpoint, CheckpointStore
+from menet_jax.training.checkpoint_format import Checkpoint
+from menet_jax.training.checkpoints import CheckpointStore
 from menet_jax.training.config import Config, DataConfig, ModelConfig
 from menet_jax.training.step import create_state
 

@@ -32,7 +32,8 @@ from menet_jax.robustness.jacobian.norms import frobenius_norm
 from menet_jax.robustness.jacobian.sensitivity import constant_gradient_statistics, salient_gradient_statistics
 from menet_jax.robustness.jacobian.spectral import power_iteration
 from menet_jax.training import config as configuration
-from menet_jax.training.checkpoints import Checkpoint, CheckpointStore
+from menet_jax.training.checkpoint_format import Checkpoint
+from menet_jax.training.checkpoints import CheckpointStore
 from menet_jax.training.run import load_run
 
 pytestmark = pytest.mark.usefixtures("shallow")

@@ -20,7 +20,8 @@ from menet_jax.images.files import UnreadableImageError, read_image
 from menet_jax.images.maps import quantise
 from menet_jax.predict import main
 from menet_jax.training import config as configuration
-from menet_jax.training.checkpoints import Checkpoint, CheckpointStore
+from menet_jax.training.checkpoint_format import Checkpoint
+from menet_jax.training.checkpoints import CheckpointStore
 from menet_jax.training.config import Config, LossConfig, ModelConfig
 from menet_jax.training.network import network
 from menet_jax.training.run import load_run

@@ -36,11 +36,12 @@ from menet_jax.runtime.hosts import Hosts
 from menet_jax.train import main, parse
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoint_format import read_record
-from menet_jax.training.checkpoints import CheckpointStore, saved_steps
+from menet_jax.training.checkpoints import CheckpointStore
 from menet_jax.training.config import LossConfig
 from menet_jax.training.loop import DivergedError, NonFiniteLossError, check_replicas, fit, restore
 from menet_jax.training.network import network
 from menet_jax.training.presets import PRESETS
+from menet_jax.training.run_folder import saved_steps
 from menet_jax.training.step import Batch, Mapped, Metrics, TrainState, create_state, map_over_devices, total_loss
 from menet_jax.training.validation import validate
 

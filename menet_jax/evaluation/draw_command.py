@@ -154,8 +154,7 @@ def _kind(probability: bool) -> Kind:
 
 
 def _untrained(run: TrainedRun, kind: Kind) -> str:
-    weight = run.config.loss.metric if kind == "metric" else run.config.loss.cross_entropy
-    return "" if weight else f"; its loss did not train the {kind} map"
+    return "" if run.config.loss.trains(kind) else f"; its loss did not train the {kind} map"
 
 
 def _distort(options: Grid, examples: Sequence[Example]) -> tuple[str, list[np.ndarray], list[str]]:

@@ -8,7 +8,16 @@ from typing import NamedTuple
 import jax
 
 from menet_jax.evaluation import report
-from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs, recipes, say_notes
+from menet_jax.evaluation.inputs import (
+    Dataset,
+    NamedRun,
+    dataset_notes,
+    find_overlaps,
+    open_datasets,
+    open_runs,
+    published_notes,
+    recipes,
+)
 from menet_jax.evaluation.map_folders import Match, match
 from menet_jax.evaluation.options import Evaluate
 from menet_jax.evaluation.predictor import Predictor
@@ -118,18 +127,18 @@ def do(options: Evaluate, used: Sequence[jax.Device], work: Work) -> int:
     say(describe(options, work, used))
     results = evaluate(options, work, used)
     published = work.published() if options.published else {}
-    alike = recipes(work.runs)
-    for table in report.tables(results, options.measures, published, alike):
-        say(table.text())
-    of_masks = masks_notes(results)
-    notes = [*say_notes(work.datasets, work.runs, options.published, [work.masks_name] * bool(work.matches)), *of_masks]
+    names = [*(each.published or each.name for each in work.datasets), *([work.masks_name] if work.matches else [])]
+    of_rows = [*(published_notes(names) if options.published else []), *masks_notes(results)]
+    notes = [*dataset_notes(work.datasets, work.runs), *of_rows]
+    tables = report.tables(results, options.measures, published, recipes(work.runs), notes)
+    say(*(table.text() for table in tables))
     found = [irregularities(result) for result in results]
-    for note in dict.fromkeys([*of_masks, *(note for _, of_files in found for note in of_files)]):
+    for note in dict.fromkeys([*of_rows, *(note for _, of_files in found for note in of_files)]):
         say(f"note: {note}")
     for problem in dict.fromkeys(problem for problems, _ in found for problem in problems):
         complain(problem)
     if options.dest:
-        written = report.write(results, options.measures, options.dest, published, notes, alike)
+        written = report.write(options.dest, tables, results, published)
         say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")
     return 0 if all(result.complete for result in results) else 1
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.files import (
-    IMAGE_SUFFIXES,
     Picture,
     Rgb,
     UnreadableImageError,
+    has_image_name,
     read_image,
     read_picture,
     resize_image,
@@ -67,7 +67,7 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
     """
     check_there("--source", source)
     entries = sorted(source.iterdir()) if source.is_dir() else [source]
-    named = [path for path in entries if path == source or (not path.is_dir() and _has_image_name(path))]
+    named = [path for path in entries if path == source or (not path.is_dir() and has_image_name(path))]
     chosen = set(named)
     passed_over = [path.name + "/" * path.is_dir() for path in entries if path not in chosen]
     if not named:
@@ -130,10 +130,6 @@ def _product(first: UInt8[np.ndarray, "h w"], second: UInt8[np.ndarray, "h w"]) 
 def _tinted(image: Rgb, saliency: UInt8[np.ndarray, "h w"]) -> Rgb:
     share = saliency[..., None].astype(np.float32) / 510
     return np.rint(image * (1 - share) + TINT * share).astype(np.uint8)
-
-
-def _has_image_name(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def _refuse_collisions(jobs: list[Job]) -> None:

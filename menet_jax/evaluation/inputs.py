@@ -12,7 +12,7 @@ from menet_jax.data.sources import NAMED, Source, open_all, open_sources, place
 from menet_jax.evaluation.options import InputOptions
 from menet_jax.reporting import published
 from menet_jax.runtime.cli import refuse_doubles
-from menet_jax.runtime.text import listed, say
+from menet_jax.runtime.text import listed
 from menet_jax.training.config import recipe
 from menet_jax.training.run import TrainedRun, load_run
 
@@ -69,8 +69,7 @@ class NamedRun(NamedTuple):
         """One line for the user."""
         score, value = self.trained.score
         loss, maps = self.trained.config.loss, self.trained.config.model.maps
-        weights = {"metric": loss.metric, "probability": loss.cross_entropy}
-        untrained = "".join(f"; its loss did not train the {kind} map" for kind in maps if not weights[kind])
+        untrained = "".join(f"; its loss did not train the {kind} map" for kind in maps if not loss.trains(kind))
         validated = "not validated" if value is None else f"validation {score} {value:.3f}"
         unknown = "" if self.seen or self.trained.config.origin else "; which pictures it was trained on is not kept"
         return f"{self.name}: {self.source}, {validated}{untrained}{unknown}"
@@ -152,27 +151,12 @@ def open_datasets(options: InputOptions) -> list[Dataset]:
     return open_all(partial(_open, options, spec) for spec in options.data)
 
 
-def say_notes(
-    datasets: Sequence[Dataset], runs: Sequence[NamedRun], with_published: bool, others: Sequence[str] = ()
-) -> list[str]:
-    """Print what is to be known of the published rows; that, and what is to be known of all others, for the tables.
-
-    Args:
-        datasets: whose scores the tables hold.
-        runs: whose scores they are, of `find_overlaps`.
-        with_published: whether there are published rows.
-        others: names of what else is scored.
-    """
-    notes = [note for run in runs for note in _overlap_notes(run, datasets)]
-    notes += [dataset.note for dataset in datasets]
-    if with_published:
-        of_published = _published_notes([*(dataset.published or dataset.name for dataset in datasets), *others])
-        say(*(f"note: {note}" for note in of_published))
-        notes += of_published
-    return notes
+def dataset_notes(datasets: Sequence[Dataset], runs: Sequence[NamedRun]) -> list[str]:
+    """What is to be known of the images that runs, of `find_overlaps`, are scored on; a line each, for the tables."""
+    return [*(note for run in runs for note in _overlap_notes(run, datasets)), *(each.note for each in datasets)]
 
 
-def _published_notes(names: Collection[str]) -> list[str]:
+def published_notes(names: Collection[str]) -> list[str]:
     """What is to be known of the published rows beside results on datasets of these names; a line each."""
     unknown = [name for name in names if published.dataset_name(name) is None]
     notes = [

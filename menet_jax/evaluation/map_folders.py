@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from menet_jax.images.files import IMAGE_SUFFIXES
+from menet_jax.images.files import has_image_name
 from menet_jax.runtime.cli import check_folder
 from menet_jax.runtime.text import composed, listed
 
@@ -62,7 +62,7 @@ def by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """
     check_folder(folder)
     files = sorted(path for path in folder.iterdir() if not path.is_dir())
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+    images = [path for path in files if has_image_name(path)]
     if not images:
         raise ValueError(f"{folder} holds no images")
     found = {composed(path.stem): path for path in images}

@@ -22,12 +22,13 @@ from menet_jax.training.run import TrainedRun, load_run
 def describe(options: Predict, used: Sequence[jax.Device], run: TrainedRun, images: int, others: list[str]) -> str:
     """What the command says before it starts."""
     passed_over = f"; {len(others)} others passed over: {listed(others)}" if others else ""
-    weight = run.config.loss.cross_entropy if options.probability else run.config.loss.metric
+    kind = _kind(options)
+    untrained = "" if run.config.loss.trains(kind) else ", which the run did not train: its loss had weight 0"
     lines = [
         f"devices  {devices.described(used)}",
         f"run      {options.run}, {run.history}, {run.validated}",
         f"images   {images:,} from {options.source}{passed_over}",
-        f"maps     {_kind(options)}{'' if weight else ', which the run did not train: its loss had weight 0'}",
+        f"maps     {kind}{untrained}",
     ]
     return "\n".join(lines)
 

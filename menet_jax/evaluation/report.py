@@ -52,19 +52,18 @@ def columns(measures: bool) -> tuple[Score, ...]:
     return SCORES + MEASURES if measures else SCORES
 
 
-def records(results: Sequence[Result], published_names: Mapping[str, str] | None = None) -> list[Record]:
+def records(results: Sequence[Result], published_names: Mapping[str, str]) -> list[Record]:
     """The results as rows, those of the same images together, in order of first appearance.
 
     Args:
         results: what was measured.
         published_names: of a ground truth, what the paper may call it: its own numbers come after what was measured.
     """
-    names = published_names or {}
     table = []
     for truth in dict.fromkeys(result.truth for result in results):
         table += [_record(result) for result in results if result.truth == truth]
         group, dataset = table[-1].group, table[-1].labels["dataset"]
-        for row in published.rows(names.get(truth, ""), published.CLEAN_TABLES):
+        for row in published.rows(published_names.get(truth, ""), published.CLEAN_TABLES):
             table.append(published.record(group, dataset, row, row.values, row.source))
     return table
 
@@ -72,9 +71,9 @@ def records(results: Sequence[Result], published_names: Mapping[str, str] | None
 def tables(
     results: Sequence[Result],
     measures: bool,
-    published_names: Mapping[str, str] | None = None,
-    recipes: Mapping[str, str] | None = None,
-    notes: Sequence[str] = (),
+    published_names: Mapping[str, str],
+    recipes: Mapping[str, str],
+    notes: Sequence[str],
 ) -> list[Table]:
     """The table and, where runs differ by their seed alone, that of their means.
 
@@ -86,7 +85,7 @@ def tables(
         notes: what is to be known of the datasets.
     """
     table = Table("results", "", records(results, published_names), columns(measures), notes)
-    return [table, *over_seeds(table, recipes or {})]
+    return [table, *over_seeds(table, recipes)]
 
 
 def _record(result: Result) -> Record:
@@ -106,33 +105,29 @@ def _record(result: Result) -> Record:
 
 
 def write(
-    results: Sequence[Result],
-    measures: bool,
-    dest: Path,
-    published_names: Mapping[str, str] | None = None,
-    notes: Sequence[str] = (),
-    recipes: Mapping[str, str] | None = None,
+    dest: Path, written: Sequence[Table], results: Sequence[Result], published_names: Mapping[str, str]
 ) -> list[Path]:
     """Write everything into a folder that exists.
 
     `results.csv`, `results.md` and `results.tex` are the table, `results_seeds` the means over seeds, if there are
     several; `results.json` is the table with what was missing as well;
     `images.csv` has the scores of every image; `pr_curves.npy` the precision and recall of every result, and
-    `pr_<dataset>.png` and `.pdf` draw them: of runs the probability map's, as the paper does. Notes, of what is to be
-    known of the datasets, go with the table.
+    `pr_<dataset>.png` and `.pdf` draw them: of runs the probability map's, as the paper does.
+
+    Args:
+        dest: the folder.
+        written: of `tables`.
+        results: what was measured.
+        published_names: as of `records`.
 
     Returns:
         the files written.
     """
-    names = published_names or {}
-    written_tables = tables(results, measures, names, recipes, notes)
-    table = written_tables[0]
     with written_whole(dest / "pr_curves.npy") as unfinished:
         np.save(unfinished, curves(results), allow_pickle=False)
-    written = write_results(
-        dest, written_tables, _image_rows(results), _figures(results), _content(results, table, names), IMAGE_COLUMNS
-    )
-    return [dest / "pr_curves.npy", *written]
+    content = _content(results, written[0], published_names)
+    files = write_results(dest, written, _image_rows(results), _figures(results), content, IMAGE_COLUMNS)
+    return [dest / "pr_curves.npy", *files]
 
 
 def curves(results: Sequence[Result]) -> np.ndarray:

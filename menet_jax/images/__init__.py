@@ -2,7 +2,6 @@
 
 from menet_jax.images.distortions import Clean, Distortion, Jpeg, Noise, add_noise, compress_jpeg
 from menet_jax.images.files import (
-    IMAGE_SUFFIXES,
     Mask,
     MaskFile,
     ResizedMask,
@@ -23,7 +22,6 @@ from menet_jax.images.maps import full_size, quantise, read_map, resize_gray_map
 from menet_jax.images.opening import UnreadableImageError, read_file
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "Clean",
     "Distortion",
     "Jpeg",

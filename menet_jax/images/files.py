@@ -6,6 +6,7 @@ image `(H, W, 3)` uint8, a mask `(H, W)` bool with True = salient, or a map `(H,
 """
 
 import io
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -340,3 +341,8 @@ IMAGE_SUFFIXES = frozenset((
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 ))  # fmt: skip
 """A folder's files with these are taken for images, also where Pillow cannot read them: those are reported."""
+
+
+def has_image_name(path: Path) -> bool:
+    """Whether a file is named like an image, and not hidden."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")

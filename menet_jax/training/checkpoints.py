@@ -26,30 +26,15 @@ from orbax.checkpoint import checkpoint_managers
 from menet_jax.training.checkpoint_format import (
     Checkpoint,
     DamagedCheckpointError,
-    MismatchedCheckpointError,
     TrainedVariables,
     Tree,
     brief,
-    library_versions,
     read_checkpoint,
     read_record,
     read_variables,
     to_items,
 )
 from menet_jax.training.run_folder import saved_steps
-
-__all__ = [
-    "Checkpoint",
-    "CheckpointStore",
-    "DamagedCheckpointError",
-    "MismatchedCheckpointError",
-    "TrainedVariables",
-    "library_versions",
-    "load_best_variables",
-    "load_newest_variables",
-    "restore_step",
-    "saved_steps",
-]
 
 T = TypeVar("T")
 Report = Callable[[str], None]
@@ -181,13 +166,6 @@ class CheckpointStore:
                 f"{self.folder}: a checkpoint cannot be written ({reason}); those before it are kept. "
                 "Make that possible, and go on with --resume"
             ) from error
-
-
-def restore_step(folder: Path, step: int, variables: Tree, optimizer: Tree) -> Checkpoint:
-    """The checkpoint of one step, in the structure of the given trees; no other one will do."""
-    if step not in saved_steps(folder):
-        raise FileNotFoundError(f"no checkpoint of step {step} in {folder}: there are {saved_steps(folder)}")
-    return _first_sound(folder, [step], lambda found: read_checkpoint(found, variables, optimizer))[0]
 
 
 def load_newest_variables(folder: Path, *, report: Report) -> TrainedVariables:

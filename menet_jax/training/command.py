@@ -19,12 +19,8 @@ from menet_jax.runtime.hosts import Hosts
 from menet_jax.runtime.meeting import lasting, meet
 from menet_jax.runtime.regular_files import at_home
 from menet_jax.runtime.text import warn
-from menet_jax.training.checkpoints import (
-    CheckpointStore,
-    DamagedCheckpointError,
-    MismatchedCheckpointError,
-    library_versions,
-)
+from menet_jax.training.checkpoint_format import DamagedCheckpointError, MismatchedCheckpointError, library_versions
+from menet_jax.training.checkpoints import CheckpointStore
 from menet_jax.training.config import Config, of_all_hosts
 from menet_jax.training.kept_config import check_unchanged, read_config
 from menet_jax.training.loop import DivergedError, NonFiniteLossError, Report, fit, restore

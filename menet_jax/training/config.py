@@ -73,6 +73,10 @@ class LossConfig:
             "both loss weights are 0: nothing to train",
         )
 
+    def trains(self, kind: str) -> bool:
+        """Whether it trains the map of this kind, metric or probability."""
+        return bool(self.metric if kind == "metric" else self.cross_entropy)
+
 
 @dataclass(frozen=True)
 class DataConfig:

@@ -16,7 +16,8 @@ from menet_jax.data.pipeline import TrainingBatches
 from menet_jax.data.sources import Source
 from menet_jax.model.inference import Maps, Network, Params
 from menet_jax.runtime.progress import Bar, live
-from menet_jax.training.checkpoints import Checkpoint, CheckpointStore, MismatchedCheckpointError, library_versions
+from menet_jax.training.checkpoint_format import Checkpoint, MismatchedCheckpointError, library_versions
+from menet_jax.training.checkpoints import CheckpointStore
 from menet_jax.training.config import Config, to_dict
 from menet_jax.training.optimizer import learning_rate
 from menet_jax.training.recorder import Recorder

@@ -20,13 +20,8 @@ from menet_jax.runtime import devices
 from menet_jax.runtime.locks import locked
 from menet_jax.runtime.text import listed
 from menet_jax.training import config as configuration
-from menet_jax.training.checkpoints import (
-    Checkpoint,
-    CheckpointStore,
-    TrainedVariables,
-    load_best_variables,
-    load_newest_variables,
-)
+from menet_jax.training.checkpoint_format import Checkpoint, TrainedVariables
+from menet_jax.training.checkpoints import CheckpointStore, load_best_variables, load_newest_variables
 from menet_jax.training.config import Config
 from menet_jax.training.kept_config import read_config
 from menet_jax.training.run_folder import CHECKPOINTS, CONFIG_FILE, check_new, check_trained, locate

@@ -7,7 +7,16 @@ from typing import NamedTuple
 
 import jax
 
-from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs, recipes, say_notes
+from menet_jax.evaluation.inputs import (
+    Dataset,
+    NamedRun,
+    dataset_notes,
+    find_overlaps,
+    open_datasets,
+    open_runs,
+    published_notes,
+    recipes,
+)
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.robustness.distortion import report
 from menet_jax.robustness.distortion.conditions import Condition, Conditions
@@ -118,18 +127,13 @@ def _study(options: Distortion, work: Work, used: Sequence[jax.Device]) -> tuple
 
 
 def _report(options: Distortion, work: Work, outcomes: Sequence[Outcome]) -> None:
-    alike = recipes(work.runs)
-    tables = report.tables(outcomes, work.wanted, options.published, alike)
-    say("\n\n".join(table.text() for table in tables if work.wanted.fixed or not table.stem.startswith("strengths")))
-    notes = say_notes(work.datasets, work.runs, options.published)
+    names = [dataset.published or dataset.name for dataset in work.datasets]
+    of_published = published_notes(names) if options.published else []
+    notes = [*dataset_notes(work.datasets, work.runs), *of_published]
+    tables = report.tables(outcomes, work.wanted, options.published, recipes(work.runs), notes)
+    shown = [table for table in tables if work.wanted.fixed or not table.stem.startswith("strengths")]
+    say("\n\n".join(table.text() for table in shown), *(f"note: {note}" for note in of_published))
     if options.dest:
-        written = report.write(
-            outcomes,
-            work.wanted,
-            settings={"seed": options.seed, "after_resizing": options.after_resizing},
-            with_published=options.published,
-            notes=notes,
-            recipes=alike,
-            dest=options.dest,
-        )
+        settings = {"seed": options.seed, "after_resizing": options.after_resizing}
+        written = report.write(options.dest, tables, outcomes, work.wanted, settings, options.published)
         say(f"wrote {', '.join(path.name for path in written)} to {options.dest}")

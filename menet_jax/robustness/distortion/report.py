@@ -75,7 +75,7 @@ def tables(
     wanted: Conditions,
     with_published: bool,
     recipes: Mapping[str, str],
-    notes: Sequence[str] = (),
+    notes: Sequence[str],
 ) -> list[Table]:
     """Table II and all conditions; and where runs differ by their seed alone, the means of both over seeds.
 
@@ -94,27 +94,29 @@ def tables(
 
 
 def write(
+    dest: Path,
+    written: Sequence[Table],
     outcomes: Sequence[Outcome],
     wanted: Conditions,
-    *,
     settings: Mapping[str, Any],
     with_published: bool,
-    notes: Sequence[str],
-    recipes: Mapping[str, str],
-    dest: Path,
 ) -> list[Path]:
     """Write everything into a folder that exists.
 
     `results.csv`, `.md` and `.tex` are Table II, `strengths.csv`, `.md` and `.tex` all conditions, `results.json` both
     and what they are; `images.csv` has the scores of every image and how strongly it was distorted, and
-    `strengths_<dataset>_<map>.png` and `.pdf` are Figure 9, where there are fixed strengths. Notes, of what is to be
-    known of the datasets, go with the tables.
+    `strengths_<dataset>_<map>.png` and `.pdf` are Figure 9, where there are fixed strengths.
+
+    Args:
+        dest: the folder.
+        written: of `tables`.
+        outcomes, wanted, with_published: as there.
+        settings: what was measured with.
 
     Returns:
         the files written.
     """
-    written = tables(outcomes, wanted, with_published, recipes, notes)
-    content = _content(outcomes, settings, with_published, notes)
+    content = _content(outcomes, settings, with_published, written[0].notes)
     return write_results(dest, written, _image_rows(outcomes), _figures(outcomes, wanted), content)
 
 
