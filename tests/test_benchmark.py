@@ -18,7 +18,7 @@ from PIL import Image
 
 from menet_jax.benchmark import __main__ as door
 from menet_jax.benchmark import measuring, pytorch
-from menet_jax.benchmark.commands import Activity
+from menet_jax.benchmark.commands import Activity, Scores
 from menet_jax.benchmark.measuring import Seconds, in_turns, median, timed
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.processes import ProcessDiedError, in_process
@@ -105,7 +105,7 @@ def test_scores_from_files_and_from_arrays(tmp_path: Path, capsys: pytest.Captur
             Image.fromarray(values if folder == "maps" else values // 128 * np.uint8(255)).save(
                 tmp_path / folder / f"{index}.png"
             )
-    scores(tmp_path / "maps", tmp_path / "masks", processes=1, rounds=1)
+    scores(Scores(maps=tmp_path / "maps", masks=tmp_path / "masks", processes=1, rounds=1))
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading == f"3 maps of {tmp_path / 'maps'}, 1 rounds"
     for line, source in zip(lines, ("files", "arrays"), strict=True):

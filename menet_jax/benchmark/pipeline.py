@@ -2,29 +2,22 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from menet_jax.benchmark.commands import Pipeline
 from menet_jax.benchmark.measuring import in_turns, median, timer
 from menet_jax.data.pipeline import training_batches
 from menet_jax.data.sources import numbered, open_split
 from menet_jax.data.specs import Places
 
 
-def pipeline(
-    data: tuple[str, ...],
-    size: int,
-    batch_size: int,
-    threads: int,
-    batches: int,
-    rounds: int,
-    cache: Path | None,
-) -> None:
-    """Time it; see `commands.pipeline`."""
-    sources = [open_split(spec, "train", Places(cache)) for spec in data]
+def pipeline(options: Pipeline) -> None:
+    """Time it; see `commands.Pipeline`."""
+    size, batch_size, threads, batches = options.size, options.batch_size, options.threads, options.batches
+    sources = [open_split(spec, "train", Places(options.cache)) for spec in options.data]
     loader = training_batches(sources, size=size, batch_size=batch_size, seed=0, threads=threads)
     records = [source.records[index] for source, index in numbered(sources)]
     order = np.random.default_rng(0)
@@ -43,7 +36,7 @@ def pipeline(
         list(pool.map(lambda record: _decode_and_resize(record, size), chosen))
 
     with ThreadPoolExecutor(threads) as pool:
-        rounds_taken = in_turns([timer(each) for each in (whole, bare, bare_in_threads)], rounds)
+        rounds_taken = in_turns([timer(each) for each in (whole, bare, bare_in_threads)], options.rounds)
     loader.close()
 
     images = batches * batch_size

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from menet_jax.benchmark import programs
-from menet_jax.benchmark.commands import Activity
+from menet_jax.benchmark.commands import Activity, Pytorch
 from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median
 from menet_jax.benchmark.processes import Peak, ProcessDiedError, in_process
 from menet_jax.model.menet import MENet
@@ -42,45 +42,36 @@ class Side(NamedTuple):
     peak: Peak
 
 
-def pytorch(
-    width: int,
-    batch_size: int,
-    inference_batches: tuple[int, ...],
-    what: tuple[Activity, ...],
-    rounds: int,
-    agreement: bool,
-) -> None:
-    """Compare both; see `commands.pytorch`."""
+def pytorch(options: Pytorch) -> None:
+    """Compare both; see `commands.Pytorch`."""
     if importlib.util.find_spec("torch") is None:
         raise ValueError('PyTorch is not installed, and is what is compared with: pip install "menet_jax[torch]"')
-    check_counts(rounds=rounds, inference_batches=min(inference_batches))
+    width, batch_size, rounds = options.width, options.batch_size, options.rounds
+    check_counts(rounds=rounds, inference_batches=min(options.inference_batches))
     if batch_size < 2:
         raise ValueError(f"--batch-size {batch_size}: must be at least 2, for PyTorch to normalise 1×1 maps")
     jax.config.update("jax_platforms", "cpu")
-    config = programs.configuration(width)
-    variables = _variables(config)
-    print(f"width {width}, {programs.SIZE}×{programs.SIZE}, {machine()}, {_pytorch_version()}")
-    if agreement:
+    variables = _variables(programs.configuration(width))
+    where = f"{machine()}, PyTorch {importlib.metadata.version('torch')}"
+    print(f"width {width}, {programs.SIZE}×{programs.SIZE}, {where}")
+    if options.agreement:
         print("\n".join(_agreement(width, variables)), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pt"
         write_torch(weights, to_state_dict(variables))
         del variables
-        jobs: list[tuple[Activity, int]] = [("training", batch_size)] if "training" in what else []
-        jobs += [("inference", count) for count in inference_batches] if "inference" in what else []
+        jobs: list[tuple[Activity, int]] = [("training", batch_size)]
+        jobs += [("inference", count) for count in options.inference_batches]
         for activity, count in jobs:
-            print(f"{activity}, batch {count}, {rounds} rounds", flush=True)
-            print("\n".join(_table(_measure(activity, weights, width, count, rounds))), flush=True)
+            if activity in options.what:
+                print(f"{activity}, batch {count}, {rounds} rounds", flush=True)
+                print("\n".join(_table(_measure(activity, weights, width, count, rounds))), flush=True)
         print(LEGEND)
 
 
 def _variables(config: Config) -> dict[str, Any]:
     state = create_state(config)
     return jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
-
-
-def _pytorch_version() -> str:
-    return f"PyTorch {importlib.metadata.version('torch')}"
 
 
 def _agreement(width: int, variables: dict[str, Any]) -> list[str]:

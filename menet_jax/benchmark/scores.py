@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from menet_jax.benchmark.commands import Scores
 from menet_jax.benchmark.measuring import in_turns, median, timer
 from menet_jax.evaluation.map_folders import match
 from menet_jax.evaluation.scoring import ImageResult, score_folder
@@ -17,9 +18,9 @@ from menet_jax.metrics.scores import DatasetScores, dataset_scores, score_image
 from menet_jax.runtime.parallel import workers
 
 
-def scores(maps: Path, masks: Path, processes: int, rounds: int) -> None:
-    """Compare both; see `commands.scores`."""
-    found, package = match(maps, masks), pysodmetrics()
+def scores(options: Scores) -> None:
+    """Compare both; see `commands.Scores`."""
+    found, package, processes = match(options.maps, options.masks), pysodmetrics(), options.processes
     arrays = [(read_map(path), read_mask(mask)) for path, mask in found.pairs]
     ours, theirs = dict[str, DatasetScores](), dict[str, tuple[float, float]]()
 
@@ -49,9 +50,9 @@ def scores(maps: Path, masks: Path, processes: int, rounds: int) -> None:
                 timer(scoring),
                 timer(lambda: reference("arrays", truths)),
             ],
-            rounds,
+            options.rounds,
         )
-    print(f"{len(arrays)} maps of {maps}, {rounds} rounds")
+    print(f"{len(arrays)} maps of {options.maps}, {options.rounds} rounds")
     medians = [median(each) for each in times]
     for index, (name, count) in enumerate([("files", processes), ("arrays", 1)]):
         own, other = medians[2 * index : 2 * index + 2]

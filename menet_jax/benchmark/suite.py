@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from itertools import product
 from typing import Any, TypeVar
 
 import jax
 
 from menet_jax.benchmark import jacobian, steps, upsampling
-from menet_jax.benchmark.commands import Activity, Device, Precision
+from menet_jax.benchmark.commands import Activity, Device, Suite
 from menet_jax.benchmark.measuring import machine
 from menet_jax.benchmark.programs import SIZE, configuration
 from menet_jax.benchmark.results import RESULTS, Table, write
@@ -23,24 +23,15 @@ from menet_jax.runtime.whole_files import check_writable
 Result = TypeVar("Result")
 
 
-def suite(
-    dest: Path,
-    widths: tuple[int, ...],
-    precisions: tuple[Precision, ...],
-    batch_size: int,
-    inference_batches: tuple[int, ...],
-    rounds: int,
-    device: Device | None,
-    overwrite: bool,
-) -> None:
-    """Measure and write it all; see `commands.suite`."""
-    dest = at_home(dest)
-    if (dest / RESULTS).exists() and not overwrite:
+def suite(options: Suite) -> None:
+    """Measure and write it all; see `commands.Suite`."""
+    dest, rounds = at_home(options.dest), options.rounds
+    if (dest / RESULTS).exists() and not options.overwrite:
         raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
     check_writable(dest)
-    for width in widths:
+    for width in options.widths:
         configuration(width)
-    check_counts(rounds=rounds, batch_size=batch_size, inference_batches=min(inference_batches))
+    check_counts(rounds=rounds, batch_size=options.batch_size, inference_batches=min(options.inference_batches))
     dest.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
 
@@ -49,26 +40,25 @@ def suite(
         print(what, file=sys.stderr, flush=True)
         try:
             with workers(1, processes=True) as pool:
-                return [pool.submit(_on_device, device, function, *args).result()]
+                return [pool.submit(_on_device, options.device, function, *args).result()]
         except Exception as error:  # one that takes too much memory leaves the others to be measured
             failures.append(f"{what}: {type(error).__name__}: {error}")
             return []
 
     where = attempt("machine", machine)
-    kinds: list[tuple[Activity, int]] = [("training", batch_size)]
-    kinds += [("inference", count) for count in inference_batches]
-    cases = [
-        Case(kind, width, precision, count) for kind, count in kinds for width in widths for precision in precisions
-    ]
+    kinds: list[tuple[Activity, int]] = [("training", options.batch_size)]
+    kinds += [("inference", count) for count in options.inference_batches]
+    sizes = list(product(options.widths, options.precisions))
+    cases = [Case(kind, width, precision, count) for kind, count in kinds for width, precision in sizes]
     rows = [row for case in cases for row in attempt(str(case), _measure, case, rounds)]
     tables: list[Table] = [steps.table(rows)] if rows else []
-    for width in widths:
-        tables += attempt(f"upsampling, width {width}", upsampling.measure, width, batch_size, rounds)
+    for width in options.widths:
+        tables += attempt(f"upsampling, width {width}", upsampling.measure, width, options.batch_size, rounds)
         tables += attempt(f"jacobian, width {width}", jacobian.measure, width, SIZE, rounds)
     if not tables:
         raise ValueError("; ".join(dict.fromkeys(failures)))
-    settings = {"widths": widths, "precisions": precisions, "batch_size": batch_size, "rounds": rounds}
-    settings |= {"inference_batches": inference_batches, "failures": failures}
+    names = ("widths", "precisions", "batch_size", "rounds", "inference_batches")
+    settings = {name: getattr(options, name) for name in names} | {"failures": failures}
     written = write(dest, tables, where[0], settings)
     print(where[0], *("\n".join([table.text(), *table.notes]) for table in tables), sep="\n\n")
     print(f"wrote {', '.join(path.name for path in written)} to {dest}")

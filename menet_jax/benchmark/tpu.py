@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 
-from menet_jax.benchmark.commands import Precision
+from menet_jax.benchmark.commands import Tpu
 from menet_jax.benchmark.measuring import Seconds, machine, timed
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.programs import SIZE, configuration
@@ -105,12 +105,12 @@ class Program:
     least: float
 
 
-def tpu(topology: str, width: int, precision: Precision, batch_size: int, largest_batch: bool) -> None:
-    """Compile and print; see `commands.tpu`."""
-    check_counts(batch_size=batch_size)
-    config = configuration(width, precision)
-    devices = described(topology)
-    check_batch(batch_size, len(devices))
+def tpu(options: Tpu) -> None:
+    """Compile and print; see `commands.Tpu`."""
+    check_counts(batch_size=options.batch_size)
+    config = configuration(options.width, options.precision)
+    devices = described(options.topology)
+    check_batch(options.batch_size, len(devices))
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)  # or there would be nothing to time
 
@@ -122,9 +122,9 @@ def tpu(topology: str, width: int, precision: Precision, batch_size: int, larges
         print(what, file=sys.stderr, flush=True)
         return program
 
-    labels = {"topology": topology, "devices": str(len(devices)), "width": str(width)}
-    labels |= {"precision": precision, "batch_size": str(batch_size)}
-    record, notes = told(config, devices[0].device_kind, labels, step, largest_batch)
+    labels = {"topology": options.topology, "devices": str(len(devices)), "width": str(options.width)}
+    labels |= {"precision": options.precision, "batch_size": str(options.batch_size)}
+    record, notes = told(config, devices[0].device_kind, labels, step, options.largest_batch)
     level = jax.config.values["jax_optimization_level"]
     effort = "" if level == "UNKNOWN" else f", JAX_OPTIMIZATION_LEVEL={level}"
     title = f"Training step compiled for {devices[0].device_kind}, images of {SIZE}×{SIZE}"
