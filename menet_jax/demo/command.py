@@ -33,11 +33,7 @@ class Work(NamedTuple):
 
 
 def prepare(options: Demo) -> Work:
-    """Open and check everything.
-
-    Raises:
-        ValueError, OSError: something cannot be used; the text says what, and what to do.
-    """
+    """Open and check everything; ValueError or OSError says what cannot be used."""
     try:
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
         listening = socket.create_server((options.host, options.port), family=family)

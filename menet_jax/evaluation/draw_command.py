@@ -32,11 +32,7 @@ ROWS = 5
 
 
 def grid(options: Grid) -> Figure:
-    """The comparison; everything is opened and checked before anything is computed.
-
-    Raises:
-        ValueError, OSError: something cannot be used; the text says what, and what to do.
-    """
+    """The comparison; ValueError or OSError says what cannot be used, before anything is computed."""
     runs, folders = named("--run", options.run), named("--maps", options.maps)
     found = {name: by_stem(folder)[0] for name, folder in folders}
     kind = _kind(options.probability)
@@ -66,11 +62,7 @@ def grid(options: Grid) -> Figure:
 
 
 def scales(options: Scales) -> Figure:
-    """The inside of the network.
-
-    Raises:
-        ValueError, OSError: something cannot be used; the text says what, and what to do.
-    """
+    """The inside of the network; ValueError or OSError says what cannot be used."""
     [(name, folder)] = named("--run", [options.run])
     run = _load(folder, options)
     model = run.config.model
@@ -85,11 +77,7 @@ def scales(options: Scales) -> Figure:
 
 
 def worst(options: Worst) -> Figure:
-    """The failures of a run, each with its scores.
-
-    Raises:
-        ValueError, OSError: something cannot be used; the text says what, and what to do.
-    """
+    """The failures of a run, each with its scores; ValueError or OSError says what cannot be used."""
     [(name, folder)] = named("--run", [options.run])
     run, kind = _load(folder, options), _kind(options.probability)
     run.check_map(kind)

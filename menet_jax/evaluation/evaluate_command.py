@@ -57,11 +57,7 @@ class Work(NamedTuple):
 
 
 def prepare(options: Evaluate) -> Work:
-    """Open and check everything, before anything is computed.
-
-    Raises:
-        ValueError, OSError: something cannot be used; the text says what, and what to do.
-    """
+    """Open and check everything, before anything is computed; ValueError or OSError says what cannot be used."""
     if options.measures:
         pysodmetrics()
     runs, folders = named("--run", options.run), named("--maps", options.maps)

@@ -63,11 +63,7 @@ class InputOptions(SourceOptions):
     """Folder for tables, figures and the numbers of every image; none given: tables are only printed."""
 
     def check(self) -> None:
-        """Refuse at once what can be.
-
-        Raises:
-            ValueError, OSError: something cannot be used; the text says what, and what to do.
-        """
+        """Refuse at once what can be; ValueError or OSError says what cannot be used."""
         refuse_doubles("runs", [name for name, _ in named("--run", self.run)], "name them, NAME=FOLDER")
         if self.dest:
             check_dest(self.dest, self.overwrite)

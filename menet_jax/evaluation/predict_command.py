@@ -71,11 +71,7 @@ class Work(NamedTuple):
 
 
 def prepare(options: Predict) -> Work:
-    """Open and check everything, before anything is computed.
-
-    Raises:
-        ValueError, OSError: something cannot be used; the text says what, and what to do.
-    """
+    """Open and check everything, before anything is computed; ValueError or OSError says what cannot be used."""
     jobs, passed_over = plan(options.source, options.dest, overlay=options.overlay, cutout=options.cutout)
     used = devices.start(options.device)
     run = load_run(options.run, newest=options.newest, report=warn)

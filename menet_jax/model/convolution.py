@@ -28,11 +28,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
-from menet_jax.model import convolution_cpu
+from menet_jax.model import convolution_cpu, convolution_xla
 
 Sides = tuple[int, int]
-
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 def convolve(
@@ -83,26 +81,6 @@ def conv_general_dilated(
     if len(set(strides)) != 1 or len(sides) != 1:
         raise ValueError(f"strides {strides} and padding {padding}: want the same along both axes and on both sides")
     return convolve(x, kernel, strides[0], sides.pop())
-
-
-# --- what XLA makes of them by itself
-
-
-def _forward_xla(x: jax.Array, k: jax.Array, *, stride: int, padding: int) -> jax.Array:
-    return lax.conv_general_dilated(x, k, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_DIMENSIONS)
-
-
-def _input_gradient_xla(y: jax.Array, k: jax.Array, *, stride: int, padding: int, sides: Sides) -> jax.Array:
-    x = jax.ShapeDtypeStruct((y.shape[0], *sides, k.shape[2]), y.dtype)
-    return jax.linear_transpose(lambda x: _forward_xla(x, k, stride=stride, padding=padding), x)(y)[0]
-
-
-def _kernel_gradient_xla(x: jax.Array, y: jax.Array, *, stride: int, padding: int, sides: Sides) -> jax.Array:
-    k = jax.ShapeDtypeStruct((*sides, x.shape[3], y.shape[3]), x.dtype)
-    return jax.linear_transpose(lambda k: _forward_xla(x, k, stride=stride, padding=padding), k)(y)[0]
-
-
-# --- the primitives
 
 
 def _precision() -> str | None:
@@ -161,9 +139,11 @@ def _batch(
     return jax.vmap(partial(xla, **params), axes)(first, second), 0
 
 
-_forward = _primitive("conv2d", _forward_xla, convolution_cpu.forward)
-_input_gradient = _primitive("conv2d_input_gradient", _input_gradient_xla, convolution_cpu.input_gradient)
-_kernel_gradient = _primitive("conv2d_kernel_gradient", _kernel_gradient_xla, convolution_cpu.kernel_gradient)
+_forward = _primitive("conv2d", convolution_xla.forward, convolution_cpu.forward)
+_input_gradient = _primitive("conv2d_input_gradient", convolution_xla.input_gradient, convolution_cpu.input_gradient)
+_kernel_gradient = _primitive(
+    "conv2d_kernel_gradient", convolution_xla.kernel_gradient, convolution_cpu.kernel_gradient
+)
 
 
 def _sides(shaped: Any) -> Sides:

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from menet_jax.model import convolution_xla
 from menet_jax.model.phases import conv_transpose_4x4
-
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 LANES = 32
 """Output channels from which on XLA's fast convolution is used well (measured on AVX2 and AVX-512)."""
@@ -43,7 +42,7 @@ def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int) -> jax.Arr
         _banded(k, stride, columns),
         (stride, stride * columns),
         [(padding, padding)] * 2,
-        dimension_numbers=_DIMENSIONS,
+        dimension_numbers=convolution_xla.DIMENSIONS,
     )
     return y.reshape(*y.shape[:2], -1, k.shape[3])
 
@@ -57,8 +56,7 @@ def input_gradient(y: jax.Array, k: jax.Array, *, stride: int, padding: int, sid
         return forward(y, k[::-1, ::-1].swapaxes(2, 3), stride=1, padding=k.shape[0] - 1 - padding)
     if (*k.shape[:2], stride, padding) == (4, 4, 2, 1) and sides == (2 * y.shape[1], 2 * y.shape[2]):
         return conv_transpose_4x4(y, k[::-1, ::-1].swapaxes(2, 3))
-    like = jax.ShapeDtypeStruct((y.shape[0], *sides, k.shape[2]), y.dtype)
-    return jax.linear_transpose(lambda x: _convolution(x, k, stride, padding), like)(y)[0]
+    return convolution_xla.input_gradient(y, k, stride=stride, padding=padding, sides=sides)
 
 
 def kernel_gradient(x: jax.Array, y: jax.Array, *, stride: int, padding: int, sides: tuple[int, int]) -> jax.Array:
@@ -82,8 +80,7 @@ def kernel_gradient(x: jax.Array, y: jax.Array, *, stride: int, padding: int, si
     if products > WORTH_BLOCKS and (stride > 1 or 16 < fewest < 64):
         sums = _over_blocks(partial(_products_of_taps, stride=stride, sides=sides), x, y, stride, padding, sides[0])
         return sums.reshape(*sides, x.shape[3], y.shape[3]).astype(x.dtype)
-    k = jax.ShapeDtypeStruct((*sides, x.shape[3], y.shape[3]), x.dtype)
-    return jax.linear_transpose(lambda k: _convolution(x, k, stride, padding), k)(y)[0]
+    return convolution_xla.kernel_gradient(x, y, stride=stride, padding=padding, sides=sides)
 
 
 def _over_blocks(
@@ -156,10 +153,6 @@ def _at_every_tap(y: jax.Array, sides: tuple[int, int]) -> jax.Array:
     and for that a transposed copy of the kernel, the largest of the network.
     """
     return lax.optimization_barrier(jnp.broadcast_to(y[:, 0, 0], (sides[0] * sides[1], y.shape[0], y.shape[3])))
-
-
-def _convolution(x: jax.Array, k: jax.Array, stride: int, padding: int) -> jax.Array:
-    return lax.conv_general_dilated(x, k, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_DIMENSIONS)
 
 
 def _out_side(n: int, size: int, stride: int, padding: int) -> int:

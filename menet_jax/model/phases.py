@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+from menet_jax.model.convolution_xla import DIMENSIONS
 
 
 def depth_to_space(x: Float[Array, "b h w phases"]) -> Float[Array, "b 2*h 2*w phases//4"]:
@@ -24,7 +24,7 @@ def conv_transpose_2x2(x: Float[Array, "b h w i"], kernel: Float[Array, "2 2 i o
     """
     phases = kernel[::-1, ::-1]
     weights = phases.transpose(2, 0, 1, 3).reshape(1, 1, kernel.shape[2], -1)
-    return depth_to_space(lax.conv_general_dilated(x, weights, (1, 1), "VALID", dimension_numbers=_DIMENSIONS))
+    return depth_to_space(lax.conv_general_dilated(x, weights, (1, 1), "VALID", dimension_numbers=DIMENSIONS))
 
 
 def conv_transpose_4x4(x: Float[Array, "b h w i"], kernel: Float[Array, "4 4 i o"]) -> Float[Array, "b 2*h 2*w o"]:
@@ -37,7 +37,7 @@ def conv_transpose_4x4(x: Float[Array, "b h w i"], kernel: Float[Array, "4 4 i o
     b, h, w, i = x.shape
     o = kernel.shape[-1]
     taps = kernel.reshape(2, 2, 2, 2, i, o).transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, i, 4 * o)
-    windows = lax.conv_general_dilated(x, taps, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_DIMENSIONS)
+    windows = lax.conv_general_dilated(x, taps, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
     windows = windows.reshape(b, h + 1, w + 1, 2, 2, o)
     rows = [
         jnp.stack([windows[:, a : a + h, c : c + w, a, c] for c in (0, 1)], axis=3)  # (b, h, w, column parity, o)

@@ -203,11 +203,7 @@ class Opened(NamedTuple):
 
 
 def prepare(config: Config) -> Opened:
-    """Open and check everything, and make the run directory.
-
-    Raises:
-        ValueError, OSError: something cannot be used; the text says what, and what to do.
-    """
+    """Open and check everything, and make the run directory; ValueError or OSError says what cannot be used."""
     hosts = join(config)
     with hosts.ending_together(BAD_INPUT):
         used = devices.start(config.device)

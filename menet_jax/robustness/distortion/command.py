@@ -46,11 +46,7 @@ class Work(NamedTuple):
 
 
 def prepare(options: Distortion) -> Work:
-    """Open and check everything, before anything is computed.
-
-    Raises:
-        ValueError, OSError: something cannot be used; the text says what, and what to do.
-    """
+    """Open and check everything, before anything is computed; ValueError or OSError says what cannot be used."""
     wanted = options.conditions()
     runs = open_runs(options, named("--run", options.run), warn)
     datasets = open_datasets(options)  # last, for a new one takes its time
