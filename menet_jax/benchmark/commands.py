@@ -3,9 +3,10 @@
 This takes no time to import. Each imports what it measures when it is called.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from menet_jax.data.specs import check_data
 from menet_jax.runtime.cli import check_folder
@@ -236,7 +237,7 @@ class Scores:
         scores(self)
 
 
-BENCHMARKS = {
+BENCHMARKS: dict[str, Callable[..., Any]] = {
     "all": Suite,
     "training": Training,
     "inference": Inference,
