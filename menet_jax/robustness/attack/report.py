@@ -1,6 +1,7 @@
 """What attacks leave behind: a table, the numbers of every image, curves over the strength, and the worst images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,48 +29,43 @@ def tables(analyses: Found, transferred: Sequence[Transfer], settings: AttackSet
 def _strengths(analyses: Found, settings: AttackSettings) -> Table:
     """A row for each strength of each run on each dataset."""
     unit = UNITS[settings.reading]
-    scores = [
-        Score("F clean", "mean adaptive F of the images' maps without any change"),
-        Score("F noise", "the same under noise of this strength"),
-        Score("F attack", "the same under the attack that costs most F; the worst case is no better"),
-        Score("F file", "the same of attacked images rounded to 8 bits"),
-        Score("MAE attack", "mean absolute error under the attack", lower_is_better=True),
-        Score("noise gain", f"mean ‖F(x+Δ) − F(x)‖₂ / ‖Δ‖ of the noise, ‖Δ‖ in {settings.norm}; {unit}", True, ".3g"),
-        Score("attack gain", "mean of the largest that was found, a lower bound on the worst case", True, ".3g"),
-        Score("noise flips", "mean share of the map's pixels that change sides under the noise", True, ".3g"),
-        Score("attack flips", "mean of the largest share that was found", True, ".3g"),
-        Score(
-            "‖J‖₂",
-            "mean over images, each to 1 % or from 64 iterations: in l2 the largest gain of small changes",
-            True,
-            ".3g",
+    gain = f"mean ‖F(x+Δ) − F(x)‖₂ / ‖Δ‖ of the noise, ‖Δ‖ in {settings.norm}; {unit}"
+    norm = "mean over images, each to 1 % or from 64 iterations: in l2 the largest gain of small changes"
+    columns: list[tuple[Score, Callable[[Measurement, AtStrength], float]]] = [
+        (
+            Score("F clean", "mean adaptive F of the images' maps without any change"),
+            lambda image, _: image.clean.adaptive_f,
         ),
+        (Score("F noise", "the same under noise of this strength"), lambda _, at: at.noise.adaptive_f),
+        (
+            Score("F attack", "the same under the attack that costs most F; the worst case is no better"),
+            lambda _, at: at.attack.adaptive_f,
+        ),
+        (Score("F file", "the same of attacked images rounded to 8 bits"), lambda _, at: at.file.adaptive_f),
+        (Score("MAE attack", "mean absolute error under the attack", True), lambda _, at: at.attack.mae),
+        (Score("noise gain", gain, True, ".3g"), lambda _, at: at.noise_gain),
+        (
+            Score("attack gain", "mean of the largest that was found, a lower bound on the worst case", True, ".3g"),
+            lambda _, at: at.attack_gain,
+        ),
+        (
+            Score("noise flips", "mean share of the map's pixels that change sides under the noise", True, ".3g"),
+            lambda _, at: at.noise_flipped,
+        ),
+        (
+            Score("attack flips", "mean of the largest share that was found", True, ".3g"),
+            lambda _, at: at.attack_flipped,
+        ),
+        (Score("‖J‖₂", norm, True, ".3g"), lambda image, _: image.spectral),
     ]
     records = []
-    for analysis in analyses:
-        for index, strength in enumerate(settings.strengths):
-            at = [image.strengths[index] for image in analysis.images]
-            numbers = {} if not at else _means(analysis.images, at)
-            labels = {"map": settings.reading, "norm": settings.norm, "strength": f"{strength:g}"}
-            records.append(record(analysis, f"{strength:g}", labels, numbers))
+    for analysis, (index, strength) in product(analyses, enumerate(settings.strengths)):
+        pairs = [(image, image.strengths[index]) for image in analysis.images]
+        numbers = {score.name: float(np.mean([of(*pair) for pair in pairs])) for score, of in columns if pairs}
+        labels = {"map": settings.reading, "norm": settings.norm, "strength": f"{strength:g}"}
+        records.append(record(analysis, f"{strength:g}", labels, numbers))
     title = f"Worst changes found of the network's {settings.reading} map; strength in {UNIT[settings.norm]}"
-    return Table("attack", title, grouped(records), scores)
-
-
-def _means(images: Sequence[Measurement], at: Sequence[AtStrength]) -> dict[str, float]:
-    values = {
-        "F clean": [image.clean.adaptive_f for image in images],
-        "F noise": [each.noise.adaptive_f for each in at],
-        "F attack": [each.attack.adaptive_f for each in at],
-        "F file": [each.file.adaptive_f for each in at],
-        "MAE attack": [each.attack.mae for each in at],
-        "noise gain": [each.noise_gain for each in at],
-        "attack gain": [each.attack_gain for each in at],
-        "noise flips": [each.noise_flipped for each in at],
-        "attack flips": [each.attack_flipped for each in at],
-        "‖J‖₂": [image.spectral for image in images],
-    }
-    return {name: float(np.mean(each)) for name, each in values.items()}
+    return Table("attack", title, grouped(records), [score for score, _ in columns])
 
 
 def _compression(analyses: Found, settings: AttackSettings) -> Table:
@@ -159,14 +155,13 @@ def image_rows(analyses: Found) -> list[dict[str, Any]]:
             "attack_gain": at.attack_gain,
             "noise_flipped": at.noise_flipped,
             "attack_flipped": at.attack_flipped,
-            **{f"{kind}_{name}": value for kind in ("noise", "attack", "file") for name, value in _named(at, kind)},
+            **{
+                f"{kind}_{name}": value
+                for kind in ("noise", "attack", "file")
+                for name, value in getattr(at, kind)._asdict().items()
+            },
         }
         for analysis in analyses
         for image in analysis.images
         for at in image.strengths
     ]
-
-
-def _named(at: AtStrength, kind: str) -> list[tuple[str, float]]:
-    scores: Scores = getattr(at, kind)
-    return list(scores._asdict().items())

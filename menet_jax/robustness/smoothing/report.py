@@ -18,19 +18,16 @@ Found = Sequence[Analysis[Measurement]]
 
 def table(analyses: Found, settings: SmoothSettings) -> Table:
     """A row for each map, noise and threshold of each run on each dataset."""
-    scores = [
-        Score("certified", "share of the pixels that no change shorter than the radius changes; Holm's correction"),
-        Score("Bonferroni", "the same with Bonferroni's correction"),
-        Score("certified F", "F of the certified map, abstentions counted as wrong; no change takes it below"),
-        Score("smoothed F", "F of the smoothed map"),
-        Score("clean F", "F of the map without noise, cut in the same way"),
-    ]
-    names = {
-        "share": "certified",
-        "share_bonferroni": "Bonferroni",
-        "certified_f": "certified F",
-        "smoothed_f": "smoothed F",
-        "clean_f": "clean F",
+    scores = {
+        "share": Score(
+            "certified", "share of the pixels that no change shorter than the radius changes; Holm's correction"
+        ),
+        "share_bonferroni": Score("Bonferroni", "the same with Bonferroni's correction"),
+        "certified_f": Score(
+            "certified F", "F of the certified map, abstentions counted as wrong; no change takes it below"
+        ),
+        "smoothed_f": Score("smoothed F", "F of the smoothed map"),
+        "clean_f": Score("clean F", "F of the map without noise, cut in the same way"),
     }
     records = []
     for analysis in analyses:
@@ -40,13 +37,14 @@ def table(analyses: Found, settings: SmoothSettings) -> Table:
                 rows.setdefault((each.map, each.sigma, each.threshold, each.radius), []).append(each)
         for (kind, sigma, threshold, radius), several in rows.items():
             labels = {"map": kind, "σ": f"{sigma:g}", "τ": f"{threshold:g}", "radius": f"{radius:.3g}"}
-            numbers = {names[name]: float(np.mean([getattr(each, name) for each in several])) for name in names}
+            means = {name: float(np.mean([getattr(each, name) for each in several])) for name in scores}
+            numbers = {scores[name].name: mean for name, mean in means.items()}
             records.append(record(analysis, f"{sigma:g} {threshold:g}", labels, numbers))
     title = (
         f"Certified segmentation by randomised smoothing: {settings.samples} samples, wrong for an image with a\n"
         f"probability of at most {settings.risk:g}; radius in gray levels, L2 over all values of the network's image"
     )
-    return Table("smooth", title, grouped(records), scores)
+    return Table("smooth", title, grouped(records), list(scores.values()))
 
 
 def image_rows(analyses: Found) -> list[dict[str, Any]]:
