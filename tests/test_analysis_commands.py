@@ -164,6 +164,18 @@ def test_other_settings_or_images_are_never_mixed(
     assert command(*again).code == 0  # as it was, for the tests below
 
 
+def test_an_interrupt_while_drawing_leaves_no_results_in_the_way(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "images.jsonl").write_bytes((study.dest / "images.jsonl").read_bytes())
+    monkeypatch.setattr(jacobian_command, "picture", interrupt)
+    done = command(*[tmp_path if argument == study.dest else argument for argument in study.arguments])
+    assert done.code == 130 and "reusing  4 of 4" in done.out and not (tmp_path / "results.json").exists()
+
+
 def test_numbers_are_those_of_the_library(study: Study, run: Path, dataset: Path) -> None:
     trained = load_run(run, report=print)
     of = subject(trained, "probability")
