@@ -5,6 +5,7 @@ checks every pair before anything is written, so that bad files stop the build w
 not one by one.
 """
 
+import inspect
 import json
 from abc import abstractmethod
 from collections import defaultdict
@@ -15,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import tensorflow_datasets as tfds
+from etils import epath
 
 from menet_jax import images
 from menet_jax.datasets import preparing
@@ -260,6 +262,13 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    code_path: Any  # its base has a property of the class
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Say where README.md and the like are: by itself TFDS looks in the wrong place in an editable install."""
+        cls.code_path = epath.Path(inspect.getfile(cls))
+        cls.pkg_dir_path = cls.code_path.parent
+        super().__init_subclass__(**kwargs)
 
     def __init__(self, *, skip_bad: bool = False, file_format: str | None = None, **kwargs: Any) -> None:
         """Make the builder; nothing is read before `prepare`.

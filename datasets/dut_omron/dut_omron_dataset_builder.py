@@ -1,7 +1,5 @@
 """TFDS builder of DUT-OMRON."""
 
-from etils import epath
-
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, layout
 
 CONFIGS = [BenchmarkConfig(name="standard", sizes={"test": 5168}, copies=(5166,))]
@@ -16,5 +14,3 @@ class DutOmron(Benchmark):
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Download DUT-OMRON-image.zip and DUT-OMRON-gt-pixelwise.zip.zip from http://saliencydetection.net/dut-omron/."
     )
-    pkg_dir_path = epath.Path(__file__).parent
-    code_path = epath.Path(__file__)

@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from etils import epath
-
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
 from menet_jax.datasets.pairs import Pair, stem
@@ -37,8 +35,6 @@ class Duts(Benchmark):
     LAYOUTS = (layout("duts-tr-image duts-te-image", "duts-tr-mask duts-te-mask"),)
     FILES = ("duts*",)
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Download DUTS-TR.zip and DUTS-TE.zip from http://saliencydetection.net/duts/."
-    pkg_dir_path = epath.Path(__file__).parent
-    code_path = epath.Path(__file__)
 
     def _split(
         self, matched: Sequence[Pair], stems: Collection[str], entries: Sequence[Entry]

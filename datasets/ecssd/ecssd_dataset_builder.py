@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Sequence
 
-from etils import epath
-
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, layout
 
@@ -20,8 +18,6 @@ class Ecssd(Benchmark):
         "Download images.zip and ground_truth_mask.zip from "
         "https://www.cse.cuhk.edu.hk/leojia/projects/hsaliency/dataset.html."
     )
-    pkg_dir_path = epath.Path(__file__).parent
-    code_path = epath.Path(__file__)
 
     def _expected_stems(self, entries: Sequence[Entry]) -> Collection[str]:
         return [f"{number:04d}" for number in range(1, self.sizes["test"] + 1)]

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
-from etils import epath
 
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
@@ -44,8 +43,6 @@ class HkuIs(Benchmark):
         "Download HKU-IS.rar from https://i.cs.hku.hk/~gbli/deep_saliency.html and unpack it; a zip archive of it "
         "will do as well."
     )
-    pkg_dir_path = epath.Path(__file__).parent
-    code_path = epath.Path(__file__)
 
     @property
     def _is_official(self) -> bool:

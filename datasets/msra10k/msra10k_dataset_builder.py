@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from menet_jax import images
 from menet_jax.datasets import pairs
@@ -58,8 +57,6 @@ class Msra10k(Benchmark):
     LAYOUTS = (layout("imgs", "imgs"),)
     FILES = ("msra10k*", "imgs")
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Download MSRA10K_Imgs_GT.zip from https://mmcheng.net/msra10k/."
-    pkg_dir_path = epath.Path(__file__).parent
-    code_path = epath.Path(__file__)
 
     @property
     def msra1k(self) -> Msra1k | None:

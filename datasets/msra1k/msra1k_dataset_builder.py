@@ -1,7 +1,5 @@
 """TFDS builder of MSRA1K, also called MSRA1000 and ASD."""
 
-from etils import epath
-
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, is_jpeg, layout
 
@@ -21,8 +19,6 @@ class Msra1k(Benchmark):
         "images of the same names, which are part of MSRA-B, from https://mmcheng.net/msra10k/; some collections of "
         "benchmarks have both together, as MSRA1000 or ASD."
     )
-    pkg_dir_path = epath.Path(__file__).parent
-    code_path = epath.Path(__file__)
 
     def image_files(self) -> list[Entry]:
         """The images, whether or not there are masks for them."""

@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Sequence
 
-from etils import epath
-
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, layout
 
@@ -25,8 +23,6 @@ class PascalS(Benchmark):
     FILES = ("pascal*", "salobj*", "datasets", "datasets.zip")
     GRADED_MASKS = True
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Download salObj.zip from http://cbs.ic.gatech.edu/salobj/."
-    pkg_dir_path = epath.Path(__file__).parent
-    code_path = epath.Path(__file__)
 
     def _expected_stems(self, entries: Sequence[Entry]) -> Collection[str]:
         """The files are called 1 to 850."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
-from etils import epath
 
 from menet_jax.datasets import pairs, preparing
 from menet_jax.datasets.pairs import Found, Irregularity, Pair
@@ -35,8 +34,6 @@ class SaliencyFolder(pairs.PairsBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
-    # In an editable install TFDS would look for its metadata files beside the package, not here.
-    pkg_dir_path = epath.Path(__file__).parent
 
     def __init__(
         self,

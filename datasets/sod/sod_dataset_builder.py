@@ -3,8 +3,6 @@
 from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 
-from etils import epath
-
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, layout
 
@@ -32,8 +30,6 @@ class Sod(Benchmark):
         "image, of the same stem, as "
         "collections of benchmarks have them, in a folder masks/ or beside the images."
     )
-    pkg_dir_path = epath.Path(__file__).parent
-    code_path = epath.Path(__file__)
 
     def _expected_stems(self, entries: Sequence[Entry]) -> Collection[str]:
         """BSDS300 comes with lists of its images, which say what is missing where they are at hand."""
