@@ -20,7 +20,7 @@ class Demo:
     """
 
     run: RunFlag = RELEASED
-    """Run directory, as training wrote it; none given: the network that comes with the package."""
+    """Run directory, or file of `menet_jax.export`; none given: the network that comes with the package."""
     host: str = "127.0.0.1"
     """Address to listen at. At 0.0.0.0, everyone who can reach this machine can use the demo: it has no password."""
     port: int = 8765

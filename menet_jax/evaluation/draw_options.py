@@ -41,9 +41,10 @@ class Grid(Common):
     """
 
     run: tuple[str, ...] = ()
-    """Run directories, as training wrote them. NAME=DIRECTORY calls one otherwise than its directory."""
+    """Run directories, files of `menet_jax.export`, or `released`, the network that comes with the package. NAME=RUN
+    gives one another name than its directory's."""
     maps: tuple[str, ...] = ()
-    """Folders of saliency maps, of any size and bit depth; NAME=FOLDER calls one otherwise than its folder."""
+    """Folders of saliency maps, of any size and bit depth; NAME=FOLDER gives one another name than its folder's."""
     images: tuple[str, ...] = ()
     """Names of the images, without folder and extension; none given: five from all over the dataset."""
     noise: tuple[float, ...] = ()
@@ -73,7 +74,7 @@ class Scales(Common):
     """Show what is inside the network: the 13 scale maps of an image, with the features and both saliency maps."""
 
     run: str
-    """Run directory, as training wrote it."""
+    """Run directory, file of `menet_jax.export`, or `released`, the network that comes with the package."""
     image: str
     """Name of the image, without folder and extension."""
 
@@ -87,7 +88,7 @@ class Worst(Common):
     """Show the images on which a run has the lowest F-measure, at the adaptive threshold (Eq. 15 and 16)."""
 
     run: str
-    """Run directory, as training wrote it."""
+    """Run directory, file of `menet_jax.export`, or `released`, the network that comes with the package."""
     count: int = 5
     """How many."""
     probability: bool = False

@@ -55,8 +55,8 @@ class InputOptions(SourceOptions):
     """Those, and the flags of all commands that take several runs and datasets."""
 
     run: tuple[str, ...] = ()
-    """Run directories, as training wrote them, or `released`, the network that comes with the package.
-    NAME=DIRECTORY calls one otherwise than its directory."""
+    """Run directories, files of `menet_jax.export`, or `released`, the network that comes with the package. NAME=RUN
+    gives one another name than its directory's."""
     data: tuple[str, ...] = ()
     """Datasets to take images from: names or folders, as in training."""
     dest: Path | None = None
@@ -103,7 +103,7 @@ class Evaluate(ScoringOptions):
     """
 
     maps: tuple[str, ...] = ()
-    """Folders of saliency maps, of any size and bit depth; NAME=FOLDER calls one otherwise than its folder."""
+    """Folders of saliency maps, of any size and bit depth; NAME=FOLDER gives one another name than its folder's."""
     masks: Path | None = None
     """Folder of masks to score the maps against, matched by stem."""
     measures: bool = False
@@ -137,7 +137,7 @@ class Predict:
     dest: Path
     """Folder to write to; made if there is none."""
     run: RunFlag = RELEASED
-    """Run directory, as training wrote it; none given: the network that comes with the package."""
+    """Run directory, or file of `menet_jax.export`; none given: the network that comes with the package."""
     probability: bool = False
     """Write the probability map (cross-entropy branch) instead of the metric map."""
     overlay: bool = False
