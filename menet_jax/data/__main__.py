@@ -35,7 +35,7 @@ def show(
         seed: of order and augmentation.
         distort: share of the images that are distorted, as `--data.distort` of training does by default.
         skip_bad: go on without files that cannot be used.
-        graded_masks: masks in folders are means over observers: cut them at half, even where that leaves
+        graded_masks: masks in folders are means over observers: threshold them at half, even where that leaves
             no salient pixel.
         cache: where prepared datasets are kept; by default where TFDS keeps them.
         manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.
@@ -79,7 +79,7 @@ def check(
     Args:
         specs: dataset names or folders.
         dest: the picture to write.
-        graded_masks: masks in folders are means over observers: cut them at half, even where that leaves
+        graded_masks: masks in folders are means over observers: threshold them at half, even where that leaves
             no salient pixel.
         cache: where prepared datasets are kept; by default where TFDS keeps them.
         manual_dir: where downloaded archives of benchmarks are; by default downloads/manual in the cache.

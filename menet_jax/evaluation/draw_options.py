@@ -52,7 +52,7 @@ class Grid(Common):
     jpeg: tuple[int, ...] = ()
     """Compress to this JPEG quality (1 ... 100): one for all images, or one for each."""
     seed: int = 0
-    """Of the noise, beside the name of the image."""
+    """Of the noise, together with the image's name."""
     probability: bool = False
     """Draw the runs' probability maps (cross-entropy branch) instead of their metric maps."""
 

@@ -101,8 +101,8 @@ class DataConfig:
     skip_bad: bool = False
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them or at a wrong count."""
     graded_masks: bool = False
-    """Masks in folders are means over observers: cut them at half, even where that leaves no salient pixel. Of
-    benchmarks by name it is known."""
+    """Masks in folders are means over observers: threshold them at half, even where that leaves no salient pixel. For
+    named benchmarks it is known."""
     cache: Path | None = None
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
     manual_dir: Path | None = None
