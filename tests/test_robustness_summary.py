@@ -70,9 +70,14 @@ def written(
 OF = {"dataset": "discs", "run": "small"}
 
 
-def attack_of(folder: Path, norm: str = "l2") -> Path:
+def attack_of(folder: Path, norm: str = "l2", runs: Sequence[str] = ("small",)) -> Path:
     gains = {"spectral": 0.2, "noise_gain": 0.01, "attack_gain": 0.1, "noise_flipped": 0.0, "attack_flipped": 0.3}
-    lines = [{**OF, "image": f"{n}.png", "strength": s, **gains} for n in range(2) for s in (0.1, 1)]
+    lines = [
+        {**OF, "run": run, "image": f"{n}.png", "strength": s, **gains}
+        for run in runs
+        for n in range(2)
+        for s in (0.1, 1)
+    ]
     return written(folder, "attack", lines, reading="probability", norm=norm)
 
 
@@ -93,6 +98,8 @@ def test_takes_images_that_both_have_and_the_bound(tmp_path: Path) -> None:
     flags = ("--attack", attack, "--smooth", smooth, "--bound", bound, "--dest", dest)
     done = summary(*flags)
     assert done.code == 0, done.err
+    note = "small on discs: only one of --attack and --smooth has 0.png"
+    assert f"note: {note}\n" in done.out and f"- {note}\n" in (dest / "summary.md").read_text()
     rows = lines_of(dest / "summary.csv")
     assert [(row["change"], float(row["strength"]), float(row["flipped"])) for row in rows] == [
         ("noise, mean", 0.1, 0.0),
@@ -131,3 +138,44 @@ def test_refuses_other_folders(tmp_path: Path) -> None:
     assert swapped.code == 2 and "was not written by `robustness attack`" in swapped.err
     absent = summary("--attack", tmp_path, "--smooth", smooth, "--dest", tmp_path / "dest")
     assert absent.code == 2 and "--attack" in absent.err and "results.json" in absent.err
+    for damaged in ('{"settings"', '{"tables": {"attack": {}}}', "[]"):
+        (attack / "results.json").write_text(damaged)
+        done = summary("--attack", attack, "--smooth", smooth, "--dest", tmp_path / "dest")
+        assert done.code == 2 and f"{attack / 'results.json'}: was not written by" in done.err
+
+
+def test_several_runs_stand_together_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    attack, smooth = attack_of(tmp_path / "attack", runs=("small", "large", "alone")), tmp_path / "smooth"
+    line = {**OF, "image": "1.png", "map": "probability", "strength": 0.05, "share": 0.9}
+    written(smooth, "smooth", [line, {**line, "run": "large"}])
+    bound = bound_of(tmp_path / "bound", "probability")
+    done = summary("--attack", attack, "--smooth", smooth, "--bound", bound, "--dest", tmp_path / "dest")
+    assert done.code == 0, done.err
+    rows = lines_of(tmp_path / "dest" / "summary.csv")
+    assert [row["run"] for row in rows] == ["small", "large"] * 5
+    assert "note: alone on discs: only one of --attack and --smooth has 0.png, 1.png\n" in done.out
+    assert "note: large: --bound does not have it\n" in done.out
+
+
+def test_draws_changes_that_change_nothing(tmp_path: Path) -> None:
+    nothing = {"noise_gain": 0.0, "attack_gain": 0.0, "noise_flipped": 0.0, "attack_flipped": 0.0, "spectral": 0.0}
+    lines = [{**OF, "image": "1.png", "strength": 0.1, **nothing}]
+    attack = written(tmp_path / "attack", "attack", lines, reading="probability", norm="l2")
+    certified = {**OF, "image": "1.png", "map": "probability", "strength": 0.05, "share": 1.0}
+    smooth = written(tmp_path / "smooth", "smooth", [certified])
+    done = summary("--attack", attack, "--smooth", smooth, "--dest", tmp_path / "dest")
+    assert done.code == 0, done.err
+
+
+def test_refuses_to_replace_what_it_reads(tmp_path: Path) -> None:
+    attack, smooth = attack_of(tmp_path / "attack"), smooth_of(tmp_path / "smooth")
+    done = summary("--attack", attack, "--smooth", smooth, "--dest", smooth, "--overwrite")
+    assert done.code == 2 and f"--dest {smooth}: is --smooth" in done.err
+
+
+def test_refuses_numbers_that_are_not_there(tmp_path: Path) -> None:
+    attack, smooth = attack_of(tmp_path / "attack"), smooth_of(tmp_path / "smooth")
+    images = attack / "images.csv"
+    images.write_text(images.read_text().replace("attack_flipped", "flipped"))
+    done = summary("--attack", attack, "--smooth", smooth, "--dest", tmp_path / "dest")
+    assert done.code == 2 and f"{images}: without attack_flipped" in done.err and done.err.count("\n") == 1

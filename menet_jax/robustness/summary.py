@@ -4,19 +4,24 @@ import csv
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from menet_jax.reporting.files import IMAGES, write_results
 from menet_jax.reporting.plots import EndsCurves, ends_curves
 from menet_jax.reporting.tables import RESULTS, Record, Score, Table
+from menet_jax.robustness.analysis.report import grouped
 from menet_jax.robustness.summary_options import Summary
 from menet_jax.runtime.cli import run_command
-from menet_jax.runtime.text import say
+from menet_jax.runtime.text import listed, say
 
 CHANNELS = 3
 """Values of the image for each of the map: a change of strength 1 is √3 times as long as a map that moves by 1."""
+
+ATTACK = {"strength", "spectral", "noise_gain", "attack_gain", "noise_flipped", "attack_flipped"}
+SMOOTH = {"map", "strength", "share"}
+"""Columns of `images.csv` that are read, besides whose line it is."""
 
 Lines = list[dict[str, str]]
 
@@ -35,12 +40,14 @@ class Written(NamedTuple):
         reading: the map that was attacked.
         attack, smooth: pair → lines of `images.csv`, of this map and of images that both have.
         bound: run → the 2-norm of Eq. 13.
+        notes: what only some of them have, and is left out.
     """
 
     reading: str
     attack: Mapping[Pair, Lines]
     smooth: Mapping[Pair, Lines]
     bound: Mapping[str, float]
+    notes: Sequence[str]
 
 
 def run(options: Summary) -> int:
@@ -58,7 +65,7 @@ def read(options: Summary) -> Written:
     _results(options.smooth, "smooth")
     if settings["norm"] != "l2":
         raise ValueError(f"--attack {options.attack}: bounded by {settings['norm']}; certificates are of --norm l2")
-    attack, smooth = _pairs(options.attack), _pairs(options.smooth)
+    attack, smooth = _pairs(options.attack, ATTACK), _pairs(options.smooth, SMOOTH)
     smooth = {pair: [line for line in lines if line["map"] == settings["reading"]] for pair, lines in smooth.items()}
     both = {pair: _names(attack[pair]) & _names(smooth[pair]) for pair in attack if pair in smooth}
     if not any(both.values()):
@@ -71,7 +78,8 @@ def read(options: Summary) -> Written:
         return {pair: [each for each in of[pair] if each["image"] in names] for pair, names in both.items() if names}
 
     bound = _bound(options.bound, settings["reading"]) if options.bound else {}
-    return Written(settings["reading"], common(attack), common(smooth), bound)
+    notes = list(_left_out(attack, smooth, bound))
+    return Written(settings["reading"], common(attack), common(smooth), bound, notes)
 
 
 def do(options: Summary, written: Written) -> int:
@@ -90,7 +98,8 @@ def do(options: Summary, written: Written) -> int:
     options.dest.mkdir(parents=True, exist_ok=True)
     content = {"reading": written.reading, "tables": {table.stem: table.content()}}
     files = write_results(options.dest, [table], lines, figures, content)
-    say(f"\n{table.text()}", f"wrote {', '.join(path.name for path in files)} to {options.dest}")
+    notes = [f"note: {note}" for note in written.notes]
+    say(f"\n{table.text()}", *notes, f"wrote {', '.join(path.name for path in files)} to {options.dest}")
     return 0
 
 
@@ -115,7 +124,7 @@ def summary_table(written: Written) -> Table:
                 labels["images"] = f"{len(_names(written.attack[pair]))}"
                 records.append(Record(f"{pair.dataset} {kind} {strength:.3g}", labels, numbers))
     title = "What noise does, what an attack found and what is certified; strength as σ of noise of the same length"
-    return Table("summary", title, records, scores)
+    return Table("summary", title, grouped(records), scores, written.notes)
 
 
 def _curves(written: Written, pair: Pair) -> EndsCurves:
@@ -158,11 +167,24 @@ def _names(lines: Sequence[Mapping[str, str]]) -> set[str]:
     return {line["image"] for line in lines}
 
 
-def _pairs(folder: Path) -> dict[Pair, Lines]:
-    """The lines of `images.csv`."""
+def _left_out(attack: Mapping[Pair, Lines], smooth: Mapping[Pair, Lines], bound: Mapping[str, float]) -> Iterator[str]:
+    """Images of a run and dataset that only one of both has, and runs that are not bounded though others are."""
+    pairs = dict.fromkeys([*attack, *smooth])
+    for pair in pairs:
+        if alone := _names(attack.get(pair, ())) ^ _names(smooth.get(pair, ())):
+            yield f"{pair.run} on {pair.dataset}: only one of --attack and --smooth has {listed(sorted(alone))}"
+    for run in dict.fromkeys(pair.run for pair in pairs if bound and pair.run not in bound):
+        yield f"{run}: --bound does not have it"
+
+
+def _pairs(folder: Path, columns: Set[str]) -> dict[Pair, Lines]:
+    """The lines of `images.csv`; ValueError where it has lines without these columns."""
     pairs = defaultdict[Pair, Lines](list)
     with (folder / IMAGES).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         for line in csv.DictReader(file):
+            if lacking := {"dataset", "run", "image", *columns} - line.keys():
+                lacks = f"{file.name}: without {', '.join(sorted(lacking))}, as an older version wrote it"
+                raise ValueError(f"{lacks}; run that command again, with --overwrite")
             pairs[Pair(line["dataset"], line["run"])].append(line)
     return dict(pairs)
 
@@ -171,7 +193,7 @@ def _results(folder: Path, table: str) -> dict[str, Any]:
     """What `results.json` holds, which must have a table of this name."""
     try:
         content: dict[str, Any] = json.loads((folder / RESULTS).read_bytes())
-        content["tables"][table]
+        _ = content["settings"], content["tables"][table]
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{folder / RESULTS}: was not written by `robustness {table}`") from None
     return content

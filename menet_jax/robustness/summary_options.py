@@ -30,6 +30,8 @@ class Summary:
         for flag, folder in (("attack", self.attack), ("smooth", self.smooth), ("bound", self.bound)):
             if folder:
                 check_written(flag, folder)
+                if folder.resolve() == self.dest.resolve():
+                    raise ValueError(f"--dest {self.dest}: is --{flag}, which would be replaced; name another folder")
         check_dest(self.dest, self.overwrite)
 
 

@@ -38,7 +38,7 @@ def ends_curves(curves: EndsCurves, title: str) -> Figure:
     left.plot(*_points(curves.noise_moved), "o-", color=NOISE, label="noise: mean")
     left.plot(*_points(curves.attack_moved), "v-", color=ATTACK, label="attack: at least")
     left.plot(*_points(curves.slope), ":", color="0.2", label="‖J‖₂ · ‖Δ‖ (Eq. 11): short changes")
-    left.axhline(1, color="0.6", label="all black to all white")
+    ends = left.axhline(1, color="0.6", label="all black to all white")
     left.set_ylabel("change of the map, root mean square", fontsize=TICK)
     if curves.bound is not None:
         left.set_title(f"Eq. 13: at most {curves.bound:.1e} for each gray level", fontsize=TICK)
@@ -47,13 +47,14 @@ def ends_curves(curves: EndsCurves, title: str) -> Figure:
     right.plot(*_points(curves.certificate), "s-", color=CERTIFICATE, label="certificate, smoothed map: at most")
     right.set_ylabel("share of pixels that change sides", fontsize=TICK)
     for panel in (left, right):
-        panel.set(xscale="log", yscale="log")
+        if any(len(line.get_xydata()) for line in panel.lines if line is not ends):  # of no point there is no logarithm
+            panel.set(xscale="log", yscale="log")
         panel.set_xlabel("length of the change, as σ of noise of that length", fontsize=TICK)
         panel.tick_params(labelsize=SMALL)
         panel.grid(color="0.88", linewidth=0.5)
-        panel.legend(fontsize=SMALL, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.25))
         for line in panel.lines:
             line.set(markersize=3, linewidth=1.2)
+        panel.legend(fontsize=SMALL, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.25))
     figure.suptitle(title, fontsize=TITLE)
     return figure
 
