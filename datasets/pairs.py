@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -266,8 +267,9 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Say where README.md and the like are: by itself TFDS looks in the wrong place in an editable install."""
-        cls.code_path = epath.Path(inspect.getfile(cls))
-        cls.pkg_dir_path = cls.code_path.parent
+        with suppress(TypeError, OSError):  # of a class in a notebook, which is in no file
+            cls.code_path = epath.Path(inspect.getfile(cls))
+            cls.pkg_dir_path = cls.code_path.parent
         super().__init_subclass__(**kwargs)
 
     def __init__(self, *, skip_bad: bool = False, file_format: str | None = None, **kwargs: Any) -> None:

@@ -113,6 +113,12 @@ def test_layouts(kind: type[Benchmark], contents: small.Files, tmp_path: Path) -
         np.testing.assert_array_equal(images.read_mask(record["mask"]), truth)
 
 
+def test_a_dataset_may_be_of_a_class_that_is_in_no_file() -> None:
+    notebook: dict[str, Any] = {"__name__": "notebook", "Sod": Sod}
+    exec("class Mine(Sod): pass", notebook)
+    assert notebook["Mine"].name == "mine"
+
+
 @pytest.mark.parametrize("kind", BUILDERS)
 def test_what_tfds_knows_of_a_builder(kind: type[Benchmark], tmp_path: Path) -> None:
     builder = kind(data_dir=tmp_path)

@@ -106,7 +106,7 @@ def do(options: Summary, written: Written) -> int:
 def summary_table(written: Written) -> Table:
     """A row for noise, for the attack and for the certificate at each strength of each run on each dataset."""
     scores = [
-        Score("moved", "root mean square change of the map, whose values are 0…1; mean over images", True, ".3g"),
+        Score("moved", "root mean square change of the map, of values 0…1: gain · ‖Δ‖, mean over images", True, ".3g"),
         Score("slope", "‖J‖₂ · ‖Δ‖ (Eq. 11) in the same unit: what short changes do at worst", True, ".3g"),
         Score("flipped", "mean share of the map's pixels that change sides, be salient or not", True, ".3g"),
     ]
