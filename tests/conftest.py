@@ -1,5 +1,6 @@
 """Strict settings for every test: four fake CPU devices, checked shapes and dtypes, no silent promotion."""
 
+import gc
 import os
 import random
 import resource
@@ -26,7 +27,12 @@ os.environ.setdefault("NPROC", "16")  # room for every collective in flight on a
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
     Path(__file__).parents[1] / ".pytest_cache" / "xla" / os.environ.get("PYTEST_XDIST_WORKER", "main")
 )
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # without which commands start anew
+# What is imported stays, and a trace makes many objects: by default the collector would walk through all of them again
+# and again.
+gc.set_threshold(50_000, 20, 100)
 
 # beartype draws which item of a list it checks. It takes a generator of its own here: hypothesis refuses a test while
 # which somebody, be it a thread of an input pipeline, draws from the one that Python's `random` shares.
@@ -64,3 +70,8 @@ def small_disk() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests that take minutes first, so that no worker is left alone with one in the end."""
     items.sort(key=lambda item: "test_train.py" not in item.nodeid)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()

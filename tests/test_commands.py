@@ -1,11 +1,11 @@
 """Commands answer at once where there is nothing to compute: help and refusals import nothing that takes long."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from light_process import Done, run_module
 
 HEAVY = {
     *("jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets"),
@@ -25,21 +25,9 @@ COMMANDS = {
     "benchmark": ["all", "training", "inference", "tpu", "pytorch", "upsampling", "jacobian", "pipeline", "scores"],
 }
 
-PROBE = """
-import atexit, json, runpy, sys
-print_at_the_end = lambda: print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
-atexit.register(print_at_the_end)
-sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-"""
 
-
-def run(command: str, *arguments: str) -> tuple[int, str, set[str]]:
-    """Exit status, all that is printed, and the packages that were imported."""
-    words = [sys.executable, "-c", PROBE, f"menet_jax.{command}", *arguments]
-    done = subprocess.run(words, capture_output=True, text=True)
-    *printed, modules = done.stdout.splitlines()
-    return done.returncode, "\n".join(printed) + done.stderr, set(json.loads(modules))
+def run(command: str, *arguments: str) -> Done:
+    return run_module(f"menet_jax.{command}", *arguments)
 
 
 @pytest.mark.parametrize(
