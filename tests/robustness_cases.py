@@ -14,7 +14,7 @@ from menet_jax.robustness.analysis.subject import Subject
 from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.image_function import network_map
 
-SIZE = 32
+SIZE = 16
 
 
 def small_command(name: str, run: Path, dataset: Path, *flags: str | Path, other: Path | None = None) -> Outcome:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from benchmark_work import compute, fail, keep
 from flax.traverse_util import flatten_dict
 from PIL import Image
 
@@ -80,12 +81,6 @@ def test_turns_alternate_and_medians_are_by_themselves() -> None:
         in_turns([turn("a")], 0)
 
 
-def compute(seconds: float) -> None:
-    start = time.process_time()
-    while time.process_time() - start < seconds:
-        pass
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not tell")
 def test_cpu_seconds_of_child_processes() -> None:
     with workers(1, processes=True) as pool:
@@ -112,24 +107,6 @@ def test_scores_from_files_and_from_arrays(tmp_path: Path, capsys: pytest.Captur
         assert re.match(rf"  from {source} +\d+ images/s in 1 process, PySODMetrics +\d+: [\d.]+ times", line)
         differences = [float(found) for found in re.findall(r" by (\d\S*?)(?:,|$)", line)]
         assert len(differences) == 2 and max(differences) < 1e-9  # of adaptive F and of MAE
-
-
-def keep(mebibytes: int) -> Callable[[], None]:
-    """Work that fills memory once, for a moment, and again and again half as much."""
-    sizes = iter([mebibytes])
-    return lambda: np.ones(next(sizes, mebibytes // 2) << 17).fill(2.0)
-
-
-def fail(how: str) -> Callable[[], None]:
-    if how == "making":
-        raise ValueError("cannot be made")
-
-    def calling() -> None:
-        if how == "dying":
-            os._exit(3)
-        raise ValueError("cannot be called")
-
-    return calling
 
 
 def test_a_process_has_memory_of_its_own() -> None:

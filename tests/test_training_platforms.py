@@ -21,6 +21,8 @@ from menet_jax.training.optimizer import make_optimizer
 from menet_jax.training.presets import PRESETS
 from menet_jax.training.step import Batch, TrainState, create_state, train_step
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 DIFFERENT = {name: PRESETS[name].config for name in ("menet", "ce-plain", "metric-only", "unet", "nldf")}
 """Presets of different programs: the others differ from these in numbers."""
 
@@ -55,7 +57,7 @@ def test_steps_are_lowered_for_tpu_and_gpu(name: str, precision: Literal["float3
     assert rounded(training) and not rounded(inference)
 
 
-def test_jacobians_are_computed_at_full_precision_on_a_gpu(shallow: None) -> None:
+def test_jacobians_are_computed_at_full_precision_on_a_gpu() -> None:
     net, image = MENet(1), jnp.zeros((SIDE, SIDE, 3))
     variables = net.init(jax.random.key(0), image[None])
     f = image_function.network_map(net, variables)
