@@ -30,9 +30,6 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # without which commands start anew
-# What is imported stays, and a trace makes many objects: by default the collector would walk through all of them again
-# and again.
-gc.set_threshold(50_000, 20, 100)
 
 # beartype draws which item of a list it checks. It takes a generator of its own here: hypothesis refuses a test while
 # which somebody, be it a thread of an input pipeline, draws from the one that Python's `random` shares.
@@ -48,6 +45,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 install_import_hook("menet_jax", "beartype.beartype")
+
+# What is imported stays, and a trace makes many objects: by default the collector would walk through all of them again
+# and again.
+gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(scope="module")

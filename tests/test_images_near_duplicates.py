@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from menet_jax import images
 from menet_jax.data.sources import Places, find_builder
 from menet_jax.datasets.benchmark import BenchmarkConfig
+from menet_jax.datasets.msra10k import msra10k_dataset_builder
 from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k, Msra10kConfig
 from menet_jax.datasets.pairs import IrregularFilesError
 from menet_jax.images import near_duplicates
@@ -90,27 +92,31 @@ def find(places: Places) -> Msra10k:
     return builder
 
 
-def test_msra1k_by_name(tmp_path: Path) -> None:
+def test_msra1k_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Images alone are enough; a link that leads nowhere is a file that is wrong, and not a dataset that is not there.
 
     What a prepared dataset was told of MSRA1K holds until MSRA1K changes.
     """
-    small.write(tmp_path / "manual", inside("msra10k", small.msra10k(range(1100))))
-    theirs = inside("msra1k", small.files("Image/0_{}.jpg", small.recompressed, range(1050, 1060)))
+    for name in ("WITH_MSRA1K", "WITHOUT_MSRA1K"):
+        sizes = {"test": 30, "validation": 5, "train": 80}
+        fewer = replace(getattr(msra10k_dataset_builder, name), name=f"small_{name.lower()}", sizes=sizes)
+        monkeypatch.setattr(msra10k_dataset_builder, name, fewer)
+    small.write(tmp_path / "manual", inside("msra10k", small.msra10k(range(60))))
+    theirs = inside("msra1k", small.files("Image/0_{}.jpg", small.recompressed, range(50, 60)))
     small.write(tmp_path / "manual", theirs)
     places = Places(tmp_path / "cache", tmp_path / "manual", skip_bad=True)
     builder = find(places)
     assert builder.msra1k is not None
     builder.prepare()
     assert "10 images that show pictures of MSRA1K (10 of its 10)" in builder.splitting
-    assert set(range(1050, 1060)) <= numbers(builder)["test"]
+    assert set(range(50, 60)) <= numbers(builder)["test"]
     assert not find(places).is_outdated()
     masks = tmp_path / "manual" / "msra1k" / "binarymasks"
-    small.write(masks, small.files("0_{}.bmp", small.bmp_mask, range(1050, 1059)))
-    (masks / "0_1059.bmp").symlink_to("/nowhere")
+    small.write(masks, small.files("0_{}.bmp", small.bmp_mask, range(50, 59)))
+    (masks / "0_59.bmp").symlink_to("/nowhere")
     assert find(places).msra1k is not None and find(places).is_outdated()
     strict = Msra10k.best(**Places(tmp_path / "other", tmp_path / "manual").arguments())
-    with pytest.raises(IrregularFilesError, match=r"0_1059\.bmp: a link that leads nowhere"):
+    with pytest.raises(IrregularFilesError, match=r"0_59\.bmp: a link that leads nowhere"):
         strict.prepare()
 
     shutil.rmtree(tmp_path / "manual" / "msra1k")
