@@ -70,11 +70,8 @@ def downloaded(page: Any, picture: str) -> tuple[str, np.ndarray]:
     return download.value.suggested_filename, np.asarray(Image.open(download.value.path()))
 
 
-def upload(page: Any, name: str, data: bytes) -> None:
-    page.set_input_files("#file", {"name": name, "mimeType": "image/png", "buffer": data})
-
-
-def refuses_what_is_no_photograph(page: Any) -> None:
+def refuses_what_is_no_photograph(page: Any, folder: Path) -> None:
+    folder.mkdir()
     files = {
         "text.png": (b"I am a text", "text.png: not an image of a known format"),
         "bomb.png": (bomb(60_000, 50_000), "bomb.png: 3,000.0 megapixels; the demo takes photographs of up to 16"),
@@ -82,13 +79,14 @@ def refuses_what_is_no_photograph(page: Any) -> None:
         "<img src=x>.png": (b"", "<img src=x>.png: the file is empty"),
     }
     for name, (data, says) in files.items():
-        upload(page, name, data)
+        (folder / name).write_bytes(data)
+        page.set_input_files("#file", folder / name)
         page.wait_for_selector(f"#error:text-is('{says}')")
         page.wait_for_selector("main", state="hidden")
 
 
 def shows_maps_at_full_size(page: Any, photograph: Path) -> None:
-    upload(page, photograph.name, photograph.read_bytes())
+    page.set_input_files("#file", photograph)
     page.wait_for_selector("#maps [data-picture=cutout] img[src]")
     assert page.is_hidden("#error") and page.is_hidden("#distorted .pictures")
     pixels = np.asarray(Image.open(photograph))
@@ -158,7 +156,7 @@ def test_a_session(server: subprocess.Popen[str], page: Any, tmp_path: Path) -> 
     address = next(line.split()[1] for line in server.stdout if line.startswith("page"))
     photograph = write_discs(tmp_path / "discs", 1) / "images" / "0.png"
     page.goto(address)
-    refuses_what_is_no_photograph(page)
+    refuses_what_is_no_photograph(page, tmp_path / "refused")
     shows_maps_at_full_size(page, photograph)
     slides(page, photograph)
     measures(page)

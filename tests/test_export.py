@@ -121,7 +121,8 @@ def test_stablehlo_runs_where_menet_jax_is_not(run: Path, tmp_path: Path) -> Non
     np.save(tmp_path / "images.npy", IMAGES)
     files = [program, tmp_path / "images.npy", tmp_path / "maps.npz"]
     subprocess.run([sys.executable, "-c", OTHER_PROGRAM, *map(str, files)], check=True, cwd=tmp_path)
-    found, predictor = np.load(files[2]), menet_jax.load_predictor(run)
+    with np.load(files[2]) as arrays:
+        found, predictor = dict(arrays), menet_jax.load_predictor(run)
     assert list(found["platforms"]) == ["cpu", "cuda", "tpu"]
     for index, image in enumerate(IMAGES):
         expected = predictor.maps(image)

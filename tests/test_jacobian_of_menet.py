@@ -42,7 +42,8 @@ def test_norms_of_menet(menet: Pooled, menet_jacobian: np.ndarray) -> None:
 
 def test_gradient_of_menet_is_the_authors(menet: Pooled) -> None:
     """The sum over the map is that of the cells' means times their pixels."""
-    golden = np.load("tests/data/menet_width1.npz")["grad_salient_sum_224"][0]
+    with np.load("tests/data/menet_width1.npz") as arrays:
+        golden = arrays["grad_salient_sum_224"][0]
     gradient = np.asarray(linearise(menet, waves()).vjp(np.full((2, 2), 112**2)))[::16, ::16]
     assert np.linalg.norm(gradient - golden) < 1e-3 * np.linalg.norm(golden)
 

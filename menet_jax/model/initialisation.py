@@ -39,9 +39,8 @@ def initial_variables(net: nn.Module, seed: int) -> dict[str, Any]:
             transposed.add(context.module.path)
         return method(*args, **kwargs)
 
-    def init() -> Any:  # made anew in each call, because JAX would not run again what it knows the shapes of
-        image = jax.ShapeDtypeStruct((1, SMALLEST_SIDE, SMALLEST_SIDE, 3), jnp.float32)
-        return net.lazy_init(jax.random.key(0), image)
+    def init(image: jax.Array) -> Any:  # made anew in each call: JAX would not run again what it knows the shapes of
+        return net.init(jax.random.key(0), image)
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         if path[-1] in CONSTANTS:
@@ -52,7 +51,8 @@ def initial_variables(net: nn.Module, seed: int) -> dict[str, Any]:
         return _uniform(leaf.shape, math.sqrt(3 / fan_in), seed, "/".join(path))
 
     with nn.intercept_methods(note):
-        shapes = jax.eval_shape(init)
+        image = jax.ShapeDtypeStruct((1, SMALLEST_SIDE, SMALLEST_SIDE, 3), jnp.float32)
+        shapes = jax.eval_shape(init, image)
     return dict(path_aware_map(draw, shapes))
 
 
