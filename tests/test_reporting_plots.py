@@ -14,7 +14,16 @@ from PIL import Image
 
 from menet_jax.metrics.scores import score_image
 from menet_jax.model.menet import DEPTH
-from menet_jax.reporting.plots import PrCurve, comparison, failures, pr_curves, save, scale_maps
+from menet_jax.reporting.plots import (
+    GainCurve,
+    PrCurve,
+    attack_curves,
+    comparison,
+    failures,
+    pr_curves,
+    save,
+    scale_maps,
+)
 from menet_jax.reporting.plots.comparisons import DETAIL, with_detail
 from menet_jax.reporting.plots.page import COLOURS, COLUMN, wrapped
 from menet_jax.reporting.plots.page import width as text_width
@@ -288,6 +297,13 @@ def test_a_curve_whose_name_begins_with_an_underscore_is_in_the_legend() -> None
     ramp = np.linspace(0, 1, 256)
     [legend] = pr_curves([PrCurve("_ours", ramp, ramp), PrCurve("theirs", ramp, ramp)], "sod").legends
     assert [text.get_text() for text in legend.get_texts()] == ["_ours", "theirs"]
+
+
+def test_an_attack_is_drawn_from_no_change_on_to_the_strongest() -> None:
+    noise, attack, jpeg = {0.03: 0.8, 2.0: 0.8}, {0.03: 0.7, 2.0: 0.1}, {4.0: 0.8, 14.3: 0.7}
+    [axes] = attack_curves([GainCurve("run", 0.8, noise, attack, jpeg)], "title", "strength").axes
+    low, high = axes.get_xlim()
+    assert -0.03 < low < 0 and 14.3 < high < 30
 
 
 def test_what_a_terminal_would_obey_is_written_out(tmp_path: Path) -> None:

@@ -33,13 +33,13 @@ class EndsCurves:
 
 def ends_curves(curves: EndsCurves, title: str) -> Figure:
     """Two panels over the strength of a change: how far maps move, and how many of their pixels change sides."""
-    figure = Figure(figsize=(2 * COLUMN, 2.6), layout="constrained")
+    figure = Figure(figsize=(2 * COLUMN, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(*_points(curves.noise_moved), "o-", color=NOISE, label="noise: mean")
     left.plot(*_points(curves.attack_moved), "v-", color=ATTACK, label="attack: at least")
     left.plot(*_points(curves.slope), ":", color="0.2", label="‖J‖₂ · ‖Δ‖ (Eq. 11): short changes")
     ends = left.axhline(1, color="0.6", label="all black to all white")
-    left.set_ylabel("change of the map, root mean square", fontsize=TICK)
+    left.set_ylabel("change of the map, rms", fontsize=TICK)
     if curves.bound is not None:
         left.set_title(f"Eq. 13: at most {curves.bound:.1e} for each gray level", fontsize=TICK)
     right.plot(*_points(curves.noise_flipped), "o-", color=NOISE, label="noise: mean")

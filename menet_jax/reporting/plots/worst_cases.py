@@ -44,8 +44,10 @@ def attack_curves(curves: Sequence[GainCurve], title: str, axis: str) -> Figure:
     axes.grid(color="0.88", linewidth=0.5)
     axes.set_xlabel(axis, fontsize=TICK)
     axes.set_ylabel("adaptive F", fontsize=TICK)
-    largest = max((strength for curve in curves for strength in curve.attack), default=1.0)
-    axes.set_xscale("symlog", linthresh=min((s for curve in curves for s in curve.attack), default=largest))
+    weakest = min((strength for curve in curves for strength in curve.attack), default=1.0)
+    furthest = max((s for curve in curves for kind in STYLES for s in getattr(curve, kind)), default=1.0)
+    axes.set_xscale("symlog", linthresh=weakest)
+    axes.set_xlim(-weakest / 10, 1.3 * furthest)  # from 0, with room for its marker
     handles = [
         Line2D([], [], color=colour, linewidth=1.2, label=wrapped(curve.label, LEGEND_TEXT))
         for curve, colour in zip(curves, cycle(COLOURS), strict=False)

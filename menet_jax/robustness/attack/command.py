@@ -97,7 +97,8 @@ def _worst(
             quantise(subject.saliency(moved)),
         ]
         aspect = example.image.shape[0] / example.image.shape[1]
-        note = f"{Path(image.image).stem}\nF {image.clean.adaptive_f:.2f}, change × {times:.0f}"
+        after = image.strengths[-1].attack.adaptive_f
+        note = f"{Path(image.image).stem}\nF {image.clean.adaptive_f:.2f} → {after:.2f}\nchange × {times:.0f}"
         rows.append(Row(aspect, pictures, () if rows else ["image", "change", "map", "map after"], note))
     footnote = f"{analysis.run.name}: the change of strength {settings.strengths[-1]:g} that costs most F"
     return f"worst_{analysis.run.name}_{analysis.dataset.name}", image_rows(rows, footnote)
