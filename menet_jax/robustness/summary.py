@@ -84,10 +84,15 @@ def read(options: Summary) -> Written:
 
 def do(options: Summary, written: Written) -> int:
     """Report; the exit status."""
-    table = summary_table(written)
+    curves = {pair: _curves(written, pair) for pair in written.attack}
+    images = {pair: len(_names(lines)) for pair, lines in written.attack.items()}
+    table = summary_table(written, curves, images)
     figures = [
-        (f"summary_{pair.run}_{pair.dataset}", ends_curves(_curves(written, pair), _title(written, pair)))
-        for pair in written.attack
+        (
+            f"summary_{pair.run}_{pair.dataset}",
+            ends_curves(of, f"{pair.run} on {pair.dataset}, {written.reading} map, {images[pair]} images"),
+        )
+        for pair, of in curves.items()
     ]
     lines = [
         {**line, "kind": kind}
@@ -103,7 +108,7 @@ def do(options: Summary, written: Written) -> int:
     return 0
 
 
-def summary_table(written: Written) -> Table:
+def summary_table(written: Written, curves: Mapping[Pair, EndsCurves], images: Mapping[Pair, int]) -> Table:
     """A row for noise, for the attack and for the certificate at each strength of each run on each dataset."""
     scores = [
         Score("moved", "root mean square change of the map, of values 0…1: gain · ‖Δ‖, mean over images", True, ".3g"),
@@ -111,17 +116,16 @@ def summary_table(written: Written) -> Table:
         Score("flipped", "mean share of the map's pixels that change sides, be salient or not", True, ".3g"),
     ]
     records = []
-    for pair in written.attack:
-        curves = _curves(written, pair)
+    for pair, of in curves.items():
         found: dict[str, dict[float, dict[str, float]]] = {
-            "noise, mean": _joined(moved=curves.noise_moved, flipped=curves.noise_flipped),
-            "attack, at least": _joined(moved=curves.attack_moved, slope=curves.slope, flipped=curves.attack_flipped),
-            "certificate, at most": _joined(flipped=curves.certificate),
+            "noise, mean": _joined(moved=of.noise_moved, flipped=of.noise_flipped),
+            "attack, at least": _joined(moved=of.attack_moved, slope=of.slope, flipped=of.attack_flipped),
+            "certificate, at most": _joined(flipped=of.certificate),
         }
         for kind, by_strength in found.items():
             for strength, numbers in by_strength.items():
                 labels = {**pair._asdict(), "map": written.reading, "change": kind, "strength": f"{strength:.3g}"}
-                labels["images"] = f"{len(_names(written.attack[pair]))}"
+                labels["images"] = f"{images[pair]}"
                 records.append(Record(f"{pair.dataset} {kind} {strength:.3g}", labels, numbers))
     title = "What noise does, what an attack found and what is certified; strength as σ of noise of the same length"
     return Table("summary", title, grouped(records), scores, written.notes)
@@ -143,11 +147,6 @@ def _curves(written: Written, pair: Pair) -> EndsCurves:
         certificate={s: 1 - share for s, share in _means(smooth, "share").items()},
         bound=None if bound is None else bound * math.sqrt(CHANNELS),
     )
-
-
-def _title(written: Written, pair: Pair) -> str:
-    images = len(_names(written.attack[pair]))
-    return f"{pair.run} on {pair.dataset}, {written.reading} map, {images} images"
 
 
 def _means(lines: Lines, column: str) -> dict[float, float]:
