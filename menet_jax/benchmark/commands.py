@@ -85,7 +85,7 @@ class Tpu:
     """Compilation, memory and speed of the training step on TPUs, by their compiler's account; none need be there.
 
     Each compilation takes minutes: about 500 CPU seconds, or 100 with JAX_OPTIMIZATION_LEVEL=O1 in the environment,
-    which makes a slower program. Looking for the largest batch takes two or three more.
+    which makes a slower program. Looking for the largest batch takes two to five more.
     """
 
     topology: str = "v5e:2x4"

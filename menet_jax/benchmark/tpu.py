@@ -61,6 +61,12 @@ CHIPS = {
 }
 """By `device_kind`."""
 
+FULL = 0.9
+"""Of the memory of a device, from which on no larger batch is looked for."""
+
+MOST_TRIES = 6
+"""Compilations to find the largest batch; each takes minutes."""
+
 UNKNOWN = 2**50
 """Cycles from which on a number is none: it was 2⁶⁰ where the compiler expected nothing of an instruction."""
 
@@ -265,8 +271,8 @@ def largest(whole: Callable[[int], int | None], images: int, memory: float) -> t
     """How many images a device can take, and how that was found.
 
     What they take is extrapolated from a number of images and its double, because half of it may take more: the
-    compiler lays out few images otherwise. What then should fit is compiled; if it does not, an eighth less, and so on.
-    A few more may fit than are found.
+    compiler lays out few images otherwise. What then should fit is compiled and extrapolated from in turn, until nine
+    tenths of the memory are taken; instead of what does not fit, an eighth less. A few more may fit than are found.
 
     Args:
         whole: images → bytes on a device of all; None if that does not fit.
@@ -276,13 +282,19 @@ def largest(whole: Callable[[int], int | None], images: int, memory: float) -> t
     one, two = whole(images), whole(2 * images)
     if one is None or two is None:
         return images, f"{images} a device fit, {2 * images} do not"
-    most, failed = 2 * images, list[str]()
-    guess = int(most + (memory - two) * images / (two - one)) if two > one else 2 * most
-    while guess > 2 * images:
-        if whole(guess) is not None:
-            most = guess
+    fitting, failed = [(images, one), (2 * images, two)], list[int]()
+    while fitting[-1][1] < FULL * memory and len(fitting) + len(failed) < MOST_TRIES:
+        (few, little), (most, much) = fitting[-2:]
+        guess = int(most + (memory - much) * (most - few) / (much - little)) if much > little else 2 * most
+        guess = min(guess, failed[-1] * 7 // 8) if failed else guess
+        if guess <= most:
             break
-        failed.append(str(guess))
-        guess = guess * 7 // 8
-    how = f"{most} a device, extrapolated from {images} and {2 * images}, and compiled"
-    return most, how + (f"; {', '.join(failed)} did not fit" if failed else "")
+        taken = whole(guess)
+        if taken is None:
+            failed.append(guess)
+            continue
+        fitting.append((guess, taken))
+        if failed:
+            break
+    how = f"{fitting[-1][0]} a device, by compiling {', '.join(str(number) for number, _ in fitting)}"
+    return fitting[-1][0], how + (f"; {', '.join(map(str, failed))} did not fit" if failed else "")
