@@ -51,7 +51,7 @@ class Pair(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What an image and its mask, of the image's size, hold; whether the mask had gray values, cut at half."""
+    """What an image and its mask, of the image's size, hold; whether the mask had gray values, thresholded at half."""
 
     image: images.Rgb
     mask: images.Mask

@@ -64,7 +64,7 @@ def test_attacks_are_worse_than_noise_and_as_bad_as_the_jacobian_says(
 
 
 def _flipped(dataset: Path, attacked: Path, reading: str) -> list[float]:
-    """Of each image the largest share of pixels that change sides under the attacks that were kept."""
+    """Of each image the largest share of pixels that change class under the attacks that were kept."""
     of, found = small_subject("narrow", reading), list[float]()
 
     def sides(image: np.ndarray) -> np.ndarray:

@@ -187,7 +187,7 @@ def test_pascal_s_is_cut_at_half(contents: small.Files, tmp_path: Path) -> None:
         index = number(record["file_name"].decode())
         np.testing.assert_array_equal(images.read_mask(record["mask"]), small.mask(index) & (index != 3))
     assert builder.masks == (
-        "8 of 8 masks have gray values, cut at half",
+        "8 of 8 masks have gray values, thresholded at half",
         "nothing is salient in 1 of 8 masks, where every F-measure is 0",
     )
 
@@ -217,7 +217,7 @@ def test_duts_is_trained_on_one_part_and_tested_on_the_other(contents: small.Fil
     assert numbers(official) == {"train": set(range(6)), "test": set(range(6, 11))}
     for record in records(official)["train"]:
         mask = small.mask(number(record["file_name"].decode()))
-        np.testing.assert_array_equal(images.read_mask(record["mask"]), mask)  # its gray edges are cut at half
+        np.testing.assert_array_equal(images.read_mask(record["mask"]), mask)  # its gray edges are thresholded at half
 
 
 def test_duts_with_a_part_of_another_size(tmp_path: Path) -> None:

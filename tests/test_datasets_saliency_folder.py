@@ -221,7 +221,7 @@ def test_graded_masks_are_cut_at_half_where_asked_for(tmp_path: Path, build: Bui
         "2 of 4 masks have gray values",
         "nothing is salient in 1 of 4 masks",
     ]
-    assert without.masks == ("1 of 3 masks have gray values, cut at half",)
+    assert without.masks == ("1 of 3 masks have gray values, thresholded at half",)
     assert all_names(pickle.loads(pickle.dumps(graded))) == sorted(masks)
     write(folder / "masks" / "002.png", mask_of(2) * np.uint8(3))
     with pytest.raises(IrregularFilesError, match=r"002\.png: .*values 0, 3\n"):  # labels are no grades

@@ -202,7 +202,7 @@ def test_no_name_is_looked_for_among_all_others(tmp_path: Path, monkeypatch: pyt
 
 
 def test_graded_masks(dataset: Path, maps: Path, run: Path, tmp_path: Path) -> None:
-    """Refused without the flag; with it cut at half, and said so, of masks and of a dataset alike."""
+    """Refused without the flag; with it thresholded at half, and said so, of masks and of a dataset alike."""
     folder, dest, cache = tmp_path / "graded", tmp_path / "dest", ("--cache", tmp_path / "cache")
     shutil.copytree(dataset, folder)
     for name, level in (("0.png", 106), ("1.png", 128)):  # of twelve observers, five and six
@@ -220,7 +220,8 @@ def test_graded_masks(dataset: Path, maps: Path, run: Path, tmp_path: Path) -> N
         rows = [row for row in csv.DictReader(file) if row["map"] == "given"]
     assert [float(rows[0][name]) for name in ("adaptive_f", "max_f")] == [0, 0]
     assert float(rows[0]["mae"]) > 0 and float(rows[1]["max_f"]) > 0
-    said = "2 of 7 masks have gray values, cut at half; nothing is salient in 1 of 7 masks, where every F-measure is 0"
+    said = "2 of 7 masks have gray values, thresholded at half; "
+    said += "nothing is salient in 1 of 7 masks, where every F-measure is 0"
     assert f"note: masks of graded: {said}" in both.out
     for name in ("results.md", "results.tex", "results.json"):
         text = (dest / name).read_text()

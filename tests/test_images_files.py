@@ -319,7 +319,7 @@ def test_graded_or_not_labels_are_refused(image: Image.Image) -> None:
         ((850, 0, 0), []),
         (
             (850, 1200 - 360, 5),
-            ["840 of 850 masks have gray values, cut at half", "nothing is salient in 5 of 850 masks"],
+            ["840 of 850 masks have gray values, thresholded at half", "nothing is salient in 5 of 850 masks"],
         ),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from menet_jax.images.maps import quantise, resize_gray_map
-from menet_jax.metrics.scores import ImageScores, adaptive_cut, dataset_scores, f_measure, min_max_stretch, score_image
+from menet_jax.metrics.scores import ImageScores, dataset_scores, f_measure, min_max_stretch, score_image, thresholded
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -235,10 +235,10 @@ def test_a_pixel_exactly_at_the_threshold_is_found() -> None:
 
 @steady
 @given(pairs())
-def test_the_adaptive_cut_is_what_is_found(pair: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_thresholded_map_is_what_is_found(pair: tuple[np.ndarray, np.ndarray]) -> None:
     saliency, mask = pair
-    cut, scores = adaptive_cut(saliency), score_image(saliency, mask)
-    both, found, salient = (int(each.sum()) for each in (cut & mask, cut, mask))
+    at_threshold, scores = thresholded(saliency), score_image(saliency, mask)
+    both, found, salient = (int(each.sum()) for each in (at_threshold & mask, at_threshold, mask))
     assert scores.adaptive_precision == both / max(found, 1)
     assert scores.adaptive_recall == both / max(salient, 1)
 

@@ -13,7 +13,7 @@ from menet_jax.images.distortions import add_noise, compress_jpeg
 from menet_jax.images.files import Picture, png, read_picture
 from menet_jax.images.maps import quantise
 from menet_jax.images.opening import UnreadableImageError, decoded_bytes
-from menet_jax.metrics.scores import adaptive_cut, score_image
+from menet_jax.metrics.scores import score_image, thresholded
 from menet_jax.model.inference import Kind
 
 MEGABYTES = 32
@@ -68,11 +68,11 @@ def distort(picture: Picture, name: str, sigma: float, quality: int | None) -> P
 def agreement(clean: UInt8[np.ndarray, "h w"], distorted: UInt8[np.ndarray, "h w"]) -> float | None:
     """How far the map of a distorted photograph finds what the map without distortion cuts out.
 
-    The adaptive F-measure (Eq. 15 and 16) of the one, with the other's cut at its own adaptive threshold for a mask: 1
-    where both cut out the same. None if there is nothing, or nothing but, to find.
+    The adaptive F-measure (Eq. 15 and 16) of the one, with the other's, thresholded adaptively, for a mask: 1 where
+    both cut out the same. None if there is nothing, or nothing but, to find.
     """
-    cut = adaptive_cut(clean)
-    return None if cut.all() or not cut.any() else score_image(distorted, cut).adaptive_f
+    mask = thresholded(clean)
+    return None if mask.all() or not mask.any() else score_image(distorted, mask).adaptive_f
 
 
 def pictures(seen: Seen, kind: Kind) -> Iterator[tuple[str, bytes]]:

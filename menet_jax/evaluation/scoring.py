@@ -35,7 +35,7 @@ class ImageResult:
         scores: of its map.
         measures: further measures by name; empty if not asked for.
         resized: whether the map had another size than its mask, and was resized.
-        gray_mask: whether the mask was read from a file with gray values, cut at half.
+        gray_mask: whether the mask was read from a file with gray values, thresholded at half.
         empty_mask: whether the mask was read from a file, and nothing is salient in it.
     """
 

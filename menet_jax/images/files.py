@@ -32,7 +32,7 @@ class MaskFile(NamedTuple):
 
     Attributes:
         mask: True = salient.
-        gray: whether it had values between black and white, which were cut at half; not told of JPEG.
+        gray: whether it had values between black and white, which were thresholded at half; not told of JPEG.
     """
 
     mask: Mask
@@ -116,7 +116,7 @@ def read_mask(source: Source, name: str | None = None, *, graded: bool = False) 
 
 
 def read_mask_file(source: Source, name: str | None = None, *, graded: bool = False) -> MaskFile:
-    """Read a mask, and whether it was cut.
+    """Read a mask, and whether it was thresholded.
 
     What the values mean, by the kind of file:
 
@@ -152,7 +152,7 @@ def mask_notes(masks: int, gray: int, empty: int) -> list[str]:
     """What is to be known of masks, a phrase each: how many have gray values, and how many are empty, if any do."""
     notes = []
     if gray:
-        notes.append(f"{gray:,} of {masks:,} masks have gray values, cut at half")
+        notes.append(f"{gray:,} of {masks:,} masks have gray values, thresholded at half")
     if empty:
         notes.append(f"nothing is salient in {empty:,} of {masks:,} masks, where every F-measure is 0")
     return notes

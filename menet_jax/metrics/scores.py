@@ -121,8 +121,8 @@ def min_max_stretch(lowest: int, highest: int) -> Float64[np.ndarray, "levels=25
         value = (level - lowest) / (highest - lowest),   clipped to [0, 1]
 
     Most published numbers come from toolboxes that stretch every map so before scoring it. From 0 to 255 it
-    is level / 255, no stretch. The operations are those of PySODMetrics one by one, because curves cut these
-    values at multiples of 1 / 255, where the last bit decides.
+    is level / 255, no stretch. The operations are those of PySODMetrics one by one, because curves threshold
+    these values at multiples of 1 / 255, where the last bit decides.
     """
     if not 0 <= lowest < highest <= 255:
         raise ValueError(f"want 0 <= lowest < highest <= 255 to stretch, got {lowest} and {highest}")
@@ -174,8 +174,8 @@ def score_image(saliency: np.ndarray, mask: np.ndarray, *, stretch: bool = True)
     )
 
 
-def adaptive_cut(saliency: np.ndarray) -> np.ndarray:
-    """What a map cuts out at its adaptive threshold (Eq. 15), (H, W) bool: what `score_image` takes as found there.
+def thresholded(saliency: np.ndarray) -> np.ndarray:
+    """A map at its adaptive threshold (Eq. 15), (H, W) bool: what `score_image` takes as found there.
 
     Args:
         saliency: (H, W) uint8. As there, it is stretched over its own range first.

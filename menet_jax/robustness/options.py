@@ -273,11 +273,11 @@ class SmoothSettings:
 class Smooth(SmoothSettings, MeasuringOptions):
     """Certify the pixels of images by randomised smoothing: no change shorter than a radius changes them.
 
-    The maps are cut into salient pixels and others: the metric map at its adaptive threshold, the probability map at
-    1/2. A pixel is certified if its class under Gaussian noise exceeds a probability, with a correction for testing all
-    pixels at once, or is abstained from. Each image's numbers are kept in --dest as they come; started again with the
-    same flags, an interrupted command goes on where it was. Exit status: 0; 1 if an image could not be certified, the
-    rest being done; 2 for bad input, nothing being done.
+    The metric map is thresholded at its adaptive threshold, the probability map at 1/2. A pixel is certified if its
+    class under Gaussian noise exceeds a probability, with a correction for testing all pixels at once, or is abstained
+    from. Each image's numbers are kept in --dest as they come; started again with the same flags, an interrupted
+    command goes on where it was. Exit status: 0; 1 if an image could not be certified, the rest being done; 2 for bad
+    input, nothing being done.
     """
 
     def check(self) -> None:

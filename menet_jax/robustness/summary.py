@@ -113,7 +113,7 @@ def summary_table(written: Written, curves: Mapping[Pair, EndsCurves], images: M
     scores = [
         Score("moved", "root mean square change of the map, of values 0…1: gain · ‖Δ‖, mean over images", True, ".3g"),
         Score("slope", "‖J‖₂ · ‖Δ‖ (Eq. 11) in the same unit: what short changes do at worst", True, ".3g"),
-        Score("flipped", "mean share of the map's pixels that change sides, be salient or not", True, ".3g"),
+        Score("flipped", "mean share of the map's pixels that change class, salient or not", True, ".3g"),
     ]
     records = []
     for pair, of in curves.items():

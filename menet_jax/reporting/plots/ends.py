@@ -17,8 +17,8 @@ class EndsCurves:
     Attributes:
         noise_moved, attack_moved: root mean square change of the map.
         slope: what the Jacobian's norm makes of a short change (Eq. 11).
-        noise_flipped, attack_flipped: share of the pixels that change sides.
-        certificate: share of the pixels that may change sides at most.
+        noise_flipped, attack_flipped: share of the pixels that change class.
+        certificate: share of the pixels that may change class at most.
         bound: slope that no change exceeds at any image (Eq. 13); None: not known.
     """
 
@@ -32,7 +32,7 @@ class EndsCurves:
 
 
 def ends_curves(curves: EndsCurves, title: str) -> Figure:
-    """Two panels over the strength of a change: how far maps move, and how many of their pixels change sides."""
+    """Two panels over the strength of a change: how far maps move, and how many of their pixels change class."""
     figure = Figure(figsize=(2 * COLUMN, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(*_points(curves.noise_moved), "o-", color=NOISE, label="noise: mean")
@@ -45,7 +45,7 @@ def ends_curves(curves: EndsCurves, title: str) -> Figure:
     right.plot(*_points(curves.noise_flipped), "o-", color=NOISE, label="noise: mean")
     right.plot(*_points(curves.attack_flipped), "v-", color=ATTACK, label="attack: at least")
     right.plot(*_points(curves.certificate), "s-", color=CERTIFICATE, label="certificate, smoothed map: at most")
-    right.set_ylabel("share of pixels that change sides", fontsize=TICK)
+    right.set_ylabel("share of pixels that change class", fontsize=TICK)
     for panel in (left, right):
         if any(len(line.get_xydata()) for line in panel.lines if line is not ends):  # of no point there is no logarithm
             panel.set(xscale="log", yscale="log")

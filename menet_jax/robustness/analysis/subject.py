@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -97,19 +97,17 @@ def subject(run: TrainedRun, reading: ReadingName) -> Subject:
     return Subject(f, background_region(run.config.loss), run.config.data.size, model.maps, identity)
 
 
-def cut_metric(saliency: Float[Array, "h w"]) -> Bool[Array, "h w"]:
+def thresholded_metric(saliency: Float[Array, "h w"]) -> Bool[Array, "h w"]:
     """Which pixels of a metric map are salient: from its adaptive threshold on, min(2 · mean, 1)."""
     return saliency >= jnp.minimum(2 * jnp.mean(saliency), 1)
 
 
-def cut_probability(saliency: Float[Array, "h w"]) -> Bool[Array, "h w"]:
+def thresholded_probability(saliency: Float[Array, "h w"]) -> Bool[Array, "h w"]:
     """Which pixels of a probability map are salient: from ½ on."""
     return saliency >= 0.5
 
 
-Cut = Callable[[Array], Array]
-
-CUTS: dict[str, Cut] = {"metric": cut_metric, "probability": cut_probability}
+THRESHOLDED = {"metric": thresholded_metric, "probability": thresholded_probability}
 
 
 def determinants(of: Subject, example: Example, settings: AnySettings, meaning: Determinants) -> Determinants:

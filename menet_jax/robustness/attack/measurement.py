@@ -4,7 +4,7 @@ All changes are of what the network sees, the image at its size. A change's stre
 of the mean square over all values, which is the σ of noise of that length; in L∞ the largest value.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from menet_jax.images.distortions import Jpeg
 from menet_jax.images.files import resize_mask
 from menet_jax.robustness.analysis.loop import Stage
 from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import CUTS, Cut, Subject, random_key
+from menet_jax.robustness.analysis.subject import THRESHOLDED, Subject, random_key
 from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack, random_starts, within
 from menet_jax.robustness.attack.objectives import LostF, Moved
 from menet_jax.robustness.jacobian import image_function
@@ -50,7 +50,7 @@ class AtStrength:
         strength: in gray levels.
         noise_gain: mean of ‖F(x+Δ) − F(x)‖₂ / ‖Δ‖ over draws of noise; ‖Δ‖ in the norm that bounds changes.
         attack_gain: the largest that was found.
-        noise_flipped: mean share of the map's pixels that change sides, cut as by `subject.CUTS`.
+        noise_flipped: mean share of the map's pixels that change class, thresholded as by `subject.THRESHOLDED`.
         attack_flipped: the largest that was found.
         noise: mean scores under noise.
         attack: scores under the attack that costs most F.
@@ -105,7 +105,7 @@ def measure(of: Subject, example: Example, settings: AttackSettings, stage: Stag
     stage("spectral norm")
     spectral = _spectral(of, example, settings)
     before = of.saliency(x)
-    react = partial(_reaction, of, ball, CUTS[settings.reading], example, x, before)
+    react = partial(_reaction, of, ball, THRESHOLDED[settings.reading], example, x, before)
     found = list[AtStrength]()
     for strength, attacked in zip(settings.strengths, attacks(of, example, settings, spectral), strict=True):
         stage(f"strength {strength:g}")
@@ -203,7 +203,7 @@ def _compressed(of: Subject, example: Example, quality: int, ball: Ball) -> Comp
 
 
 class _Reaction(NamedTuple):
-    """How far the map moves for each unit of a change, the share of its pixels that change sides, and its scores."""
+    """How far the map moves for each unit of a change, the share of its pixels that change class, and its scores."""
 
     gain: float
     flipped: float
@@ -211,13 +211,20 @@ class _Reaction(NamedTuple):
 
 
 def _reaction(
-    of: Subject, ball: Ball, cut: Cut, example: Example, x: Image, before: Float[np.ndarray, "h w"], image: Image
+    of: Subject,
+    ball: Ball,
+    thresholded: Callable[[jax.Array], jax.Array],
+    example: Example,
+    x: Image,
+    before: Float[np.ndarray, "h w"],
+    image: Image,
 ) -> _Reaction:
     """To the change from x to the image."""
     after = of.saliency(image)
     length = float(ball.length(jnp.asarray(image - x)))
-    flipped = float(np.mean(np.asarray(cut(jnp.asarray(after)) != cut(jnp.asarray(before)))))
-    return _Reaction(norm(after - before) / length if length else 0.0, flipped, _scores(after, example))
+    changed = thresholded(jnp.asarray(after)) != thresholded(jnp.asarray(before))
+    gain = norm(after - before) / length if length else 0.0
+    return _Reaction(gain, float(np.mean(np.asarray(changed))), _scores(after, example))
 
 
 def _scores(saliency: Float[np.ndarray, "h w"], example: Example) -> Scores:

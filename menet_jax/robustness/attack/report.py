@@ -49,7 +49,7 @@ def _strengths(analyses: Found, settings: AttackSettings) -> Table:
             lambda _, at: at.attack_gain,
         ),
         (
-            Score("noise flips", "mean share of the map's pixels that change sides under the noise", True, ".3g"),
+            Score("noise flips", "mean share of the map's pixels that change class under the noise", True, ".3g"),
             lambda _, at: at.noise_flipped,
         ),
         (

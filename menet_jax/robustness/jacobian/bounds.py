@@ -83,7 +83,7 @@ def bounding_map(f: ImageMap, *, softmax: float = TIGHT_SOFTMAX) -> ImageMap:
     Raises:
         ValueError: the softmax factor is below ¼, which bounds nothing; or the reading has no such bound. The metric
             map has none: normalising a feature to unit length magnifies changes by 1/‖f‖, stretching the map by one
-            over its range, and a pixel that changes sides moves the expected background by a jump.
+            over its range, and a pixel that changes class moves the expected background by a jump.
         TypeError: it is another kind of function, or a network of another kind.
     """
     if not softmax >= TIGHT_SOFTMAX:

@@ -52,8 +52,8 @@ def features(outputs: Outputs) -> Float[Array, "h w 16"]:
 
 def metric(outputs: Outputs) -> Float[Array, "h w"]:
     """The metric map (Eq. 5), in [0, 1], from the background at the border, as of all networks that were trained with
-    cross entropy. Its Jacobian is that of almost every image: where a pixel changes sides
-    between background and salient, or another one becomes the lowest or highest, the map is not differentiable.
+    cross entropy. Its Jacobian is that of almost every image: where a pixel changes class, or another one becomes the
+    lowest or highest, the map is not differentiable.
     """
     return saliency.metric_map(features(outputs), outputs.logits)
 

@@ -17,7 +17,7 @@ from menet_jax.metrics.scores import f_measure
 from menet_jax.model.saliency import Region, metric_map, probability_map
 from menet_jax.robustness.analysis.loop import Stage
 from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import Subject, cut_metric, cut_probability, random_key
+from menet_jax.robustness.analysis.subject import Subject, random_key, thresholded_metric, thresholded_probability
 from menet_jax.robustness.jacobian.image_function import exact
 from menet_jax.robustness.options import SmoothSettings
 from menet_jax.robustness.smoothing.certificate import Certificate, bonferroni, certify, holm, radius, sample_counts
@@ -29,7 +29,7 @@ BATCH = 8
 
 
 class SalientPixels(struct.PyTreeNode):
-    """Which pixels a network calls salient, by each of its maps, the metric map first; see `subject.CUTS`."""
+    """Which pixels a network calls salient, by each of its maps, the metric map first; see `subject.THRESHOLDED`."""
 
     variables: Mapping[str, Any]
     network: nn.Module = struct.field(pytree_node=False)
@@ -38,11 +38,11 @@ class SalientPixels(struct.PyTreeNode):
     @exact
     def __call__(self, image: Float[Array, "h w 3"]) -> Bool[Array, "m h w"]:
         outputs: Any = self.network.apply(self.variables, image[None])
-        by_probability = cut_probability(probability_map(outputs.logits[0]))
+        by_probability = thresholded_probability(probability_map(outputs.logits[0]))
         if outputs.features is None:
             return by_probability[None]
         metric = metric_map(outputs.features[0], outputs.logits[0], self.region)
-        return jnp.stack([cut_metric(metric), by_probability])
+        return jnp.stack([thresholded_metric(metric), by_probability])
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Certified:
         share_bonferroni: the same with Bonferroni's.
         certified_f: F-measure of the certified map, an abstention counting as wrong wherever it is.
         smoothed_f: F-measure of the smoothed map.
-        clean_f: F-measure of the map without noise, cut in the same way. All three at the network's size.
+        clean_f: F-measure of the map without noise, thresholded in the same way. All three at the network's size.
     """
 
     map: str

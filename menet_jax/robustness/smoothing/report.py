@@ -27,7 +27,7 @@ def table(analyses: Found, settings: SmoothSettings) -> Table:
             "certified F", "F of the certified map, abstentions counted as wrong; no change takes it below"
         ),
         "smoothed_f": Score("smoothed F", "F of the smoothed map"),
-        "clean_f": Score("clean F", "F of the map without noise, cut in the same way"),
+        "clean_f": Score("clean F", "F of the map without noise, thresholded in the same way"),
     }
     records = []
     for analysis in analyses:
