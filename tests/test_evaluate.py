@@ -28,7 +28,7 @@ from menet_jax.images.files import UnreadableImageError
 from menet_jax.images.maps import read_map
 from menet_jax.metrics.pysodmetrics import measure
 from menet_jax.metrics.scores import dataset_scores, score_image
-from menet_jax.reporting.plots import PrCurve
+from menet_jax.reporting.plots.curves import PrCurve
 from menet_jax.training.run import load_run
 
 pytestmark = pytest.mark.usefixtures("shallow")

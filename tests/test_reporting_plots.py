@@ -14,21 +14,13 @@ from PIL import Image
 
 from menet_jax.metrics.scores import score_image
 from menet_jax.model.menet import DEPTH
-from menet_jax.reporting.plots import (
-    GainCurve,
-    PrCurve,
-    attack_curves,
-    comparison,
-    failures,
-    pr_curves,
-    save,
-    scale_maps,
-)
-from menet_jax.reporting.plots.comparisons import DETAIL, with_detail
-from menet_jax.reporting.plots.page import COLOURS, COLUMN, wrapped
+from menet_jax.reporting.plots.comparisons import DETAIL, comparison, failures, with_detail
+from menet_jax.reporting.plots.curves import PrCurve, pr_curves
+from menet_jax.reporting.plots.page import COLOURS, COLUMN, save, wrapped
 from menet_jax.reporting.plots.page import width as text_width
 from menet_jax.reporting.plots.rows import Row, image_rows
-from menet_jax.reporting.plots.scales import SCALES, principal_colours
+from menet_jax.reporting.plots.scales import SCALES, principal_colours, scale_maps
+from menet_jax.reporting.plots.worst_cases import GainCurve, attack_curves
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the PNG
 

@@ -12,7 +12,7 @@ import pytest
 
 from menet_jax.reporting import files
 from menet_jax.reporting.files import write_results
-from menet_jax.reporting.plots import Row, image_rows
+from menet_jax.reporting.plots.rows import Row, image_rows
 from menet_jax.reporting.tables import Record, Score, as_csv, as_latex, as_markdown, as_text, best, legend
 
 F = Score("f_a", "an F")

@@ -18,7 +18,9 @@ from menet_jax.images.distortions import add_noise, compress_jpeg
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.images.maps import quantise, read_map
 from menet_jax.model.inference import Kind
-from menet_jax.reporting.plots import comparison, failures, save, scale_maps
+from menet_jax.reporting.plots.comparisons import comparison, failures
+from menet_jax.reporting.plots.page import save
+from menet_jax.reporting.plots.scales import scale_maps
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import command, named
 from menet_jax.runtime.interrupts import uninterrupted

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from menet_jax.evaluation.scoring import Result
 from menet_jax.reporting import published
 from menet_jax.reporting.files import write_results
-from menet_jax.reporting.plots import PrCurve, pr_curves
+from menet_jax.reporting.plots.curves import PrCurve, pr_curves
 from menet_jax.reporting.seeds import over_seeds
 from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.runtime.whole_files import written_whole

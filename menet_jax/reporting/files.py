@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from menet_jax.reporting.plots import save
+from menet_jax.reporting.plots.page import save
 from menet_jax.reporting.tables import RESULTS, Table
 from menet_jax.runtime.json_values import finite
 from menet_jax.runtime.whole_files import written_whole

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from menet_jax.reporting.files import IMAGES, write_results
-from menet_jax.reporting.plots import EndsCurves, ends_curves
+from menet_jax.reporting.plots.ends import EndsCurves, ends_curves
 from menet_jax.reporting.tables import RESULTS, Record, Score, Table
 from menet_jax.robustness.analysis.report import grouped
 from menet_jax.robustness.summary_options import Summary

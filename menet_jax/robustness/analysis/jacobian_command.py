@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from menet_jax.data.sources import Example
 from menet_jax.images.files import resize_image
-from menet_jax.reporting.plots import SensitivityRow, sensitivity_maps
+from menet_jax.reporting.plots.jacobians import SensitivityRow, sensitivity_maps
 from menet_jax.robustness.analysis import report
 from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
 from menet_jax.robustness.analysis.loop import Analysis, analyse

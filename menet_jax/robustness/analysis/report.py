@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from menet_jax.metrics.correlation import RankCorrelation, rank_correlation
 from menet_jax.reporting import published, tables
 from menet_jax.reporting.files import write_results
-from menet_jax.reporting.plots import Box, Scatter, norm_boxes, norms_against_losses
+from menet_jax.reporting.plots.jacobians import Box, Scatter, norm_boxes, norms_against_losses
 from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.analysis.loop import Analysis
 from menet_jax.robustness.analysis.measurement import Measurement

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from menet_jax.data.sources import Example
 from menet_jax.images.maps import quantise
-from menet_jax.reporting.plots import Row, image_rows
+from menet_jax.reporting.plots.rows import Row, image_rows
 from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
 from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse
 from menet_jax.robustness.analysis.report import leave

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from menet_jax.reporting.plots import GainCurve, attack_curves
+from menet_jax.reporting.plots.worst_cases import GainCurve, attack_curves
 from menet_jax.reporting.tables import Score, Table
 from menet_jax.robustness.analysis.loop import Analysis
 from menet_jax.robustness.analysis.report import UNITS, grouped, record

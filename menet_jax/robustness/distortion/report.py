@@ -10,7 +10,7 @@ from menet_jax.evaluation.report import SCORES as EVALUATION_SCORES
 from menet_jax.images.distortions import Jpeg, Noise
 from menet_jax.reporting import published
 from menet_jax.reporting.files import write_results
-from menet_jax.reporting.plots import StrengthCurve, strength_curves
+from menet_jax.reporting.plots.strengths import StrengthCurve, strength_curves
 from menet_jax.reporting.seeds import over_seeds
 from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.distortion.study import Condition, Conditions, Outcome

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from menet_jax.data.sources import Example
 from menet_jax.images.files import resize_image, resize_mask
 from menet_jax.images.pictures import TINT
-from menet_jax.reporting.plots import Row, gray, image_rows
+from menet_jax.reporting.plots.rows import Row, gray, image_rows
 from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
 from menet_jax.robustness.analysis.loop import Analysis, analyse
 from menet_jax.robustness.analysis.report import leave
