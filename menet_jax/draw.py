@@ -11,16 +11,10 @@ from menet_jax.evaluation.draw_options import Grid, Scales, Worst
 from menet_jax.runtime.cli import run_options
 
 
-def work(options: Grid | Scales | Worst) -> int:
-    """Do it; the exit status."""
-    from menet_jax.evaluation.draw_command import run  # only now, for it imports JAX
-
-    return run(options)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the command. Exit status: 0; 2 for bad input or a figure that cannot be written."""
-    return run_options(arguments, Grid | Scales | Worst, "menet_jax.draw", work)
+    figures = dict.fromkeys((Grid, Scales, Worst), "menet_jax.evaluation.draw_command")
+    return run_options(arguments, figures, "menet_jax.draw")
 
 
 if __name__ == "__main__":

@@ -10,16 +10,9 @@ from menet_jax.evaluation.options import Evaluate
 from menet_jax.runtime.cli import run_options
 
 
-def work(options: Evaluate) -> int:
-    """Do it; the exit status."""
-    from menet_jax.evaluation.evaluate_command import run  # only now, for it imports JAX
-
-    return run(options)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status, see `Evaluate`."""
-    return run_options(arguments, Evaluate, "menet_jax.evaluate", work)
+    return run_options(arguments, {Evaluate: "menet_jax.evaluation.evaluate_command"}, "menet_jax.evaluate")
 
 
 if __name__ == "__main__":

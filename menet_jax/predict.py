@@ -7,16 +7,9 @@ from menet_jax.evaluation.options import Predict
 from menet_jax.runtime.cli import run_options
 
 
-def work(options: Predict) -> int:
-    """Do it; the exit status."""
-    from menet_jax.evaluation.predict_command import run  # only now, for it imports JAX
-
-    return run(options)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status, see `Predict`."""
-    return run_options(arguments, Predict, "menet_jax.predict", work)
+    return run_options(arguments, {Predict: "menet_jax.evaluation.predict_command"}, "menet_jax.predict")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,6 @@ WITHOUT_FLAGS = ("menet_jax.datasets.synthetic.samples",)
 FILE_CHECKS = {
     "menet_jax.evaluation.options": ("check_data", "check_folder", "check_runs", "check_there", "check_trained"),
     "menet_jax.evaluation.draw_options": ("check_data", "check_folder", "check_runs"),
-    "menet_jax.export": ("check_trained",),
     "menet_jax.robustness.summary_options": ("check_written",),
     "menet_jax.demo.options": ("check_trained",),
 }

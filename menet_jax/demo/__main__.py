@@ -7,16 +7,9 @@ from menet_jax.demo.options import Demo
 from menet_jax.runtime.cli import run_options
 
 
-def work(options: Demo) -> int:
-    """Do it; the exit status."""
-    from menet_jax.demo.command import run  # only now, for it imports JAX
-
-    return run(options)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status, see `Demo`."""
-    return run_options(arguments, Demo, "menet_jax.demo", work)
+    return run_options(arguments, {Demo: "menet_jax.demo.command"}, "menet_jax.demo")
 
 
 if __name__ == "__main__":

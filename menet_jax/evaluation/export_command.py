@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from menet_jax.evaluation.options import Export
 from menet_jax.model.inference import eval_step
 from menet_jax.runtime.cli import run_command
 from menet_jax.runtime.text import say, warn
@@ -54,11 +54,12 @@ PROGRAMS: dict[str, Callable[[Config, Mapping[str, Any]], bytes | bytearray]] = 
 }
 
 
-def run(source: Path, dest: Path, kind: str, newest: bool) -> int:
-    """Do what the command line asks for; the exit status, see `export.Export`."""
+def run(options: Export) -> int:
+    """Do what the command line asks for; the exit status, see `Export`."""
+    source, dest, kind = options.run, options.dest, options.format
 
     def opened() -> TrainedRun:
-        trained = load_run(source, newest=newest, report=warn)
+        trained = load_run(source, newest=options.newest, report=warn)
         model = trained.config.model
         if kind == "onnx" and model.kind != "menet":
             raise ValueError(f"--format onnx: is of MENet alone, and this network is of kind {model.kind}")

@@ -5,6 +5,7 @@ This takes no time to import, so that help and refusals need not wait for JAX.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,9 @@ from menet_jax.runtime.parallel import CORES
 from menet_jax.runtime.regular_files import at_home
 from menet_jax.runtime.whole_files import check_writable
 from menet_jax.training.run_folder import RELEASED, check_trained
+
+SUFFIXES = {"weights": ".safetensors", "stablehlo": ".stablehlo", "onnx": ".onnx"}
+"""Of the files that `export` writes, by format."""
 
 RunFlag = Annotated[Path, tyro.conf.arg(aliases=["--checkpoint"])]
 """A flag for one run, `--run`, with the name that it had before 0.2."""
@@ -161,6 +165,37 @@ class Predict:
         check_there("--source", self.source)
         check_trained(self.run)
         check_writable(self.dest)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a trained network into one file.
+
+    Exit status: 0; 1 if it cannot be written; 2 for bad input, nothing being done.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Run directory, as training wrote it, or `released`, the network that comes with the package."""
+    dest: Path
+    """The file to write: .safetensors for weights, .stablehlo for stablehlo, .onnx for onnx."""
+    format: Literal["weights", "stablehlo", "onnx"] = "weights"
+    """Weights: float16 parameters, which every command takes for a run. Stablehlo: the network as a program of JAX, for
+    CPU, GPU and TPU, that needs no menet_jax: uint8 images (b, size, size, 3) to both maps. Onnx: the same for ONNX,
+    in float32."""
+    newest: bool = False
+    """Use the newest checkpoint of the run, not the best."""
+
+    def check(self) -> None:
+        """Raise ValueError or FileNotFoundError for what can be refused at once."""
+        if self.format == "onnx" and find_spec("onnx") is None:
+            raise ValueError('--format onnx: ONNX is not installed, which writes it: pip install "menet_jax[onnx]"')
+        suffix = SUFFIXES[self.format]
+        if self.dest.suffix != suffix:
+            raise ValueError(f"--dest {self.dest}: the suffix of {self.format} is {suffix}")
+        if self.dest.exists():
+            raise ValueError(f"--dest {self.dest}: is there already, and nothing is overwritten; name another file")
+        check_writable(self.dest.parent)
+        check_trained(self.run)
 
 
 def check_runs(specs: Sequence[str]) -> None:

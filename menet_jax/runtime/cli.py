@@ -2,11 +2,14 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
+from functools import reduce
+from importlib import import_module
+from operator import or_
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_args, get_origin, get_type_hints, runtime_checkable
+from typing import Any, Protocol, TypeVar, get_origin, get_type_hints, runtime_checkable
 
 import tyro
 
@@ -62,27 +65,29 @@ def run_command(
 
 
 def run_options(
-    arguments: Sequence[str], kinds: Any, module: str, do: Callable[[Any], int], description: str | None = None
+    arguments: Sequence[str], commands: Mapping[type[Options], str], module: str, description: str | None = None
 ) -> int:
     """Parse and check a command's options, and do what they ask for; the exit status, see `run_command`.
 
     Args:
         arguments: of the command line.
-        kinds: the class of the options, which are `Options`; of several, `A | B`, each is a subcommand.
+        commands: class of the options → module whose `run` does the work; of several, each is a subcommand. The module
+            imports JAX, which would keep waiting who only asks for help: it is imported last.
         module: that runs the command.
-        do: the work. It imports JAX, which would keep waiting who only asks for help.
         description: of a command with subcommands.
     """
 
     def parse() -> Options:
-        refuse_repeats(arguments, *(get_args(kinds) or (kinds,)))
+        refuse_repeats(arguments, *commands)
+        kinds: Any = reduce(or_, commands)
         options: Options = tyro.cli(kinds, args=words(arguments), prog=f"python -m {module}", description=description)
         options.check()
         return options
 
     def work(options: Options) -> int:
         use_huge_pages()
-        return do(options)
+        status: int = import_module(commands[type(options)]).run(options)
+        return status
 
     return run_command(parse, work)
 
