@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from threading import Lock
 
 from menet_jax.datasets.pairs import as_paths, is_stray
-from menet_jax.images import read_file
+from menet_jax.images.opening import read_file
 from menet_jax.runtime.regular_files import size_of_regular
 
 TAR = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")

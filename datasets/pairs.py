@@ -19,8 +19,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import tensorflow_datasets as tfds
 from etils import epath
 
-from menet_jax import images
 from menet_jax.datasets import preparing
+from menet_jax.images.files import Mask, Rgb, fit_mask, is_image, is_plain, mask_notes, png, read_image, read_mask_file
+from menet_jax.images.opening import UnreadableImageError, read_file
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.regular_files import reason
 from menet_jax.runtime.text import composed, counted, printable
@@ -39,7 +40,7 @@ class File(Protocol):
 
 
 class Pair(NamedTuple):
-    """An image and its mask; whether the mask's values are grades, as `images.read_mask_file` has it."""
+    """An image and its mask; whether the mask's values are grades, as `read_mask_file` has it."""
 
     image: File
     mask: File
@@ -53,8 +54,8 @@ class Pair(NamedTuple):
 class Contents(NamedTuple):
     """What an image and its mask, of the image's size, hold; whether the mask had gray values, thresholded at half."""
 
-    image: images.Rgb
-    mask: images.Mask
+    image: Rgb
+    mask: Mask
     gray: bool
 
 
@@ -98,16 +99,16 @@ class IrregularFilesError(ValueError):
 
 
 def contents(file: File) -> bytes:
-    """The bytes of a file, which in a folder must be a regular one, of a size that is read (`images.read_file`).
+    """The bytes of a file, which in a folder must be a regular one, of a size that is read (`read_file`).
 
     Raises:
-        images.UnreadableImageError: they cannot be read.
+        UnreadableImageError: they cannot be read.
     """
     try:
-        return images.read_file(file) if isinstance(file, Path) else file.read_bytes()
+        return read_file(file) if isinstance(file, Path) else file.read_bytes()
     except OSError as error:
         name = str(error.filename or file)
-        raise images.UnreadableImageError(name, reason(error, name)) from error
+        raise UnreadableImageError(name, reason(error, name)) from error
 
 
 def stem(file: File) -> str:
@@ -161,10 +162,10 @@ def _separate(files: Sequence[File]) -> tuple[list[File], list[Irregularity]]:
     for file in files:
         try:
             data = contents(file)
-        except images.UnreadableImageError as error:
+        except UnreadableImageError as error:
             bad.append(Irregularity(error.name, error.reason))
             continue
-        if images.is_image(data):
+        if is_image(data):
             good.append(file)
         else:
             bad.append(Irregularity(str(file), "not an image of a known format" if data else "the file is empty"))
@@ -190,30 +191,30 @@ def read(pair: Pair) -> Contents:
     """The image (H, W, 3) uint8 and the mask (H, W) bool of a pair.
 
     Raises:
-        images.UnreadableImageError: a file cannot be read, or the mask does not fit the image.
+        UnreadableImageError: a file cannot be read, or the mask does not fit the image.
     """
-    image = images.read_image(contents(pair.image), str(pair.image))
-    mask, gray = images.read_mask_file(contents(pair.mask), str(pair.mask), graded=pair.graded)
+    image = read_image(contents(pair.image), str(pair.image))
+    mask, gray = read_mask_file(contents(pair.mask), str(pair.mask), graded=pair.graded)
     try:
-        return Contents(image, images.fit_mask(mask, image.shape[:2]), gray)
+        return Contents(image, fit_mask(mask, image.shape[:2]), gray)
     except ValueError as error:
-        raise images.UnreadableImageError(str(pair.mask), str(error)) from error
+        raise UnreadableImageError(str(pair.mask), str(error)) from error
 
 
 def example(pair: Pair) -> dict[str, Any]:
     """The example of a pair: `image` and `mask` as files in bytes, and `file_name`.
 
     The mask is a PNG of 0 and 255, of the image's size. The image file's own bytes are kept where every
-    reader sees the same RGB image in them; else a PNG of what `images.read_image` sees takes their place.
+    reader sees the same RGB image in them; else a PNG of what `read_image` sees takes their place.
 
     Raises:
-        images.UnreadableImageError: as for `read`.
+        UnreadableImageError: as for `read`.
     """
     data = contents(pair.image)
     found = read(pair)
     return {
-        "image": data if images.is_plain(data) else images.png(found.image),
-        "mask": images.png(found.mask),
+        "image": data if is_plain(data) else png(found.image),
+        "mask": png(found.mask),
         "file_name": pair.image.name,
     }
 
@@ -223,7 +224,7 @@ def try_read(pair: Pair) -> Contents | Irregularity:
     try:
         pair.image.name.encode()  # file names are stored as UTF-8
         return read(pair)
-    except images.UnreadableImageError as error:
+    except UnreadableImageError as error:
         return Irregularity(error.name, error.reason)
     except UnicodeEncodeError:
         return Irregularity(ascii(str(pair.image)), "the name is not valid UTF-8")
@@ -308,7 +309,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
         usable = [verdicts[pair] for split in good.values() for pair in split]
         if not usable:
             raise ValueError(f"{self.where} has no usable pair of an image and a mask")
-        masks = images.mask_notes(len(usable), sum(each.gray for each in usable), sum(each.empty for each in usable))
+        masks = mask_notes(len(usable), sum(each.gray for each in usable), sum(each.empty for each in usable))
         return Found(good, irregular, found.splitting, masks)
 
     def prepare(self) -> preparing.InUse:

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from menet_jax import images
 from menet_jax.benchmark.commands import Pipeline
 from menet_jax.data import __main__ as data_commands
 from menet_jax.data import pipeline as data
@@ -23,6 +22,7 @@ from menet_jax.data.sources import NAMED, Example, Source, open_split
 from menet_jax.data.specs import Places
 from menet_jax.images import pictures
 from menet_jax.images.distortions import Jpeg, Noise
+from menet_jax.images.files import resize_image
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -200,9 +200,7 @@ def test_impossible_requests_are_explained(options: Mapping[str, Any], message: 
 def test_without_augmentation_images_are_only_resized() -> None:
     source = Textured(4)
     (batch,) = take(start([source], augment=False), 1)
-    expected = {
-        images.resize_image(example.image, (SIZE, SIZE)).tobytes() for example in map(source.__getitem__, range(4))
-    }
+    expected = {resize_image(example.image, (SIZE, SIZE)).tobytes() for example in map(source.__getitem__, range(4))}
     assert {image.tobytes() for image in batch["image"]} == expected
     np.testing.assert_array_equal(batch["mask"][:, :, : SIZE // 2 - 1], True)
     np.testing.assert_array_equal(batch["mask"][:, :, SIZE // 2 + 1 :], False)
@@ -234,7 +232,7 @@ def test_distortion_comes_before_the_crop_and_the_resizing() -> None:
             return 255 - image
 
     (batch,) = take(start([Textured(4)], augment=False, distorted=1.0, distortions=[Marked(1.0, 1.0)]), 1)
-    expected = {images.resize_image(255 - Textured(4)[index].image, (SIZE, SIZE)).tobytes() for index in range(4)}
+    expected = {resize_image(255 - Textured(4)[index].image, (SIZE, SIZE)).tobytes() for index in range(4)}
     assert {image.tobytes() for image in batch["image"]} == expected
 
 

@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_datasets.core import dataset_metadata
 
-from menet_jax import images
 from menet_jax.datasets import archives
 from menet_jax.datasets.archives import BadArchiveError
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, NotAtHandError
@@ -30,6 +29,7 @@ from menet_jax.datasets.pairs import IrregularFilesError
 from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.splits import split_by_rank
+from menet_jax.images.files import fit_mask, read_image, read_mask
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -108,9 +108,9 @@ def test_layouts(kind: type[Benchmark], contents: small.Files, tmp_path: Path) -
     for record in records(builder)["test"]:
         assert set(record) == {"image", "mask", "file_name"}
         index = number(record["file_name"].decode())
-        np.testing.assert_array_equal(images.read_image(record["image"]), images.read_image(original(index)))
-        truth = images.fit_mask(small.mask(index), images.read_image(original(index)).shape[:2])
-        np.testing.assert_array_equal(images.read_mask(record["mask"]), truth)
+        np.testing.assert_array_equal(read_image(record["image"]), read_image(original(index)))
+        truth = fit_mask(small.mask(index), read_image(original(index)).shape[:2])
+        np.testing.assert_array_equal(read_mask(record["mask"]), truth)
 
 
 def test_a_dataset_may_be_of_a_class_that_is_in_no_file() -> None:
@@ -185,7 +185,7 @@ def test_pascal_s_is_cut_at_half(contents: small.Files, tmp_path: Path) -> None:
     assert numbers(builder) == {"test": set(NUMBERS)}
     for record in records(builder)["test"]:
         index = number(record["file_name"].decode())
-        np.testing.assert_array_equal(images.read_mask(record["mask"]), small.mask(index) & (index != 3))
+        np.testing.assert_array_equal(read_mask(record["mask"]), small.mask(index) & (index != 3))
     assert builder.masks == (
         "8 of 8 masks have gray values, thresholded at half",
         "nothing is salient in 1 of 8 masks, where every F-measure is 0",
@@ -217,7 +217,7 @@ def test_duts_is_trained_on_one_part_and_tested_on_the_other(contents: small.Fil
     assert numbers(official) == {"train": set(range(6)), "test": set(range(6, 11))}
     for record in records(official)["train"]:
         mask = small.mask(number(record["file_name"].decode()))
-        np.testing.assert_array_equal(images.read_mask(record["mask"]), mask)  # its gray edges are thresholded at half
+        np.testing.assert_array_equal(read_mask(record["mask"]), mask)  # its gray edges are thresholded at half
 
 
 def test_duts_with_a_part_of_another_size(tmp_path: Path) -> None:

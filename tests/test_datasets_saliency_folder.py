@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from menet_jax import images
 from menet_jax.datasets import pairs
 from menet_jax.datasets.pairs import IrregularFilesError
 from menet_jax.datasets.saliency_folder import saliency_folder_dataset_builder as module
 from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder
+from menet_jax.images.files import read_image, read_mask
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -102,8 +102,8 @@ def test_layouts(image_folder: str, mask_folder: str, kind: str, tmp_path: Path,
     for example in (example for split in read(builder).values() for example in split):
         assert set(example) == {"image", "mask", "file_name"}
         name = example["file_name"].decode()
-        shown = images.read_image(folder / image_folder / name)
-        np.testing.assert_array_equal(images.read_image(example["image"]), shown)
+        shown = read_image(folder / image_folder / name)
+        np.testing.assert_array_equal(read_image(example["image"]), shown)
         with Image.open(io.BytesIO(example["mask"])) as stored:
             assert (stored.format, stored.mode) == ("PNG", "L")
             np.testing.assert_array_equal(np.asarray(stored), mask_of(int(name[:3])) * 255)
@@ -142,14 +142,14 @@ def test_bytes_are_kept_only_where_they_are_right(tmp_path: Path, build: Build) 
         name = example["file_name"].decode()
         original = (folder / "images" / name).read_bytes()
         assert (example["image"] == original) == (name == "plain.jpg")
-        np.testing.assert_array_equal(images.read_image(example["image"]), images.read_image(original))
+        np.testing.assert_array_equal(read_image(example["image"]), read_image(original))
 
 
 def test_masks_of_another_size_are_fitted(tmp_path: Path, build: Build) -> None:
     folder = make_folder(tmp_path / "data", 1)
     write(folder / "masks" / "000.png", np.kron(mask_of(0), np.ones((3, 3), bool)))
     ((example,),) = read(build(folder)).values()
-    np.testing.assert_array_equal(images.read_mask(example["mask"]), mask_of(0))
+    np.testing.assert_array_equal(read_mask(example["mask"]), mask_of(0))
 
 
 def make_irregular(folder: Path) -> dict[str, str]:
@@ -216,7 +216,7 @@ def test_graded_masks_are_cut_at_half_where_asked_for(tmp_path: Path, build: Bui
     graded = build(folder, graded_masks=True)  # of which the cache without knows nothing
     masks = {each["file_name"].decode(): each["mask"] for split in read(graded).values() for each in split}
     for index in range(4):
-        np.testing.assert_array_equal(images.read_mask(masks[f"{index:03d}.png"]), mask_of(index) * (index > 0))
+        np.testing.assert_array_equal(read_mask(masks[f"{index:03d}.png"]), mask_of(index) * (index > 0))
     assert [each.split(",")[0] for each in graded.masks] == [
         "2 of 4 masks have gray values",
         "nothing is salient in 1 of 4 masks",
@@ -459,7 +459,7 @@ def test_pairs_can_lie_in_an_archive(tmp_path: Path) -> None:
         assert [pair.stem for pair in matched] == ["000", "001", "002"]
         assert not irregular
         assert pairs.check(matched, "Checking") == [pairs.Verdict(None)] * 3
-        np.testing.assert_array_equal(images.read_image(pairs.example(matched[1])["image"]), pixels(1))
+        np.testing.assert_array_equal(read_image(pairs.example(matched[1])["image"]), pixels(1))
 
 
 def real_data() -> Path:
@@ -474,6 +474,6 @@ def test_real_folders(name: str, count: int, build: Build) -> None:
     builder = build(folder)
     assert sum(info.num_examples for info in builder.info.splits.values()) == count
     for example in open_raw(builder, "test"):
-        mask = images.read_mask(example["mask"])
-        assert mask.shape == images.read_image(example["image"]).shape[:2]
+        mask = read_mask(example["mask"])
+        assert mask.shape == read_image(example["image"]).shape[:2]
         assert 0 < mask.mean() < 0.9

@@ -15,7 +15,7 @@ from command_cases import outcome, write_narrow_run
 from safetensors.numpy import load_file, save_file
 
 import menet_jax
-from menet_jax import export
+from menet_jax.evaluation import options
 from menet_jax.evaluation.export_command import to_onnx
 from menet_jax.export import main
 from menet_jax.model.inference import eval_step
@@ -170,7 +170,7 @@ def test_onnx_of_a_network_that_a_file_cannot_hold(run: Path, tmp_path: Path, mo
 
 
 def test_onnx_where_it_is_not_installed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    monkeypatch.setattr(options, "find_spec", lambda name: None)
     done = outcome(main, run, "--dest", tmp_path / "network.onnx", "--format", "onnx")
     assert done.code == 2 and 'pip install "menet_jax[onnx]"' in done.err and done.err.count("\n") == 1
 

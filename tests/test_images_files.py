@@ -13,8 +13,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from menet_jax import images
 from menet_jax.images import maps
+from menet_jax.images.files import (
+    fit_mask,
+    is_image,
+    is_plain,
+    mask_notes,
+    png,
+    read_image,
+    read_mask,
+    read_mask_file,
+    resize_image,
+    resize_mask,
+)
+from menet_jax.images.maps import read_map
+from menet_jax.images.opening import UnreadableImageError
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -104,7 +117,7 @@ def png_16(values: np.ndarray) -> bytes:
 def test_images_of_every_mode_become_the_colour_they_show(
     data: bytes, expected: tuple[int, int, int], tolerance: int
 ) -> None:
-    image = images.read_image(data)
+    image = read_image(data)
     assert image.dtype == np.uint8
     assert image.shape == (*SHAPE, 3)
     np.testing.assert_allclose(image.astype(int), np.broadcast_to(expected, image.shape), atol=tolerance, rtol=0)
@@ -113,7 +126,7 @@ def test_images_of_every_mode_become_the_colour_they_show(
 def test_inverted_cmyk_of_adobe_is_not_a_negative() -> None:
     data = encode(constant("CMYK", (0, 0, 0, 0)), "JPEG")  # no ink
     assert b"Adobe" in data  # this marker is what says "inverted"
-    assert images.read_image(data).min() > 250
+    assert read_image(data).min() > 250
 
 
 ORIENTED = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 12
@@ -136,8 +149,8 @@ def test_exif_orientation_is_applied(orientation: int, upright: np.ndarray) -> N
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(Image.fromarray(ORIENTED), exif=exif)
-    np.testing.assert_array_equal(images.read_image(data), upright)
-    assert images.is_plain(data) == (orientation == 1)
+    np.testing.assert_array_equal(read_image(data), upright)
+    assert is_plain(data) == (orientation == 1)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +166,7 @@ def test_exif_orientation_is_applied(orientation: int, upright: np.ndarray) -> N
     ],
 )
 def test_only_plain_rgb_is_plain(data: bytes, plain: bool) -> None:
-    assert images.is_plain(data) == plain
+    assert is_plain(data) == plain
 
 
 BLACK_WHITE = [0, 0, 0, 255, 255, 255]
@@ -212,10 +225,10 @@ OPAQUE = np.full(SHAPE, 255)
     ],
 )
 def test_masks_of_every_mode_are_read_clean(data: bytes) -> None:
-    mask = images.read_mask(data)
+    mask = read_mask(data)
     assert mask.dtype == np.bool_
     assert mask.view(np.uint8).max() == 1  # Pillow's 1-bit images come as bool arrays of 0 and 255
-    np.testing.assert_array_equal(images.resize_mask(mask, SHAPE), DISC)
+    np.testing.assert_array_equal(resize_mask(mask, SHAPE), DISC)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +248,7 @@ def test_masks_of_every_mode_are_read_clean(data: bytes) -> None:
     ],
 )
 def test_masks_of_one_value(data: bytes, salient: bool) -> None:
-    np.testing.assert_array_equal(images.read_mask(data), np.full(SHAPE, salient))
+    np.testing.assert_array_equal(read_mask(data), np.full(SHAPE, salient))
 
 
 @pytest.mark.parametrize(
@@ -247,8 +260,8 @@ def test_masks_of_one_value(data: bytes, salient: bool) -> None:
     ],
 )
 def test_labels_without_a_meaning_are_refused(image: Image.Image, reason: str) -> None:
-    with pytest.raises(images.UnreadableImageError, match=rf"labels\.png: .*{reason}"):
-        images.read_mask(encode(image), "labels.png")
+    with pytest.raises(UnreadableImageError, match=rf"labels\.png: .*{reason}"):
+        read_mask(encode(image), "labels.png")
 
 
 OBSERVERS = np.floor(np.arange(13) / 12 * 255 + 0.5).astype(np.uint8).reshape(1, 13)
@@ -260,7 +273,7 @@ OBSERVERS = np.floor(np.arange(13) / 12 * 255 + 0.5).astype(np.uint8).reshape(1,
 def test_gray_masks_are_cut_at_half(scale: int, graded: bool) -> None:
     """Six of twelve observers are stored as 128, which is more than half of 255."""
     values = OBSERVERS if scale == 1 else OBSERVERS.astype(np.uint16) * scale
-    mask, gray = images.read_mask_file(encode(Image.fromarray(values)), graded=graded)
+    mask, gray = read_mask_file(encode(Image.fromarray(values)), graded=graded)
     assert mask.tolist() == [[False] * 6 + [True] * 7] and gray
 
 
@@ -277,23 +290,23 @@ def test_gray_masks_are_cut_at_half(scale: int, graded: bool) -> None:
     ],
 )
 def test_graded_masks_below_half_are_empty(image: Image.Image) -> None:
-    mask, gray = images.read_mask_file(encode(image), graded=True)
+    mask, gray = read_mask_file(encode(image), graded=True)
     assert gray and not mask.any() and mask.shape == (image.height, image.width)
 
 
 def test_masks_below_half_are_refused_unless_they_are_graded() -> None:
-    with pytest.raises(images.UnreadableImageError, match=r"values 0, 21, 43; .*--graded-masks \(--data.graded-masks"):
-        images.read_mask(encode(Image.fromarray(OBSERVERS[:, :3])))
+    with pytest.raises(UnreadableImageError, match=r"values 0, 21, 43; .*--graded-masks \(--data.graded-masks"):
+        read_mask(encode(Image.fromarray(OBSERVERS[:, :3])))
 
 
 @pytest.mark.parametrize("kind", ["1", "L", "P", "RGB", "RGBA"])
 def test_masks_of_two_values_are_not_gray(kind: str) -> None:
     image = Image.fromarray(np.where(DISC, 255, 0).astype(np.uint8)).convert(kind)
     for graded in (False, True):
-        mask, gray = images.read_mask_file(encode(image), graded=graded)
+        mask, gray = read_mask_file(encode(image), graded=graded)
         assert not gray
         np.testing.assert_array_equal(mask, DISC)
-    mask, gray = images.read_mask_file(encode(Image.fromarray(DISC.astype(np.uint8))), graded=True)  # 0 and 1
+    mask, gray = read_mask_file(encode(Image.fromarray(DISC.astype(np.uint8))), graded=True)  # 0 and 1
     assert not gray
     np.testing.assert_array_equal(mask, DISC)
 
@@ -308,8 +321,8 @@ def test_masks_of_two_values_are_not_gray(kind: str) -> None:
 )
 def test_graded_or_not_labels_are_refused(image: Image.Image) -> None:
     for graded in (False, True):
-        with pytest.raises(images.UnreadableImageError) as caught:
-            images.read_mask(encode(image), graded=graded)
+        with pytest.raises(UnreadableImageError) as caught:
+            read_mask(encode(image), graded=graded)
         assert "graded" not in str(caught.value)
 
 
@@ -324,24 +337,24 @@ def test_graded_or_not_labels_are_refused(image: Image.Image) -> None:
     ],
 )
 def test_what_is_said_of_masks(counts: tuple[int, int, int], notes: list[str]) -> None:
-    said = images.mask_notes(*counts)
+    said = mask_notes(*counts)
     assert [each.split(", where")[0] for each in said] == notes
 
 
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
 def test_masks_survive_png(mask: np.ndarray) -> None:
-    np.testing.assert_array_equal(images.read_mask(images.png(mask)), mask)
+    np.testing.assert_array_equal(read_mask(png(mask)), mask)
 
 
 @given(hnp.arrays(np.uint8, (5, 7, 3)))
 def test_images_survive_png(image: np.ndarray) -> None:
-    np.testing.assert_array_equal(images.read_image(images.png(image)), image)
+    np.testing.assert_array_equal(read_image(png(image)), image)
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 
 
-@pytest.mark.parametrize("read", [images.read_image, images.read_mask])
+@pytest.mark.parametrize("read", [read_image, read_mask])
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -356,40 +369,40 @@ NOISE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 def test_unreadable_files_are_named(read: Any, data: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(data)
-    with pytest.raises(images.UnreadableImageError, match=rf"broken\.png: .*{reason}"):
+    with pytest.raises(UnreadableImageError, match=rf"broken\.png: .*{reason}"):
         read(path)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(images.UnreadableImageError, match=r"nowhere\.png"):
-        images.read_image(tmp_path / "nowhere.png")
+    with pytest.raises(UnreadableImageError, match=r"nowhere\.png"):
+        read_image(tmp_path / "nowhere.png")
 
 
 def test_masks_straight_from_pillow_are_resized_too() -> None:
     mask = np.asarray(Image.fromarray(DISC))  # bool, with bytes of 0 and 255
-    np.testing.assert_array_equal(images.resize_mask(mask, (12, 16)), images.resize_mask(DISC, (12, 16)))
-    np.testing.assert_array_equal(images.read_mask(images.png(mask)), DISC)
+    np.testing.assert_array_equal(resize_mask(mask, (12, 16)), resize_mask(DISC, (12, 16)))
+    np.testing.assert_array_equal(read_mask(png(mask)), DISC)
 
 
 def test_fit_mask_accepts_the_same_aspect_only() -> None:
     mask = np.zeros((100, 150), bool)
     mask[:, :75] = True
-    assert images.fit_mask(mask, (100, 150)) is mask
-    fitted = images.fit_mask(mask, (200, 305))  # 1.7 % wider
+    assert fit_mask(mask, (100, 150)) is mask
+    fitted = fit_mask(mask, (200, 305))  # 1.7 % wider
     assert fitted.shape == (200, 305)
     assert fitted[:, :151].all()
     assert not fitted[:, 154:].any()
     with pytest.raises(ValueError, match=r"150 by 100 .* 310 by 200"):  # 3.3 % wider
-        images.fit_mask(mask, (200, 310))
+        fit_mask(mask, (200, 310))
     with pytest.raises(ValueError, match="150 by 100"):  # rotated
-        images.fit_mask(mask, (150, 100))
+        fit_mask(mask, (150, 100))
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.booleans())
 def test_resizing_keeps_constants(height: int, width: int, salient: bool) -> None:
     size = (height, width)
-    np.testing.assert_array_equal(images.resize_mask(np.full(SHAPE, salient), size), np.full(size, salient))
-    np.testing.assert_array_equal(images.resize_image(np.full((*SHAPE, 3), 91, np.uint8), size), 91)
+    np.testing.assert_array_equal(resize_mask(np.full(SHAPE, salient), size), np.full(size, salient))
+    np.testing.assert_array_equal(resize_image(np.full((*SHAPE, 3), 91, np.uint8), size), 91)
     resized = maps.resize_map(np.full(SHAPE, 0.3, np.float32), size)
     assert resized.dtype == np.float32
     np.testing.assert_allclose(resized, np.full(size, 0.3), rtol=1e-6)
@@ -399,8 +412,8 @@ def test_resizing_averages() -> None:
     checks = (np.indices((4, 8)).sum(axis=0) % 2).astype(np.float32)
     np.testing.assert_allclose(maps.resize_map(checks, (1, 1)), 0.5, atol=1e-6)
     # Exactly half is not more than half.
-    assert not images.resize_mask(np.array([[True, False]]), (1, 1)).any()
-    assert images.resize_mask(np.array([[True, True, False]]), (1, 1)).all()
+    assert not resize_mask(np.array([[True, False]]), (1, 1)).any()
+    assert resize_mask(np.array([[True, True, False]]), (1, 1)).all()
 
 
 @given(hnp.arrays(np.float32, (3, 4), elements=st.floats(0, 1, width=32)))
@@ -413,31 +426,31 @@ def test_resized_maps_stay_in_range(saliency: np.ndarray) -> None:
 def test_the_same_file_by_path_and_by_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encode(Image.fromarray(NOISE)))
-    np.testing.assert_array_equal(images.read_image(path), images.read_image(path.read_bytes()))
-    np.testing.assert_array_equal(images.read_image(str(path)), NOISE)
+    np.testing.assert_array_equal(read_image(path), read_image(path.read_bytes()))
+    np.testing.assert_array_equal(read_image(str(path)), NOISE)
 
 
 def test_a_postscript_file_is_not_opened(tmp_path: Path) -> None:
     """Pillow would have Ghostscript run it, whatever the file is called."""
     path = tmp_path / "photograph.jpg"
     Image.new("RGB", (4, 3)).save(path, "EPS")
-    for read in (images.read_image, images.read_mask, images.read_map):
-        with pytest.raises(images.UnreadableImageError, match=r"not an image|cannot identify"):
+    for read in (read_image, read_mask, read_map):
+        with pytest.raises(UnreadableImageError, match=r"not an image|cannot identify"):
             read(path)
-    assert not images.is_image(path.read_bytes())
+    assert not is_image(path.read_bytes())
 
 
 def test_an_exif_block_that_is_none_says_nothing(tmp_path: Path) -> None:
     path, gray = tmp_path / "image.png", np.arange(12, dtype=np.uint8).reshape(3, 4) * np.uint8(20)
     Image.fromarray(gray).save(path, exif=b"b'Exif\\x00\\x00II*'")
-    np.testing.assert_array_equal(images.read_image(path)[..., 0], gray)
-    np.testing.assert_array_equal(images.read_mask(path), gray > 127)
-    np.testing.assert_array_equal(images.read_map(path), gray)
-    assert images.is_image(path.read_bytes()) and not images.is_plain(path.read_bytes())
+    np.testing.assert_array_equal(read_image(path)[..., 0], gray)
+    np.testing.assert_array_equal(read_mask(path), gray > 127)
+    np.testing.assert_array_equal(read_map(path), gray)
+    assert is_image(path.read_bytes()) and not is_plain(path.read_bytes())
 
 
 def test_values_that_are_not_finite_are_of_a_file_with_a_name(tmp_path: Path) -> None:
     path = tmp_path / "depth.tif"
     Image.fromarray(np.array([[0.5, np.nan]], np.float32)).save(path)
-    with pytest.raises(images.UnreadableImageError, match=r"depth.tif.*not finite"):
-        images.read_image(path)
+    with pytest.raises(UnreadableImageError, match=r"depth.tif.*not finite"):
+        read_image(path)

@@ -13,13 +13,13 @@ import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from menet_jax import images
 from menet_jax.data.sources import Places, find_builder
 from menet_jax.datasets.benchmark import BenchmarkConfig
 from menet_jax.datasets.msra10k import msra10k_dataset_builder
 from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k, Msra10kConfig
 from menet_jax.datasets.pairs import IrregularFilesError
 from menet_jax.images import near_duplicates
+from menet_jax.images.files import read_image
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -179,7 +179,7 @@ def test_likeness_is_the_formula(seed: int, noise: list[float]) -> None:
 
 def test_likeness_knows_pictures_compressed_again() -> None:
     def thumbnails(make: Callable[[int], bytes]) -> np.ndarray:
-        return np.stack([near_duplicates.thumbnail(images.read_image(make(index))) for index in range(60)])
+        return np.stack([near_duplicates.thumbnail(read_image(make(index))) for index in range(60)])
 
     found = near_duplicates.same_pictures(thumbnails(small.jpeg), thumbnails(small.recompressed))
     assert found == [(index, index) for index in range(60)]

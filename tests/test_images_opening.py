@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from menet_jax import images
 from menet_jax.images.distortions import compress_jpeg
-from menet_jax.images.files import read_picture
-from menet_jax.images.opening import decoded_bytes
+from menet_jax.images.files import read_image, read_mask, read_picture
+from menet_jax.images.maps import read_map
+from menet_jax.images.opening import UnreadableImageError, decoded_bytes
 from menet_jax.images.strips import by_strips
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -44,35 +44,35 @@ def test_only_regular_files_are_opened(kind: str, tmp_path: Path) -> None:
             path.symlink_to("not there")
         case _:
             path.symlink_to(path)
-    for read in (images.read_image, images.read_mask, images.read_map):
-        with pytest.raises(images.UnreadableImageError, match=rf"^{path}: (not a regular file|a link).* {kind}"):
+    for read in (read_image, read_mask, read_map):
+        with pytest.raises(UnreadableImageError, match=rf"^{path}: (not a regular file|a link).* {kind}"):
             read(path)
     assert decoded_bytes(path) == 0
 
 
 def test_pillows_limits_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SHAPE[0] * SHAPE[1] // 3)
-    assert images.read_image(encode(black())).shape == (*SHAPE, 3)
+    assert read_image(encode(black())).shape == (*SHAPE, 3)
     assert compress_jpeg(np.zeros((*SHAPE, 3), np.uint8), 50).shape == (*SHAPE, 3)
     profile = np.random.default_rng(0).bytes(2**21)
     texts = PngImagePlugin.PngInfo()
     texts.add_text("history", "saved " * 2**18, zip=True)
-    assert images.read_image(encode(black(), pnginfo=texts, icc_profile=profile)).shape == (*SHAPE, 3)
+    assert read_image(encode(black(), pnginfo=texts, icc_profile=profile)).shape == (*SHAPE, 3)
 
 
 def test_decompression_bombs_are_errors_unless_they_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = encode(Image.new("1", (20_000, 20_000)), "TIFF", compression="group4")
-    with pytest.raises(images.UnreadableImageError, match=r"bomb: 20,000 by 20,000 pixels.*bomb.*MENET_MEGAPIXELS=400"):
-        images.read_image(bomb, "bomb")
+    with pytest.raises(UnreadableImageError, match=r"bomb: 20,000 by 20,000 pixels.*bomb.*MENET_MEGAPIXELS=400"):
+        read_image(bomb, "bomb")
     assert decoded_bytes(bomb) == 1_200_000_000  # of the header
     monkeypatch.setenv("MENET_MEGAPIXELS", "48e-6")
-    assert images.read_image(encode(black())).shape == (*SHAPE, 3)
+    assert read_image(encode(black())).shape == (*SHAPE, 3)
     monkeypatch.setenv("MENET_MEGAPIXELS", "47e-6")
-    with pytest.raises(images.UnreadableImageError, match="decompression bomb"):
-        images.read_image(encode(black()))
+    with pytest.raises(UnreadableImageError, match="decompression bomb"):
+        read_image(encode(black()))
     monkeypatch.setenv("MENET_MEGAPIXELS", "many")
-    with pytest.raises(images.UnreadableImageError, match="MENET_MEGAPIXELS=many: must be a number"):
-        images.read_image(encode(black()))
+    with pytest.raises(UnreadableImageError, match="MENET_MEGAPIXELS=many: must be a number"):
+        read_image(encode(black()))
 
 
 def test_a_file_too_large_for_an_image_is_not_read(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_a_file_too_large_for_an_image_is_not_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(6 * 2**30)
     with pytest.raises(
-        images.UnreadableImageError, match=rf"{path}: 6,442,450,944 bytes, and at most 1,024,000,000 .*=1611 allows"
+        UnreadableImageError, match=rf"{path}: 6,442,450,944 bytes, and at most 1,024,000,000 .*=1611 allows"
     ):
-        images.read_image(path)
+        read_image(path)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_only_a_profile_of_rgb_is_kept(mode: str, space: bytes, kept: bool) -> N
 
 
 def test_an_image_without_a_pixel_is_none() -> None:
-    with pytest.raises(images.UnreadableImageError, match=r"none\.ppm: "):
-        images.read_image(b"P6 0 5 255\n", "none.ppm")
+    with pytest.raises(UnreadableImageError, match=r"none\.ppm: "):
+        read_image(b"P6 0 5 255\n", "none.ppm")
 
 
 def test_strips_make_no_difference() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from menet_jax import images
 from menet_jax.datasets import pairs
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
@@ -15,6 +14,8 @@ from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.pairs import CHECK_THREADS, File, IrregularFilesError, Pair
 from menet_jax.datasets.splits import split_by_rank
 from menet_jax.images import near_duplicates
+from menet_jax.images.files import read_image
+from menet_jax.images.opening import UnreadableImageError
 from menet_jax.runtime.progress import Bar
 
 SIZES = {"test": 1000, "validation": 500, "train": 8500}
@@ -121,8 +122,8 @@ def thumbnails(files: Sequence[File], description: str) -> dict[File, near_dupli
 
     def make(file: File) -> near_duplicates.Thumbnail | None:
         try:
-            return near_duplicates.thumbnail(images.read_image(pairs.contents(file), str(file)))
-        except images.UnreadableImageError:  # the check of all pairs reports it
+            return near_duplicates.thumbnail(read_image(pairs.contents(file), str(file)))
+        except UnreadableImageError:  # the check of all pairs reports it
             return None
 
     with ThreadPoolExecutor(CHECK_THREADS) as pool:

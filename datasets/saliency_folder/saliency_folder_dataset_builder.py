@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from menet_jax.datasets import pairs, preparing
 from menet_jax.datasets.pairs import Found, Irregularity, Pair
-from menet_jax.images import read_file
+from menet_jax.images.opening import read_file
 from menet_jax.runtime.text import composed, counted, printable
 
 LAYOUTS = (("images", "masks"), ("image", "mask"), ("imgs", "gt"), ("im", "gt"))
@@ -50,7 +50,7 @@ class SaliencyFolder(pairs.PairsBuilder):
             folder: where `images/` and `masks/` are, or another layout of the README.
             data_dir: where to keep the cache; by default where TFDS keeps its datasets.
             skip_bad: go on without irregular files, and not stop.
-            graded_masks: whether the values of masks are grades, as `images.read_mask_file` has it.
+            graded_masks: whether the values of masks are grades, as `images.files.read_mask_file` has it.
             file_format: as for `PairsBuilder`.
 
         Raises:

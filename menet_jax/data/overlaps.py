@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from menet_jax import images
 from menet_jax.data.sources import Source
 from menet_jax.datasets.pairs import CHECK_THREADS
 from menet_jax.images import near_duplicates
+from menet_jax.images.files import read_image
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.whole_files import written_whole
 
@@ -67,7 +67,7 @@ def thumbnails(source: Source) -> near_duplicates.Thumbnails:
 
     def make(index: int) -> near_duplicates.Thumbnail:
         record = source.records[index]
-        return near_duplicates.thumbnail(images.read_image(record["image"], record["file_name"].decode()))
+        return near_duplicates.thumbnail(read_image(record["image"], record["file_name"].decode()))
 
     with ThreadPoolExecutor(CHECK_THREADS) as pool:
         made = pool.map(make, range(len(source)))

@@ -14,9 +14,9 @@ import grain
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from menet_jax import images
 from menet_jax.data.sources import Example
 from menet_jax.images.distortions import Distortion
+from menet_jax.images.files import Mask, ResizedMask, ResizedRgb, Rgb, resize_image, resize_mask
 
 SMALLEST_RATIO = 0.90  # of a crop's sides to the image's; spec: one of 0.90, 0.91, … 1.00
 RATIO_STEP = 0.01
@@ -60,11 +60,11 @@ class Augmentation:
         left = int(rng.integers(width - crop_width + 1))
         return cls(top, left, crop_height, crop_width, bool(rng.random() < 0.5))
 
-    def __call__(self, image: images.Rgb, mask: images.Mask, size: int) -> tuple[images.ResizedRgb, images.ResizedMask]:
+    def __call__(self, image: Rgb, mask: Mask, size: int) -> tuple[ResizedRgb, ResizedMask]:
         """The crop of both, resized to size by size; a pixel more than half salient is salient."""
         window = np.s_[self.top : self.top + self.height, self.left : self.left + self.width]
-        crop = images.resize_image(image[window], (size, size))
-        crop_mask = images.resize_mask(mask[window], (size, size))
+        crop = resize_image(image[window], (size, size))
+        crop_mask = resize_mask(mask[window], (size, size))
         return (crop[:, ::-1], crop_mask[:, ::-1]) if self.flip else (crop, crop_mask)
 
 

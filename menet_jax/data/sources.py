@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, SupportsIndex, TypeVar
 import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 
-from menet_jax import images
 from menet_jax.data.specs import TFDS_PLACES, Places
 from menet_jax.datasets import preparing
 from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
@@ -24,6 +23,7 @@ from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
 from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder, find_lists
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
+from menet_jax.images.files import Mask, Rgb, read_image, read_mask
 from menet_jax.images.opening import decoded_bytes
 from menet_jax.runtime.regular_files import at_home, real
 
@@ -52,8 +52,8 @@ NAMED: dict[str, Callable[[Places], tfds.core.DatasetBuilder]] = {
 class Example(NamedTuple):
     """An image (H, W, 3) uint8, its mask (H, W) bool with True = salient, and the image file's name."""
 
-    image: images.Rgb
-    mask: images.Mask
+    image: Rgb
+    mask: Mask
     file_name: str
 
 
@@ -88,7 +88,7 @@ class Source:
     def __getitem__(self, index: SupportsIndex) -> Example:
         record = self.records[index]
         name = record["file_name"].decode()
-        return Example(images.read_image(record["image"], name), images.read_mask(record["mask"], name), name)
+        return Example(read_image(record["image"], name), read_mask(record["mask"], name), name)
 
     def file_name(self, index: int) -> str:
         """The name of an image's file, without decoding the image."""
