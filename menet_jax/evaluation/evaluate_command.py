@@ -29,7 +29,7 @@ from menet_jax.runtime.cli import named, run_command
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.regular_files import at_home
-from menet_jax.runtime.text import complain, composed, listed, say, warn
+from menet_jax.runtime.text import complain, composed, listed, say
 
 MASK_FOLDERS = frozenset(("gt", "ground_truth_mask", "mask", "masks"))
 """A folder of masks with one of these names is called by the name of the folder that it is in."""
@@ -60,13 +60,12 @@ def prepare(options: Evaluate) -> Work:
     """Open and check everything, before anything is computed; ValueError or OSError says what cannot be used."""
     if options.measures:
         pysodmetrics()
-    runs, folders = named("--run", options.run), named("--maps", options.maps)
     masks = at_home(options.masks).resolve() if options.masks else Path()
     dataset = masks.parent if masks.name.lower() in MASK_FOLDERS else masks
-    matches = [(name, str(folder), match(folder, masks)) for name, folder in folders]
-    trained = open_runs(options, runs, warn)
+    matches = [(name, str(folder), match(folder, masks)) for name, folder in named("--maps", options.maps)]
+    trained = open_runs(options)
     datasets = open_datasets(options)  # last, for a new one takes its time
-    trained = find_overlaps(trained, datasets, warn)
+    trained = find_overlaps(trained, datasets)
     if options.dest:
         options.dest.mkdir(parents=True, exist_ok=True)
     return Work(datasets, trained, matches, dataset.name, str(dataset))

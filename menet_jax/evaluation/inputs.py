@@ -1,6 +1,6 @@
 """What commands that score are given: runs, datasets and folders, opened and checked before anything is computed."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -11,8 +11,8 @@ from menet_jax.data.overlaps import Overlap, Pictures
 from menet_jax.data.sources import NAMED, Source, open_all, open_sources, place
 from menet_jax.evaluation.options import InputOptions
 from menet_jax.reporting import published
-from menet_jax.runtime.cli import refuse_doubles
-from menet_jax.runtime.text import listed
+from menet_jax.runtime.cli import named, refuse_doubles
+from menet_jax.runtime.text import listed, warn
 from menet_jax.training.config import recipe
 from menet_jax.training.run import TrainedRun, load_run
 
@@ -75,17 +75,11 @@ class NamedRun(NamedTuple):
         return f"{self.name}: {self.source}, {validated}{untrained}{unknown}"
 
 
-def open_runs(
-    options: InputOptions, folders: Sequence[tuple[str, Path]], report: Callable[[str], None]
-) -> list[NamedRun]:
-    """Load the runs in these folders, of these names.
-
-    Raises:
-        ValueError, FileNotFoundError: as `load_run` does.
-    """
+def open_runs(options: InputOptions) -> list[NamedRun]:
+    """Load the runs. Raises ValueError or FileNotFoundError as `load_run` does."""
     runs = []
-    for name, folder in folders:
-        run = load_run(folder, newest=options.newest, report=report)
+    for name, folder in named("--run", options.run):
+        run = load_run(folder, newest=options.newest, report=warn)
         trained_on = ", trained with distortions" if run.config.data.distort else ""
         runs.append(NamedRun(name, f"{folder}, {run.history}{trained_on}", run, overlaps.load(folder)))
     return runs
@@ -111,9 +105,7 @@ def _start(names: Sequence[str]) -> str:
     return "".join(letter for letter, *_ in alike)
 
 
-def find_overlaps(
-    runs: Sequence[NamedRun], datasets: Sequence[Dataset], report: Callable[[str], None]
-) -> list[NamedRun]:
+def find_overlaps(runs: Sequence[NamedRun], datasets: Sequence[Dataset]) -> list[NamedRun]:
     """The runs, with the images of the datasets that they have seen, of which the user is told."""
     found = []
     for run in runs:
@@ -121,7 +113,7 @@ def find_overlaps(
         if seen is not None:
             run = run._replace(overlaps={each.truth: overlaps.find(seen, each.sources) for each in datasets})
         for note in _overlap_notes(run, datasets):
-            report(note)
+            warn(note)
         found.append(run)
     return found
 

@@ -11,8 +11,8 @@ from menet_jax.robustness.analysis.results_cache import ResultsCache
 from menet_jax.robustness.analysis.subject import RULE, Place, Subject, choose, subject
 from menet_jax.robustness.options import MeasuringOptions, ReadingName
 from menet_jax.runtime import devices
-from menet_jax.runtime.cli import named, run_command
-from menet_jax.runtime.text import say, warn
+from menet_jax.runtime.cli import run_command
+from menet_jax.runtime.text import say
 
 Options = TypeVar("Options", bound=MeasuringOptions)
 
@@ -45,14 +45,15 @@ def open_subjects(options: MeasuringOptions, reading: ReadingName) -> Subjects:
     Raises:
         ValueError, OSError: something cannot be used; the text says what, and what to do.
     """
-    trained = open_runs(options, named("--run", options.run), warn)
-    subjects = [(run, subject(run.trained, reading)) for run in trained]
+    runs = open_runs(options)
+    subjects = [subject(run.trained, reading) for run in runs]
     datasets = [(dataset, choose(dataset.sources, options.limit)) for dataset in open_datasets(options)]
-    marked = find_overlaps([run for run, _ in subjects], [dataset for dataset, _ in datasets], warn)
-    runs = [(run, of_run) for run, (_, of_run) in zip(marked, subjects, strict=True)]
+    marked = find_overlaps(runs, [dataset for dataset, _ in datasets])
     if options.dest:
         options.dest.mkdir(parents=True, exist_ok=True)
-    return Subjects(runs, datasets, ResultsCache(options.dest / CACHE if options.dest else None))
+    return Subjects(
+        list(zip(marked, subjects, strict=True)), datasets, ResultsCache(options.dest / CACHE if options.dest else None)
+    )
 
 
 def run_analysis(options: Options, reading: ReadingName, about: str, do: Callable[[Options, Subjects], int]) -> int:

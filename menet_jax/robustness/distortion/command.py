@@ -23,11 +23,11 @@ from menet_jax.robustness.distortion.conditions import Condition, Conditions
 from menet_jax.robustness.distortion.study import Outcome, folders, study
 from menet_jax.robustness.options import Distortion
 from menet_jax.runtime import devices
-from menet_jax.runtime.cli import named, run_command
+from menet_jax.runtime.cli import run_command
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.regular_files import at_home
-from menet_jax.runtime.text import complain, counted, say, warn
+from menet_jax.runtime.text import complain, counted, say
 
 
 class Work(NamedTuple):
@@ -48,13 +48,13 @@ class Work(NamedTuple):
 def prepare(options: Distortion) -> Work:
     """Open and check everything, before anything is computed; ValueError or OSError says what cannot be used."""
     wanted = options.conditions()
-    runs = open_runs(options, named("--run", options.run), warn)
+    runs = open_runs(options)
     datasets = open_datasets(options)  # last, for a new one takes its time
     saved = folders(at_home(options.save_images), datasets, wanted) if options.save_images else {}
     for folder in saved.values():
         if folder.exists():
             raise ValueError(f"--save-images {options.save_images}: holds {folder.name} already; name another folder")
-    runs = find_overlaps(runs, datasets, warn)
+    runs = find_overlaps(runs, datasets)
     for folder in saved.values():
         for kind in ("images", "masks"):
             (folder / kind).mkdir(parents=True)
