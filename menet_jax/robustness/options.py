@@ -104,13 +104,6 @@ class Settings:
     seed: int = 0
     """Another seed draws other noise, starts and samples."""
 
-    def check_settings(self) -> None:
-        """Raise ValueError, naming the flag, for an impossible value."""
-        check_counts(draws=self.draws, max_iterations=self.max_iterations, max_samples=self.max_samples)
-        _check_positive(sigma=self.sigma, tolerance=self.tolerance, relative_error=self.relative_error)
-        _check_seed(self.seed)
-        _ = self.distortions  # which refuse impossible strengths
-
     def draw_seeds(self, draws: int) -> range:
         """Of the draws of a distortion; another `seed` has none of them."""
         return range(self.seed * draws, (self.seed + 1) * draws)
@@ -142,7 +135,10 @@ class Jacobian(Settings, MeasuringOptions):
     """The paper's own Table III on these datasets too, in rows that say so. Datasets are recognised by name."""
 
     def check(self) -> None:
-        self.check_settings()
+        check_counts(draws=self.draws, max_iterations=self.max_iterations, max_samples=self.max_samples)
+        _check_positive(sigma=self.sigma, tolerance=self.tolerance, relative_error=self.relative_error)
+        _check_seed(self.seed)
+        _ = self.distortions  # which refuse impossible strengths
         for name, value, lowest in (("pictures", self.pictures, 0), ("picture-samples", self.picture_samples, 2)):
             if value < lowest:
                 raise ValueError(f"--{name} {value}: must be at least {lowest}")
@@ -210,16 +206,6 @@ class AttackSettings:
     seed: int = 0
     """Another seed draws other noise and other starts."""
 
-    def check_settings(self) -> None:
-        """Raise ValueError, naming the flag, for an impossible value."""
-        check_counts(steps=self.steps, starts=self.starts, draws=self.draws)
-        rising = list(self.strengths) == sorted(set(self.strengths))
-        if not self.strengths or not rising or not 0 < self.strengths[0] <= self.strengths[-1] <= 255:
-            raise ValueError(f"--strengths {self.strengths}: want rising numbers of gray levels above 0, up to 255")
-        for quality in self.qualities:
-            Jpeg(quality, quality)
-        _check_seed(self.seed)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(AttackSettings, MeasuringOptions):
@@ -233,7 +219,13 @@ class Attack(AttackSettings, MeasuringOptions):
     """
 
     def check(self) -> None:
-        self.check_settings()
+        check_counts(steps=self.steps, starts=self.starts, draws=self.draws)
+        rising = list(self.strengths) == sorted(set(self.strengths))
+        if not self.strengths or not rising or not 0 < self.strengths[0] <= self.strengths[-1] <= 255:
+            raise ValueError(f"--strengths {self.strengths}: want rising numbers of gray levels above 0, up to 255")
+        for quality in self.qualities:
+            Jpeg(quality, quality)
+        _check_seed(self.seed)
         if not self.run or not self.data:
             raise ValueError("nothing to attack: give --run RUN --data DATASET")
         super().check()
@@ -256,18 +248,6 @@ class SmoothSettings:
     seed: int = 0
     """Another seed draws other noise."""
 
-    def check_settings(self) -> None:
-        """Raise ValueError, naming the flag, for an impossible value."""
-        check_counts(guesses=self.guesses, samples=self.samples)
-        twice = len(set(self.sigmas)) < len(self.sigmas)
-        if not self.sigmas or twice or not 0 < min(self.sigmas) <= max(self.sigmas) <= 255:
-            raise ValueError(f"--sigmas {self.sigmas}: want different numbers of gray levels above 0, up to 255")
-        if not self.thresholds or not all(0.5 < each < 1 for each in self.thresholds):
-            raise ValueError(f"--thresholds {self.thresholds}: want probabilities above 0.5 and below 1")
-        if not 0 < self.risk < 1:
-            raise ValueError(f"--risk {self.risk}: is a probability between 0 and 1")
-        _check_seed(self.seed)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Smooth(SmoothSettings, MeasuringOptions):
@@ -281,7 +261,15 @@ class Smooth(SmoothSettings, MeasuringOptions):
     """
 
     def check(self) -> None:
-        self.check_settings()
+        check_counts(guesses=self.guesses, samples=self.samples)
+        twice = len(set(self.sigmas)) < len(self.sigmas)
+        if not self.sigmas or twice or not 0 < min(self.sigmas) <= max(self.sigmas) <= 255:
+            raise ValueError(f"--sigmas {self.sigmas}: want different numbers of gray levels above 0, up to 255")
+        if not self.thresholds or not all(0.5 < each < 1 for each in self.thresholds):
+            raise ValueError(f"--thresholds {self.thresholds}: want probabilities above 0.5 and below 1")
+        if not 0 < self.risk < 1:
+            raise ValueError(f"--risk {self.risk}: is a probability between 0 and 1")
+        _check_seed(self.seed)
         if not self.run or not self.data:
             raise ValueError("nothing to certify: give --run RUN --data DATASET")
         super().check()
