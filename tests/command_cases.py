@@ -56,7 +56,7 @@ def write_narrow_run(folder: Path, multi_scale: bool = True, **data: Any) -> Pat
     config = Config(run=folder, steps=2, model=ModelConfig(width=1, multi_scale=multi_scale), data=DataConfig(**data))
     configuration.write(config, folder / "config.json")
     state = create_state(config)
-    variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+    variables = jax.device_get(state.variables)
     with CheckpointStore(folder / "checkpoints", config.best_score) as store:
         record = configuration.to_dict(config)
         store.save(Checkpoint(2, variables, {}, np.zeros(2), {}, record, {config.best_score: 0.5}))

@@ -154,7 +154,7 @@ def test_onnx_of_a_network_without_scale_maps_measured_from_the_border() -> None
     config = PRESETS["ce-plain"].config
     config = replace(config, model=replace(config.model, width=1), loss=LossConfig(cross_entropy=0.0))
     state = create_state(config)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    variables = state.variables
     images = IMAGES // 64  # dark, so that the logits of random weights are not all far from 0
     ours = jax.jit(partial(eval_step, network(config), region=border))(variables, images)
     assert max(differences(to_onnx(config, variables), images, ours)) < 1e-4

@@ -247,7 +247,7 @@ def test_two_processes_train_as_one(way: Way, folder: Path, tmp_path: Path) -> N
     assert 1 <= state.step <= 2 and state.step == batches.get_state()["batches"]
     [two_scores] = [each for each in others if each["step"] == state.step and "probability_mae" in each]
     mapped = map_over_devices(config, jax.local_devices()[:1])
-    variables = mapped.replicate({"params": state.params, "batch_stats": state.batch_stats})
+    variables = mapped.replicate(state.variables)
     single = Network(partial(mapped.evaluate, variables), config.data.size, 1, config.model.maps)
     one_scores, _ = validate(single, validation, threads=2)
     assert one_scores == pytest.approx({name: two_scores[name] for name in one_scores}, abs=2e-3)

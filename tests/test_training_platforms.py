@@ -50,7 +50,7 @@ def test_steps_are_lowered_for_tpu_and_gpu(name: str, precision: Literal["float3
         return train_step(network(config), optimizer, config.loss, TrainState(**state), Batch(**batch))
 
     maps = partial(eval_step, network(config), region=background_region(config.loss))
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    variables = state.variables
     training = jax.jit(step).trace(vars(state), batch._asdict()).lower(lowering_platforms=("tpu", "cuda")).as_text()
     assert products(training)
     inference = jax.jit(maps).trace(variables, batch.images).lower(lowering_platforms=("tpu", "cuda")).as_text()

@@ -39,7 +39,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 def test_one_and_four_devices_give_the_mean_over_images(source: Source) -> None:
     config = Config(run=Path("unused"), steps=1, model=ModelConfig(width=1))
     state = create_state(config)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    variables = state.variables
 
     def scores(devices: int, batch_size: int) -> dict[str, float]:
         mapped = map_over_devices(config, jax.local_devices()[:devices])

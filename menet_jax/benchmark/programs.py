@@ -13,8 +13,7 @@ from menet_jax.model.pytorch.files import read_tensors
 from menet_jax.model.pytorch.names import from_state_dict
 from menet_jax.runtime import devices
 from menet_jax.training.config import Config, ModelConfig, OptimizerConfig
-from menet_jax.training.optimizer import make_optimizer
-from menet_jax.training.step import Batch, TrainState, map_over_devices
+from menet_jax.training.step import Batch, create_state, map_over_devices
 
 SIZE = 224
 
@@ -39,14 +38,8 @@ def training_step(weights: Path, width: int, batch_size: int) -> Callable[[], An
     """The step that training maps over devices, on one device; every call goes on from where the last one ended."""
     devices.start("cpu")  # as the command does
     config = configuration(width)
-    variables = from_state_dict(read_tensors(weights))
-    opt_state = jax.eval_shape(make_optimizer(config.optimizer).init, variables["params"])
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), opt_state)
-    key = np.asarray(jax.random.key_data(jax.random.key(0, impl="rbg")))
     mapped = map_over_devices(config, jax.local_devices()[:1])
-    state = mapped.replicate(
-        TrainState(np.zeros((), np.int32), variables["params"], variables["batch_stats"], zeros, key)
-    )
+    state = mapped.replicate(create_state(config).replace(**from_state_dict(read_tensors(weights))))
     batch = random_batch(batch_size)
 
     def step() -> None:

@@ -17,7 +17,6 @@ from menet_jax.model.menet import MENet
 from menet_jax.model.pytorch.names import to_state_dict
 from menet_jax.model.pytorch.writing import write_torch
 from menet_jax.runtime.cli import check_counts
-from menet_jax.training.config import Config
 from menet_jax.training.step import create_state
 
 LAYOUTS = ("channels first", "channels last")
@@ -51,7 +50,7 @@ def pytorch(options: Pytorch) -> None:
     if batch_size < 2:
         raise ValueError(f"--batch-size {batch_size}: must be at least 2, for PyTorch to normalise 1×1 maps")
     jax.config.update("jax_platforms", "cpu")
-    variables = _variables(programs.configuration(width))
+    variables = create_state(programs.configuration(width)).variables
     where = f"{machine()}, PyTorch {importlib.metadata.version('torch')}"
     print(f"width {width}, {programs.SIZE}×{programs.SIZE}, {where}")
     if options.agreement:
@@ -67,11 +66,6 @@ def pytorch(options: Pytorch) -> None:
                 print(f"{activity}, batch {count}, {rounds} rounds", flush=True)
                 print("\n".join(_table(_measure(activity, weights, width, count, rounds))), flush=True)
         print(LEGEND)
-
-
-def _variables(config: Config) -> dict[str, Any]:
-    state = create_state(config)
-    return jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
 
 
 def _agreement(width: int, variables: dict[str, Any]) -> list[str]:

@@ -77,10 +77,7 @@ def measure(case: Case, rounds: int, used: Sequence[jax.Device]) -> tuple[Record
     check_counts(batch_size=case.batch_size, rounds=rounds)
     check_batch(case.batch_size, len(used))
     config, batch = configuration(case.width, case.precision), random_batch(case.batch_size)
-    mapped, start = (mapped_train_step, _training) if case.activity == "training" else (mapped_inference, _inference)
-    arguments = start(config, used, batch)
-    program = mapped(config, used).lower(*arguments).compile()
-    run = _run_training(program, *arguments) if case.activity == "training" else _run_inference(program, *arguments)
+    program, run = (_training if case.activity == "training" else _inference)(config, used, batch)
     run(1)
     calls = calls_a_turn(timed(lambda: run(1)))
 
@@ -136,14 +133,9 @@ def arithmetic(activity: Activity, config: Config, images: int) -> float | None:
             traced = jax.jit(step).trace(state, batch)
         else:
             to_maps = partial(eval_step, net, region=background_region(config.loss))
-            traced = jax.jit(to_maps).trace({"params": state.params, "batch_stats": state.batch_stats}, batch.images)
+            traced = jax.jit(to_maps).trace(state.variables, batch.images)
         account = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
     return None if account is None else float(account["flops"])
-
-
-def mapped_inference(config: Config, used: Sequence[jax.Device]) -> Any:
-    """`mapped_eval_step` of a configuration's network."""
-    return mapped_eval_step(network(config), background_region(config.loss), tuple(used))
 
 
 def _memory(program: Any, device: jax.Device) -> dict[str, float]:
@@ -164,14 +156,11 @@ def _slow(program: str, case: Case) -> list[str]:
     return [f"{which}: {count}: {', '.join(each.name for each in slow)}"] if slow else []
 
 
-def _training(config: Config, used: Sequence[jax.Device], batch: Batch) -> tuple[Any, Batch]:
-    n = len(used)
-    state = devices.replicate(create_state(config), n)
-    return state, Batch(*(devices.share(np.asarray(each), n) for each in batch))
-
-
-def _run_training(program: Any, state: Any, shares: Batch) -> Callable[[int], None]:
-    """A function that takes several steps, and waits for the last."""
+def _training(config: Config, used: Sequence[jax.Device], batch: Batch) -> tuple[Any, Callable[[int], None]]:
+    """The compiled step, and a function that takes several, and waits for the last."""
+    state = devices.replicate(create_state(config), len(used))
+    shares = Batch(*(devices.share(np.asarray(each), len(used)) for each in batch))
+    program = mapped_train_step(config, used).lower(state, shares).compile()
 
     def run(calls: int) -> None:
         nonlocal state
@@ -179,21 +168,19 @@ def _run_training(program: Any, state: Any, shares: Batch) -> Callable[[int], No
             state, metrics = program(state, shares)
         jax.block_until_ready((state, metrics))
 
-    return run
+    return program, run
 
 
-def _inference(config: Config, used: Sequence[jax.Device], batch: Batch) -> tuple[Any, np.ndarray]:
-    n, state = len(used), create_state(config)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    return devices.put_everywhere(variables, used), devices.share(np.asarray(batch.images), n)
-
-
-def _run_inference(program: Any, variables: Any, images: np.ndarray) -> Callable[[int], None]:
-    """A function that computes the maps several times, and takes them to the host each time."""
+def _inference(config: Config, used: Sequence[jax.Device], batch: Batch) -> tuple[Any, Callable[[int], None]]:
+    """The compiled network, and a function that computes the maps several times, each time up to the host."""
+    variables = devices.put_everywhere(create_state(config).variables, used)
+    images = devices.share(np.asarray(batch.images), len(used))
+    mapped = mapped_eval_step(network(config), background_region(config.loss), tuple(used))
+    program = mapped.lower(variables, images).compile()
 
     def run(calls: int) -> None:
         for _ in range(calls):
             for saliency in program(variables, images):
                 np.asarray(saliency)
 
-    return run
+    return program, run

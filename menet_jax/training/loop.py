@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 
 from menet_jax.data.pipeline import TrainingBatches
 from menet_jax.data.sources import Source
-from menet_jax.model.inference import Maps, Network, Params
+from menet_jax.model.inference import Maps, Network
 from menet_jax.runtime.progress import Bar, live
 from menet_jax.training.checkpoint_format import Checkpoint, MismatchedCheckpointError, library_versions
 from menet_jax.training.checkpoints import CheckpointStore
@@ -78,7 +78,7 @@ def stop_on(received: list[signal.Signals], *numbers: signal.Signals) -> Iterato
 
 def restore(store: CheckpointStore, state: TrainState, batches: TrainingBatches, report: Report) -> TrainState:
     """The state of the newest sound checkpoint, in the structure of `state`; the data goes to its position."""
-    saved = store.restore(_variables(state), state.opt_state, report=report)
+    saved = store.restore(state.variables, state.opt_state, report=report)
     now = library_versions()
     for name, version in saved.versions.items():
         if now.get(name) != version:
@@ -164,7 +164,7 @@ def fit(
 def _validated(
     config: Config, mapped: Mapped, state: TrainState, validation: Sequence[Source], compiled: bool
 ) -> tuple[dict[str, float], list[Sample]]:
-    network = Network(partial(mapped.evaluate, _variables(state)), config.data.size, _share(config), config.model.maps)
+    network = Network(partial(mapped.evaluate, state.variables), config.data.size, _share(config), config.model.maps)
     return validate(network, validation, threads=config.data.threads, compiled=compiled)
 
 
@@ -172,7 +172,7 @@ def _checkpoint(
     config: Config, step: int, state: TrainState, batches: TrainingBatches, scores: dict[str, float] | None
 ) -> Checkpoint:
     position = batches.get_state(used=step)
-    return Checkpoint(step, _variables(state), state.opt_state, state.rng, position, to_dict(config), scores)
+    return Checkpoint(step, state.variables, state.opt_state, state.rng, position, to_dict(config), scores)
 
 
 def _stopped(step: int, received: Sequence[signal.Signals], report: Report) -> signal.Signals:
@@ -221,10 +221,6 @@ class _Log:
         )
         if self._recorder is not None:
             self._recorder.scalars("train", step, values)
-
-
-def _variables(state: TrainState) -> dict[str, Params]:
-    return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def _share(config: Config) -> int:

@@ -35,6 +35,11 @@ class TrainState(struct.PyTreeNode):
     rng: jax.Array | np.ndarray
     """Key data of the run's random stream; carried for stochastic layers or losses, which the paper has none of."""
 
+    @property
+    def variables(self) -> dict[str, Params]:
+        """What the network is applied with."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
 
 class Batch(NamedTuple):
     """Images and labels as they come from the host."""
