@@ -59,11 +59,7 @@ def open_subjects(options: MeasuringOptions, reading: ReadingName) -> Subjects:
 def run_analysis(options: Options, reading: ReadingName, about: str, do: Callable[[Options, Subjects], int]) -> int:
     """Open what is to be measured, on the devices asked for, say so, and do it; the exit status, see `run_command`.
 
-    Args:
-        options: of the command.
-        reading: what is differentiated, or attacked.
-        about: what is said of the work, in a line or several.
-        do: the work; what it leaves where it is interrupted is its cache.
+    `about` is said of the work, in a line or several. What that leaves where it is interrupted is its cache.
     """
 
     def opened() -> tuple[Sequence[jax.Device], Subjects]:

@@ -46,12 +46,8 @@ def analyse(
 ) -> tuple[list[Analysis[Measurement]], list[str]]:
     """Measure what the cache does not have, with a progress bar; also, what failed and why.
 
-    Args:
-        work: what to measure, and the cache.
-        settings: what measurements depend on, besides the network and the image.
-        measure: raises ValueError where an image cannot be measured.
-        kind: of the measurements, a data class that pydantic reads from JSON and writes to it.
-        meaning: of `determinants`.
+    `measure` raises ValueError where an image cannot be measured. `kind` is the data class of what it measures, which
+    pydantic reads from JSON and writes to it.
     """
     adapter = pydantic.TypeAdapter[Measurement](kind)
     failures, analyses = list[str](), list[Analysis[Measurement]]()

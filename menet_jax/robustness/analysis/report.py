@@ -203,13 +203,11 @@ def leave(
         dest: folder to write to, which exists: each table as `<stem>.csv`, `.md` and `.tex`, all of them with their
             settings and what failed in `results.json`, the numbers of every image in `images.csv`, and the figures;
             None: nothing is written.
-        written: the tables.
-        images: a line for each image.
+        written, images: the tables, and a line for each image.
         draw: gives the figures, each with its stem.
         settings: what was measured with.
-        failures: what could not be measured.
+        failures, of: what could not be measured, and what these are.
         notes: what is to be known of the tables, a line each.
-        of: what failed.
     """
     say(*(f"\n{table.text()}" for table in written), *notes)
     if dest:

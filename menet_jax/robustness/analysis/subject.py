@@ -113,11 +113,7 @@ THRESHOLDED = {"metric": thresholded_metric, "probability": thresholded_probabil
 def determinants(of: Subject, example: Example, settings: AnySettings, meaning: Determinants) -> Determinants:
     """All that what is measured of an image with its mask depends on; noise and random starts on the file's name.
 
-    Args:
-        of: the network.
-        example: the image.
-        settings: of the measurement.
-        meaning: what is measured; to be changed when something else is recorded under the same settings.
+    `meaning` says what is measured; it is to be changed when something else is recorded under the same settings.
     """
     return {
         **meaning,

@@ -44,18 +44,8 @@ class Transfer(NamedTuple):
         return float(np.mean(np.array(self.transferred) < np.array(self.own) - TOLERANCE))
 
 
-def transfers(
-    work: Subjects,
-    analyses: Sequence[Analysis[Measurement]],
-    attacked: Attacked,
-) -> list[Transfer]:
-    """Of every run to every other one that sees images of the same size, on each dataset.
-
-    Args:
-        work: the runs and images.
-        analyses: what was measured of them.
-        attacked: what was found.
-    """
+def transfers(work: Subjects, analyses: Sequence[Analysis[Measurement]], attacked: Attacked) -> list[Transfer]:
+    """Of every run to every other one that sees images of the same size, on each dataset."""
     pairs = [
         (target, source)
         for target in analyses

@@ -77,15 +77,7 @@ def tables(
     recipes: Mapping[str, str],
     notes: Sequence[str],
 ) -> list[Table]:
-    """Table II and all conditions; and where runs differ by their seed alone, the means of both over seeds.
-
-    Args:
-        outcomes: what was measured.
-        wanted: the conditions.
-        with_published: whether to add the paper's own rows.
-        recipes: as of `over_seeds`.
-        notes: what is to be known of the datasets.
-    """
+    """Table II and all conditions; and where runs differ by their seed alone, the means of both over seeds."""
     every = [
         Table("results", "", table_2(outcomes, wanted, with_published), table_2_columns(wanted), notes),
         Table("strengths", "", strengths(outcomes), SCORES, notes),
@@ -106,12 +98,6 @@ def write(
     `results.csv`, `.md` and `.tex` are Table II, `strengths.csv`, `.md` and `.tex` all conditions, `results.json` both
     and what they are; `images.csv` has the scores of every image and how strongly it was distorted, and
     `strengths_<dataset>_<map>.png` and `.pdf` are Figure 9, where there are fixed strengths.
-
-    Args:
-        dest: the folder.
-        written: of `tables`.
-        outcomes, wanted, with_published: as there.
-        settings: what was measured with.
 
     Returns:
         the files written.

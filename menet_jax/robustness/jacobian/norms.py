@@ -93,8 +93,7 @@ def exact_norms(f: ImageMap, image: jax.Array | np.ndarray, *, chunk: int = 1) -
     """‖J‖_F and the norms of rows and columns, exactly: one vector–Jacobian product for each value of the map.
 
     Args:
-        f: image → map.
-        image: (H, W, 3) float.
+        f, image: as `exact_jacobian`.
         chunk: products computed at once. Memory grows with it, the result does not depend on it.
 
     Raises:
@@ -147,8 +146,7 @@ def frobenius_norm(
     (2 ‖J‖_F)`. The estimate stops at the first sample, from the 64th on, where it is as small as asked for.
 
     Args:
-        f: image → map.
-        image: (H, W, 3) float.
+        f, image: as `exact_jacobian`.
         key: of the random signs.
         relative_error: standard error of ‖J‖_F to reach, over ‖J‖_F.
         max_samples: where to stop at the latest, but not before the 64th.
@@ -202,9 +200,6 @@ class Summary(NamedTuple):
 
 def summarise(values: Sequence[float] | np.ndarray) -> Summary:
     """Robustness over a data set (Eq. 11), `R = mean over x in D of ‖J(x)‖`, from the norms of its images.
-
-    Args:
-        values: one norm (or other number) for each image.
 
     Raises:
         ValueError: there are none, or one is not finite.

@@ -101,10 +101,7 @@ def lanczos(
     by one image with each iteration.
 
     Args:
-        f: image → map.
-        image: (H, W, 3) float.
-        key: of the random start.
-        tolerance: residual to reach.
+        f, image, key, tolerance: as `power_iteration`.
         max_iterations: where to stop at the latest, and never more than n.
         report: told how many iterations are done.
 
