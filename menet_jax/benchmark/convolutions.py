@@ -40,19 +40,12 @@ class SlowConvolution:
 
 
 def convolutions(program: str) -> int:
-    """How many convolutions a compiled program has.
-
-    Args:
-        program: optimised HLO, `compiled.as_text()`.
-    """
+    """How many convolutions a compiled program has: optimised HLO, `compiled.as_text()`."""
     return sum(" convolution(" in line for line in program.splitlines())
 
 
 def slow_convolutions(program: str) -> list[SlowConvolution]:
-    """Every convolution of a compiled program that no library computes, on the CPU.
-
-    Args:
-        program: optimised HLO, `compiled.as_text()`.
+    """Every convolution of a compiled program, as of `convolutions`, that no library computes, on the CPU.
 
     Raises:
         ValueError: a convolution is written in a way that is not known here.

@@ -79,13 +79,7 @@ def measure(width: int, size: int, rounds: int) -> Table:
 
 
 def whole_analyses(parts: Mapping[str, Cost], outputs: int, vector: int) -> dict[str, Cost]:
-    """What whole analyses cost, by what they are made of.
-
-    Args:
-        parts: what was measured.
-        outputs: pixels of the map.
-        vector: bytes of an image.
-    """
+    """What whole analyses cost, by their parts, for a map of `outputs` pixels and an image of `vector` bytes."""
     forward, set_up, push, pull, single, wide_push, wide_pull = (cost.seconds for cost in parts.values())
     peaks = [cost.memory for cost in parts.values()]
     during, of_one, of_bound = max(peaks[1:4]), peaks[4], max(peaks[5:])

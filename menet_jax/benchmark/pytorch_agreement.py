@@ -25,14 +25,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def ours(net: MENet, variables: Mapping[str, Any], batch: Batch, compiler: Mapping[str, Any]) -> Arrays:
-    """Outputs, maps, losses and gradients by the authors' names; arrays channels last.
-
-    Args:
-        net: computes in float32 or float64.
-        variables: of it.
-        batch: images and labels.
-        compiler: options of it.
-    """
+    """Outputs, maps, losses and gradients by the authors' names; arrays channels last."""
 
     @partial(jax.jit, compiler_options=dict(compiler))
     def compute(variables: Any, batch: Batch) -> Any:
@@ -86,15 +79,7 @@ def settled(net: MENet, variables: Mapping[str, Any], batch: Batch) -> dict[str,
 def both(
     width: int, variables: Mapping[str, Any], batch: Batch, precision: str, **compiler: Any
 ) -> tuple[Arrays, Arrays]:
-    """Ours and the twin's, of the same variables.
-
-    Args:
-        width: of the network.
-        variables: of it.
-        batch: images and labels.
-        precision: float32 or float64.
-        compiler: options of XLA's.
-    """
+    """Ours and the twin's, of the same variables, in float32 or float64; `compiler` are options of XLA's."""
     # Training casts images to float32, which a network in float64 takes only where types may be promoted.
     with jax.enable_x64(precision == "float64"), jax.numpy_dtype_promotion("standard"):
         cast = jax.tree.map(lambda leaf: np.asarray(leaf, precision), dict(variables))

@@ -15,14 +15,7 @@ RESULTS = "benchmark.json"
 
 
 def write(dest: Path, written: Sequence[Table], where: str, settings: Mapping[str, Any]) -> list[Path]:
-    """Write `benchmark.md` and `benchmark.json` into a folder that exists.
-
-    Args:
-        dest: the folder.
-        written: the tables.
-        where: the machine.
-        settings: with which the tables can be made again.
-    """
+    """Write `benchmark.md` and `benchmark.json` into a folder that exists: tables, the machine, and the settings."""
     markdown, json_file = dest / "benchmark.md", dest / RESULTS
     text = "\n".join([f"# Benchmarks\n\n{where}\n", *(table.markdown() for table in written)])
     content = {

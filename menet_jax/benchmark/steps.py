@@ -66,11 +66,6 @@ def table(rows: Sequence[tuple[Record, Sequence[str]]]) -> Table:
 def measure(case: Case, rounds: int, used: Sequence[jax.Device]) -> tuple[Record, Sequence[str]]:
     """One row, and what is to be known of it.
 
-    Args:
-        case: what to measure.
-        rounds: how often it is timed.
-        used: devices to compute on.
-
     Raises:
         ValueError: the batch does not divide by the devices, or the case is not one that the network takes.
     """
@@ -113,11 +108,6 @@ def arithmetic(activity: Activity, config: Config, images: int) -> float | None:
     The compiled program tells of none that a GPU's libraries do (github.com/jax-ml/jax/issues/22249), and of more than
     is wanted on a CPU, where some convolutions multiply by zeros. Whatever computes here, only the CPU's backend gives
     an account of a program that is not compiled.
-
-    Args:
-        activity: training or inference.
-        config: of the network, its loss and optimizer.
-        images: of that device.
 
     Returns:
         how many; None where JAX has no CPU backend (JAX_PLATFORMS) or gives no account.

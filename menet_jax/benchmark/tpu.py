@@ -166,13 +166,7 @@ def described(topology: str) -> Sequence[jax.Device]:
 
 
 def compiled(config: Config, devices: Sequence[jax.Device], images: int) -> Program | None:
-    """What the compiler tells of the step; None if it takes more memory than there is.
-
-    Args:
-        config: of the network, its loss and optimizer.
-        devices: as `described` gives them.
-        images: of each device.
-    """
+    """What the compiler tells of the step, with so many images a device; None if it takes more memory than there is."""
 
     def shape(*sides: int, dtype: Any) -> Any:
         return jax.ShapeDtypeStruct((len(devices), *sides), dtype)
@@ -198,8 +192,7 @@ def compiled(config: Config, devices: Sequence[jax.Device], images: int) -> Prog
 def expected_cycles(program: str) -> tuple[int, int]:
     """Sum of what the compiler notes with each instruction, a loop's body once; and how many it knows nothing of.
 
-    Args:
-        program: optimised HLO for a TPU, `compiled.as_text()`.
+    The program is optimised HLO for a TPU, `compiled.as_text()`.
     """
     noted = [int(cycles) for cycles in re.findall(r'"estimated_cycles":"(\d+)"', program)]
     known = [cycles for cycles in noted if cycles < UNKNOWN]

@@ -24,10 +24,6 @@ def to_stablehlo(config: Config, variables: Mapping[str, Any]) -> bytearray:
     network has one, and probability map, float32 (b, size, size) in [0, 1], for any b.
 
     `jax.export.deserialize(program).call(images)` runs it, where JAX is and menet_jax need not be.
-
-    Args:
-        config: the configuration that it was trained with.
-        variables: `params` and `batch_stats`.
     """
     arrays = jax.tree.map(jnp.asarray, variables)
     compute = partial(eval_step, network(config), arrays, region=background_region(config.loss))

@@ -90,13 +90,9 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
 def predict_files(
     predictor: Predictor, jobs: Iterable[Job], kind: Kind, *, threads: int
 ) -> Iterator[UnreadableImageError | None]:
-    """Do the jobs. Images are decoded and maps written in threads, while the network computes.
+    """Do the jobs of `plan`, whose folder exists, with this kind of map in all that is written.
 
-    Args:
-        predictor: the network.
-        jobs: of `plan`; their folder exists.
-        kind: which map to write, as `<stem>.png` and in overlay and cut-out.
-        threads: threads that decode and write.
+    Images are decoded and maps written in threads, while the network computes.
 
     Yields:
         after each job, in order: None, or what is wrong with its image, of which then nothing is written.

@@ -55,9 +55,7 @@ def columns(measures: bool) -> tuple[Score, ...]:
 def records(results: Sequence[Result], published_names: Mapping[str, str]) -> list[Record]:
     """The results as rows, those of the same images together, in order of first appearance.
 
-    Args:
-        results: what was measured.
-        published_names: of a ground truth, what the paper may call it: its own numbers come after what was measured.
+    `published_names` says of a ground truth what the paper may call it: its own numbers come after what was measured.
     """
     table = []
     for truth in dict.fromkeys(result.truth for result in results):
@@ -75,15 +73,7 @@ def tables(
     recipes: Mapping[str, str],
     notes: Sequence[str],
 ) -> list[Table]:
-    """The table and, where runs differ by their seed alone, that of their means.
-
-    Args:
-        results: what was measured.
-        measures: whether further measures were.
-        published_names: as of `records`.
-        recipes: as of `over_seeds`.
-        notes: what is to be known of the datasets.
-    """
+    """The table and, where runs differ by their seed alone, that of their means."""
     table = Table("results", "", records(results, published_names), columns(measures), notes)
     return [table, *over_seeds(table, recipes)]
 
@@ -113,12 +103,6 @@ def write(
     several; `results.json` is the table with what was missing as well;
     `images.csv` has the scores of every image; `pr_curves.npy` the precision and recall of every result, and
     `pr_<dataset>.png` and `.pdf` draw them: of runs the probability map's, as the paper does.
-
-    Args:
-        dest: the folder.
-        written: of `tables`.
-        results: what was measured.
-        published_names: as of `records`.
 
     Returns:
         the files written.

@@ -105,13 +105,7 @@ class Result:
 
 
 def score_folder(match: Match, pool: Executor, *, measures: bool, graded: bool = False) -> Iterator[ImageResult | str]:
-    """Score the maps of a folder at their masks' sizes, in order of name.
-
-    Args:
-        match: of `match`.
-        pool: of `workers`.
-        measures: whether to compute the further measures of `metrics.pysodmetrics` too.
-        graded: of `read_mask_file`.
+    """Score the maps of a folder at their masks' sizes, in order of name; if asked for, by further measures too.
 
     Yields:
         of each pair: its scores, or what is wrong with which file.
@@ -124,11 +118,7 @@ def score_networks(
 ) -> Iterator[list[dict[str, ImageResult]] | UnreadableImageError]:
     """Predict and score the images of a dataset, in its order; each is decoded once for all networks.
 
-    Args:
-        networks: of one batch size.
-        sources: the splits of the dataset.
-        pool: threads that decode and score.
-        measures: whether to compute the further measures of `metrics.pysodmetrics` too.
+    The networks are of one batch size. The pool's threads decode and score, if asked for by further measures too.
 
     Yields:
         of each image, for each network: the scores of each map by its kind, `metric` or `probability`; or what is wrong

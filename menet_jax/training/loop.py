@@ -104,12 +104,9 @@ def fit(
     """Train from `state` to `config.steps`, or to a signal.
 
     Args:
-        config: the run.
-        mapped: the steps, mapped over this process's devices.
+        config, mapped, validation, store: the run, its steps, what it is scored on, and where its checkpoints go.
         state: where to begin; not replicated.
         batches: the training data, at the position that belongs to `state`.
-        validation: what to score the network on.
-        store: where checkpoints go.
         recorder: writes logs and samples; None in all processes but the first.
         report: told, in a sentence, of all that happens.
 

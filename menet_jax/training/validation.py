@@ -64,7 +64,7 @@ def validate(
     Args:
         network: with the parameters of this step, on the devices of this process.
         sources: the validation splits.
-        threads: threads that decode and score images.
+        threads: that decode and score images.
         compiled: whether the network has computed before, and need not be waited for.
 
     Returns:

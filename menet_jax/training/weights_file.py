@@ -24,11 +24,7 @@ LARGEST = float(np.finfo(np.float16).max)
 
 
 def write_weights(path: Path, trained: TrainedVariables) -> None:
-    """Write a trained network into one file.
-
-    Args:
-        path: the file; its suffix should be `.safetensors`.
-        trained: of `load_best_variables`.
+    """Write a trained network into one file, whose suffix should be `.safetensors`.
 
     Raises:
         ValueError: a parameter is too large for float16.
