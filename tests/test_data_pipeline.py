@@ -74,8 +74,13 @@ def assert_same(some: Sequence[data.TrainingBatch], others: Sequence[data.Traini
         np.testing.assert_array_equal(one["mask"], other["mask"])
 
 
-def start(sources: Sequence[Any], batch_size: int = 4, seed: int = 0, **options: Any) -> data.TrainingBatches:
-    return training_batches(sources, size=SIZE, batch_size=batch_size, seed=seed, **options)
+def start(
+    sources: Sequence[Any], batch_size: int = 4, seed: int = 0, at: Any | None = None, **options: Any
+) -> data.TrainingBatches:
+    batches = training_batches(sources, size=SIZE, batch_size=batch_size, seed=seed, **options)
+    if at is not None:
+        batches.set_state(at)
+    return batches
 
 
 def test_what_a_batch_is() -> None:
@@ -128,7 +133,7 @@ def test_resuming_in_mid_epoch_with_batches_read_ahead(used: int) -> None:
     interrupted = start([Textured(10)])
     take(interrupted, used)
     state = json.loads(json.dumps(interrupted.get_state()))
-    assert_same(take(start([Textured(10)], start=state), 12 - used), whole[used:])
+    assert_same(take(start([Textured(10)], at=state), 12 - used), whole[used:])
     take(interrupted, 3)  # what was read later does not matter
     interrupted.set_state(state)
     assert_same(take(interrupted, 12 - used), whole[used:])
@@ -138,7 +143,7 @@ def test_the_state_of_the_last_batch_used() -> None:
     whole = take(start([Textured(10)]), 10)
     ahead = start([Textured(10)])
     take(ahead, 7)  # 4 were used, 3 are on their way to the device
-    assert_same(take(start([Textured(10)], start=ahead.get_state(used=4)), 6), whole[4:])
+    assert_same(take(start([Textured(10)], at=ahead.get_state(used=4)), 6), whole[4:])
     assert ahead.get_state() == ahead.get_state(used=7)
 
 
@@ -149,7 +154,7 @@ def test_the_state_of_the_last_batch_used() -> None:
 def test_a_state_of_another_run_is_refused(change: Mapping[str, Any], field: str) -> None:
     state = start([Numbered(10)]).get_state()
     with pytest.raises(ValueError, match=f"run with {field} "):
-        start(**{"sources": [Numbered(10)], "start": state, **change})
+        start(**{"sources": [Numbered(10)], "at": state, **change})
 
 
 def test_a_state_of_data_that_are_other_by_a_byte_is_refused() -> None:
@@ -160,10 +165,10 @@ def test_a_state_of_data_that_are_other_by_a_byte_is_refused() -> None:
     state = start([Numbered(10)], identity=[one]).get_state()
     older = state | {"contents": ["train: 10 images, 1.00 GiB bytes"]}
     for each in (state, older):
-        start([Numbered(10)], identity=[one], start=each)
+        start([Numbered(10)], identity=[one], at=each)
     for each in (state | {"contents": [other]}, state | {"contents": ["train: 10 images, 1.01 GiB bytes"]}):
         with pytest.raises(ValueError, match="run with contents"):
-            start([Numbered(10)], identity=[one], start=each)
+            start([Numbered(10)], identity=[one], at=each)
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -261,7 +266,7 @@ def test_distorted_batches_resume_exactly_on_any_number_of_threads(used: int) ->
     options: dict[str, Any] = {"distorted": 0.7, "distortions": BOTH}
     whole = take(start([Textured(10)], threads=1, **options), 8)
     state = json.loads(json.dumps(start([Textured(10)]).get_state(used=used)))
-    assert_same(take(start([Textured(10)], threads=4, start=state, **options), 8 - used), whole[used:])
+    assert_same(take(start([Textured(10)], threads=4, at=state, **options), 8 - used), whole[used:])
     shares = [take(start([Textured(10)], process_index=i, process_count=2, **options), 8) for i in range(2)]
     for step, batch in enumerate(whole):
         for index, share in enumerate(shares):

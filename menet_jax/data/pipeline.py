@@ -136,7 +136,6 @@ def training_batches(
     process_count: int = 1,
     threads: int = 2,
     identity: Sequence[str] = (),
-    start: Mapping[str, Any] | None = None,
 ) -> TrainingBatches:
     """Endless augmented batches, shuffled anew in every epoch of all sources together.
 
@@ -154,7 +153,6 @@ def training_batches(
         process_count: the number of processes that train together.
         threads: batches prepared at once. Changes the speed only.
         identity: what tells the contents of the sources (`Source.identity`); a state saved with another is refused.
-        start: a state to go on from (`TrainingBatches.get_state`).
 
     Raises:
         ValueError: no images; a batch that does not divide by the processes; an impossible seed; images to distort,
@@ -174,10 +172,7 @@ def training_batches(
         "images": [len(source) for source in sources],
         "contents": list(identity),
     }
-    batches = TrainingBatches(mine.batch(batch_size // process_count), threads, origin)
-    if start is not None:
-        batches.set_state(start)
-    return batches
+    return TrainingBatches(mine.batch(batch_size // process_count), threads, origin)
 
 
 def _began_as(identities: Sequence[str], older: Sequence[str] | None) -> bool:

@@ -61,14 +61,12 @@ def ahead(
         yield waiting.popleft()[0].result()
 
 
-def grouped(
-    items: Iterable[T], count: int, weigh: Callable[[T], int], most: int = IN_FLIGHT // 2
-) -> Iterator[tuple[list[T], int]]:
-    """Items in groups of at most `count`, and the bytes of each group: `most`, or one item."""
+def grouped(items: Iterable[T], count: int, weigh: Callable[[T], int]) -> Iterator[tuple[list[T], int]]:
+    """Items in groups of at most `count`, and the bytes of each group: half of `IN_FLIGHT`, or one item."""
     group, weight = list[T](), 0
     for item in items:
         needed = weigh(item)
-        if group and weight + needed > most:
+        if group and weight + needed > IN_FLIGHT // 2:
             yield group, weight
             group, weight = [], 0
         group.append(item)

@@ -27,10 +27,10 @@ class Bar(tqdm):
         self._compiling = False
         super().__init__(*args, **{"dynamic_ncols": True, **kwargs, "desc": printable(kwargs.get("desc") or "")})
 
-    def compiling(self, how_long: str = "") -> None:
-        """The next item waits for the compiler; `how_long` says, in words, what is known of that."""
+    def compiling(self) -> None:
+        """The next item waits for the compiler."""
         self._compiling = True
-        self.set_postfix_str(f"compiling{how_long}")
+        self.set_postfix_str("compiling")
 
     def display(self, *args: Any, **kwargs: Any) -> None:
         """As tqdm's, but for what cannot be printed: the work goes on without a bar."""

@@ -51,25 +51,25 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return files
 
 
-def width(text: str, size: float = SMALL) -> float:
-    """The width of the longest line of a text, in inches, in letters of `size` points."""
-    font = FontProperties(size=size)
+def width(text: str) -> float:
+    """The width of the longest line of a text, in inches, in `SMALL` letters."""
+    font = FontProperties(size=SMALL)
     return max(text_to_path.get_text_width_height_descent(line, font, False)[0] for line in text.split("\n")) / POINTS
 
 
-def wrapped(text: str, inches: float, size: float = SMALL) -> str:
+def wrapped(text: str, inches: float) -> str:
     """The text in lines that are no wider than that: broken after spaces, `_`, `-` and `/`, or else between letters."""
-    return "\n".join(line for paragraph in shown(text).split("\n") for line in _lines(paragraph, inches, size))
+    return "\n".join(line for paragraph in shown(text).split("\n") for line in _lines(paragraph, inches))
 
 
-def _lines(text: str, inches: float, size: float) -> list[str]:
+def _lines(text: str, inches: float) -> list[str]:
     lines = [""]
     for piece in re.findall(r"[^\s_/-]*[_/-]*\s*", text):
-        if width((lines[-1] + piece).rstrip(), size) <= inches:
+        if width((lines[-1] + piece).rstrip()) <= inches:
             lines[-1] += piece
             continue
         lines += [""] if lines[-1] else []
         for letter in piece:
-            lines += [""] if lines[-1] and width((lines[-1] + letter).rstrip(), size) > inches else []
+            lines += [""] if lines[-1] and width((lines[-1] + letter).rstrip()) > inches else []
             lines[-1] += letter
     return [line.rstrip() for line in lines]

@@ -25,8 +25,6 @@ from menet_jax.robustness.smoothing.certificate import Certificate, bonferroni, 
 MEANING: Determinants = {"smoothing": 2}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
-BATCH = 8
-
 
 class SalientPixels(struct.PyTreeNode):
     """Which pixels a network calls salient, by each of its maps, the metric map first; see `subject.THRESHOLDED`."""
@@ -113,8 +111,8 @@ def counted(of: Subject, example: Example, settings: SmoothSettings, sigma: floa
     key = jax.random.fold_in(random_key(settings.seed, example.file_name), settings.sigmas.index(sigma))
     keys = jax.random.split(key)
     return (
-        sample_counts(classifier, x, sigma, settings.guesses, keys[0], batch=BATCH),
-        sample_counts(classifier, x, sigma, settings.samples, keys[1], batch=BATCH),
+        sample_counts(classifier, x, sigma, settings.guesses, keys[0]),
+        sample_counts(classifier, x, sigma, settings.samples, keys[1]),
     )
 
 
