@@ -69,7 +69,8 @@ def measure(width: int, size: int, rounds: int) -> Table:
 
     def record(name: str, how: str, cost: Cost) -> Record:
         scores = {"s": cost.seconds, "× s": cost.seconds / first.seconds}
-        return Record("", {"what": name, "time": how}, scores | _memory(cost, first))
+        scores |= {"MiB": cost.memory / MEBIBYTE, "× MiB": cost.memory / first.memory}
+        return Record("", {"what": name, "time": how}, scores)
 
     records = [record(name, "measured", cost) for name, cost in parts.items()]
     whole = whole_analyses(parts, value.size, image.nbytes)
@@ -94,7 +95,3 @@ def whole_analyses(parts: Mapping[str, Cost], outputs: int, vector: int) -> dict
         "bound's norms, 20 iterations": Cost(21 * (wide_push + wide_pull), of_bound),
         "J itself (not held by any of these)": Cost(set_up + outputs * pull, outputs * vector),
     }
-
-
-def _memory(cost: Cost, first: Cost) -> dict[str, float]:
-    return {"MiB": cost.memory / MEBIBYTE, "× MiB": cost.memory / first.memory}
