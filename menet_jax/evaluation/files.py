@@ -90,9 +90,8 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
 def predict_files(
     predictor: Predictor, jobs: Iterable[Job], kind: Kind, *, threads: int
 ) -> Iterator[UnreadableImageError | None]:
-    """Do the jobs of `plan`, whose folder exists, with this kind of map in all that is written.
-
-    Images are decoded and maps written in threads, while the network computes.
+    """Do the jobs of `plan`, whose folder exists. Images are decoded and maps written in threads, while the network
+    computes. `kind` is of the map that is written, and that overlay and cut-out are made of.
 
     Yields:
         after each job, in order: None, or what is wrong with its image, of which then nothing is written.

@@ -105,7 +105,7 @@ class Result:
 
 
 def score_folder(match: Match, pool: Executor, *, measures: bool, graded: bool = False) -> Iterator[ImageResult | str]:
-    """Score the maps of a folder at their masks' sizes, in order of name; if asked for, by further measures too.
+    """Score the maps of a folder at their masks' sizes, in order of name; `measures` asks for further ones too.
 
     Yields:
         of each pair: its scores, or what is wrong with which file.
@@ -118,7 +118,7 @@ def score_networks(
 ) -> Iterator[list[dict[str, ImageResult]] | UnreadableImageError]:
     """Predict and score the images of a dataset, in its order; each is decoded once for all networks.
 
-    The networks are of one batch size. The pool's threads decode and score, if asked for by further measures too.
+    The networks are of one batch size. The pool's threads decode and score; `measures` asks for further measures too.
 
     Yields:
         of each image, for each network: the scores of each map by its kind, `metric` or `probability`; or what is wrong

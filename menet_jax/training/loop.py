@@ -104,7 +104,6 @@ def fit(
     """Train from `state` to `config.steps`, or to a signal.
 
     Args:
-        config, mapped, validation, store: the run, its steps, what it is scored on, and where its checkpoints go.
         state: where to begin; not replicated.
         batches: the training data, at the position that belongs to `state`.
         recorder: writes logs and samples; None in all processes but the first.
