@@ -51,9 +51,8 @@ def open_subjects(options: MeasuringOptions, reading: ReadingName) -> Subjects:
     marked = find_overlaps(runs, [dataset for dataset, _ in datasets])
     if options.dest:
         options.dest.mkdir(parents=True, exist_ok=True)
-    return Subjects(
-        list(zip(marked, subjects, strict=True)), datasets, ResultsCache(options.dest / CACHE if options.dest else None)
-    )
+    cache = ResultsCache(options.dest / CACHE if options.dest else None)
+    return Subjects(list(zip(marked, subjects, strict=True)), datasets, cache)
 
 
 def run_analysis(options: Options, reading: ReadingName, about: str, do: Callable[[Options, Subjects], int]) -> int:

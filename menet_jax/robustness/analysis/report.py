@@ -206,8 +206,9 @@ def leave(
         written, images: the tables, and a line for each image.
         draw: gives the figures, each with its stem.
         settings: what was measured with.
-        failures, of: what could not be measured, and what these are.
+        failures: what could not be measured.
         notes: what is to be known of the tables, a line each.
+        of: what failed.
     """
     say(*(f"\n{table.text()}" for table in written), *notes)
     if dest:
