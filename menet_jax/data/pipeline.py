@@ -77,13 +77,7 @@ class TrainingBatches(Iterator[TrainingBatch]):
     """
 
     def __init__(self, batches: grain.MapDataset, threads: int, origin: Mapping[str, Any]) -> None:
-        """Use `training_batches` instead.
-
-        Args:
-            batches: an endless dataset of batches.
-            threads: how many batches to prepare at once.
-            origin: all that determines the order of the examples; part of the state.
-        """
+        """Use `training_batches` instead. `origin`, a part of the state, determines the order of the examples."""
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=AHEAD * threads)
         self._iterator = iter(batches.to_iter_dataset(options))
         self._origin = dict(origin)

@@ -232,10 +232,6 @@ def encoded(builder: tfds.core.DatasetBuilder, split: str, in_use: preparing.InU
 def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
     """The builder of a dataset, as yet unprepared.
 
-    Args:
-        spec: as for `open_split`.
-        places: where datasets come from and go to.
-
     Raises:
         ValueError: neither a dataset nor a folder; there is no place to prepare it.
         FileNotFoundError: the folder has none of the layouts.

@@ -81,15 +81,7 @@ def read_image(source: Source, name: str | None = None) -> Rgb:
 
 
 def read_picture(source: Source, name: str | None = None) -> Picture:
-    """Read an image with its transparency and colour profile.
-
-    Args:
-        source: a path, or the bytes of a file.
-        name: what to call it in an error; by default the path.
-
-    Raises:
-        UnreadableImageError: as of `read_image`.
-    """
+    """Read an image with its transparency and colour profile; arguments and errors are those of `read_image`."""
     with naming(called(source, name)):
         image = decode(source, name)
         rgb = np.asarray(_to_rgb(image))
@@ -182,9 +174,7 @@ def is_image(source: bytes) -> bool:
 def png(array: UInt8[np.ndarray, "h w *c"] | Mask, profile: bytes | None = None) -> bytes:
     """Encode an image, RGB with opacity or without, or grayscale, or a mask (as 8-bit 0/255) as a PNG file.
 
-    Args:
-        array: the image.
-        profile: the colour profile (ICC) to put into the file.
+    The colour profile (ICC) is put into the file.
     """
     file = io.BytesIO()
     pixels = _gray(array, 255) if array.dtype == bool else array

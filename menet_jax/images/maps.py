@@ -54,8 +54,7 @@ def resize_gray_map(saliency: UInt8[np.ndarray, "h w"], shape: tuple[int, int]) 
     """
     if saliency.shape == shape:
         return saliency
-    height, width = shape
-    return np.asarray(Image.fromarray(saliency).resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(saliency).resize(shape[::-1], BILINEAR))
 
 
 def resize_map(saliency: Float32[np.ndarray, "h w"], size: tuple[int, int]) -> Float32[np.ndarray, "h2 w2"]:

@@ -82,11 +82,9 @@ def dataset_names() -> list[str]:
 
 
 def rows(name: str, tables: Sequence[str]) -> list[Published]:
-    """What those tables say of a dataset, of each method once: Table V repeats some of Table I.
+    """What some of `TABLES` say of a dataset, however it is spelled; nothing of an empty name.
 
-    Args:
-        name: of the dataset, however it is spelled; empty if the paper has no numbers for it.
-        tables: some of `TABLES`.
+    It is of each method once, for Table V repeats some of Table I.
     """
     wanted, found = dataset_name(name), dict[str, Published]()
     for each in tables:

@@ -117,12 +117,7 @@ def complain_of(error: Exception, most: int | None = None) -> None:
 
 
 def refuse_repeats(arguments: Sequence[str], *options: type) -> None:
-    """Raise ValueError if a flag that takes several values is given twice: the last one alone would count.
-
-    Args:
-        arguments: of the command line.
-        options: the dataclasses that are parsed from it.
-    """
+    """Raise ValueError if a flag that takes several values is given twice: the last one alone would count."""
     several = {flag for each in options for flag in _flags_of_several(each)}
     given = Counter(argument.split("=")[0].replace("_", "-") for argument in arguments)
     twice = sorted(flag for flag in several if given[flag] > 1)

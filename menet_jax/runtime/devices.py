@@ -65,12 +65,7 @@ def backend() -> str:
 
 
 def described(used: Sequence[jax.Device], count: int | None = None) -> str:
-    """The devices in words, and what was done for the speed of a CPU.
-
-    Args:
-        used: devices of one kind.
-        count: how many there are in all processes; by default those.
-    """
+    """Devices of one kind in words, as many as all processes have, and what was done for the speed of a CPU."""
     flags = os.environ.get("XLA_FLAGS", "")
     done = [", huge pages"] * huge_pages() + [", LLVM at level 1"] * (LEVEL_1 in flags)
     done += [", convolutions by Eigen"] * (EIGEN in flags)

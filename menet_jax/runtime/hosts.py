@@ -180,11 +180,7 @@ class Hosts:
 
 
 def check_same(facts: Mapping[str, Mapping[str, object]]) -> None:
-    """Raise ValueError, naming what differs and where, unless all processes say the same.
-
-    Args:
-        facts: of every process, by what it is called.
-    """
+    """Raise ValueError, naming what differs and where, unless all processes, by what they are called, say the same."""
     (reference, first), *others = facts.items()
     different = [
         f"{what} is {first.get(what)} on {reference}, {of.get(what)} on {label}"
