@@ -25,7 +25,10 @@ Arrays = dict[str, np.ndarray]
 
 
 def ours(net: MENet, variables: Mapping[str, Any], batch: Batch, compiler: Mapping[str, Any]) -> Arrays:
-    """Outputs, maps, losses and gradients by the authors' names; arrays channels last."""
+    """Outputs, maps, losses and gradients by the authors' names, in float32 or float64; arrays channels last.
+
+    `compiler` are options of XLA's.
+    """
 
     @partial(jax.jit, compiler_options=dict(compiler))
     def compute(variables: Any, batch: Batch) -> Any:

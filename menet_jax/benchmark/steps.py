@@ -103,11 +103,11 @@ def measure(case: Case, rounds: int, used: Sequence[jax.Device]) -> tuple[Record
 
 
 def arithmetic(activity: Activity, config: Config, images: int) -> float | None:
-    """Operations of a step on one device, by XLA's account of the program as it is lowered for a GPU, before fusion.
+    """Operations of a step of so many images on one device, by XLA's account of it as it is lowered for a GPU.
 
-    The compiled program tells of none that a GPU's libraries do (github.com/jax-ml/jax/issues/22249), and of more than
-    is wanted on a CPU, where some convolutions multiply by zeros. Whatever computes here, only the CPU's backend gives
-    an account of a program that is not compiled.
+    That is before fusion. The compiled program tells of none that a GPU's libraries do
+    (github.com/jax-ml/jax/issues/22249), and of more than is wanted on a CPU, where some convolutions multiply by
+    zeros. Whatever computes here, only the CPU's backend gives an account of a program that is not compiled.
 
     Returns:
         how many; None where JAX has no CPU backend (JAX_PLATFORMS) or gives no account.

@@ -8,7 +8,7 @@ import tyro
 
 from menet_jax.data.specs import Places, check_data
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
-from menet_jax.runtime.cli import check_counts, command, complain_of, refuse_doubles, words
+from menet_jax.runtime.cli import check_counts, complain_of, refuse_doubles, run_functions
 from menet_jax.runtime.text import complain, counted, say
 from menet_jax.runtime.whole_files import check_writable
 
@@ -134,13 +134,9 @@ def _check_dest(dest: Path) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command; another exit status than 0 is raised as SystemExit."""
-    with command("no picture was written"):
-        tyro.extras.subcommand_cli_from_dict(
-            {"show": show, "check": check},
-            args=words(arguments),
-            prog="python -m menet_jax.data",
-            description="Look at datasets.",
-        )
+    run_functions(
+        {"show": show, "check": check}, arguments, "menet_jax.data", "Look at datasets.", "no picture was written"
+    )
 
 
 if __name__ == "__main__":

@@ -77,7 +77,9 @@ class TrainingBatches(Iterator[TrainingBatch]):
     """
 
     def __init__(self, batches: grain.MapDataset, threads: int, origin: Mapping[str, Any]) -> None:
-        """Use `training_batches` instead. `origin`, a part of the state, determines the order of the examples."""
+        """Use `training_batches` instead. `threads` batches are prepared at once; `origin`, a part of the state,
+        determines the order of the examples.
+        """
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=AHEAD * threads)
         self._iterator = iter(batches.to_iter_dataset(options))
         self._origin = dict(origin)

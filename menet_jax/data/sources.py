@@ -230,7 +230,7 @@ def encoded(builder: tfds.core.DatasetBuilder, split: str, in_use: preparing.InU
 
 
 def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
-    """The builder of a dataset, as yet unprepared.
+    """The builder of a dataset, as yet unprepared, by what `open_split` takes.
 
     Raises:
         ValueError: neither a dataset nor a folder; there is no place to prepare it.

@@ -20,8 +20,10 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def to_stablehlo(config: Config, variables: Mapping[str, Any]) -> bytearray:
-    """The network as a program, weights and all: uint8 images (b, size, size, 3) → metric map, where the
-    network has one, and probability map, float32 (b, size, size) in [0, 1], for any b.
+    """The network of `params` and `batch_stats` as a program, weights and all.
+
+    It computes uint8 images (b, size, size, 3) → metric map, where the network has one, and probability map, float32
+    (b, size, size) in [0, 1], for any b.
 
     `jax.export.deserialize(program).call(images)` runs it, where JAX is and menet_jax need not be.
     """

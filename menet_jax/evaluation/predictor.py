@@ -90,7 +90,9 @@ class Predictor(Network):
 
 
 def look_inside(config: Config, variables: Mapping[str, Any], image: Rgb) -> tuple[Outputs, Maps]:
-    """All that a network says of one image, of any size, and both maps, without batch axis, at the network's size."""
+    """All that a network of `params` and `batch_stats` says of one image, of any size, and both maps; without batch
+    axis, at the network's size.
+    """
     size = config.data.size
     compute = jax.jit(partial(outputs_and_maps, network(config), region=background_region(config.loss)))
     one: tuple[Outputs, Maps] = compute(variables, resize_image(image, (size, size))[None])

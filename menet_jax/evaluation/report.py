@@ -73,7 +73,9 @@ def tables(
     recipes: Mapping[str, str],
     notes: Sequence[str],
 ) -> list[Table]:
-    """The table and, where runs differ by their seed alone, that of their means."""
+    """The table, with the paper's rows of `published_names` (dataset → the paper's name of it), and that of means over
+    seeds, of the runs of one of the `recipes` (see `over_seeds`).
+    """
     table = Table("results", "", records(results, published_names), columns(measures), notes)
     return [table, *over_seeds(table, recipes)]
 

@@ -107,6 +107,8 @@ class Result:
 def score_folder(match: Match, pool: Executor, *, measures: bool, graded: bool = False) -> Iterator[ImageResult | str]:
     """Score the maps of a folder at their masks' sizes, in order of name; `measures` asks for further ones too.
 
+    Masks that are `graded` are means over observers, see `read_mask_file`.
+
     Yields:
         of each pair: its scores, or what is wrong with which file.
     """

@@ -65,7 +65,10 @@ def backend() -> str:
 
 
 def described(used: Sequence[jax.Device], count: int | None = None) -> str:
-    """Devices of one kind in words, as many as all processes have, and what was done for the speed of a CPU."""
+    """Devices of one kind in words, and what was done for the speed of a CPU.
+
+    `count` is of those that all processes have together; by default, as many as are in `used`.
+    """
     flags = os.environ.get("XLA_FLAGS", "")
     done = [", huge pages"] * huge_pages() + [", LLVM at level 1"] * (LEVEL_1 in flags)
     done += [", convolutions by Eigen"] * (EIGEN in flags)

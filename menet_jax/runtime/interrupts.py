@@ -40,10 +40,9 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
     """End the program with a line on stderr and status 130 after Ctrl-C.
 
     Ctrl-C raises KeyboardInterrupt, so that what is open is closed. That does not always come about. Libraries that are
-    half imported make anything of it, or crash: a command then ends without. Garbage collection drops exceptions (JAX
-    has it call Python), and then it comes again. Compilers and networks are waited for outside of Python, and so a
-    thread sees to it that the process is gone after `GRACE` seconds. Where another handler of Ctrl-C is in place, that
-    one is trusted the first time.
+    half imported make anything of it, or crash: a command then ends without. Compilers and networks are waited for
+    outside of Python, and so a thread sees to it that the process is gone after `GRACE` seconds. Where another handler
+    of Ctrl-C is in place, that one is trusted the first time.
 
     Args:
         line: what to print.
@@ -52,7 +51,7 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
         SystemExit: after Ctrl-C.
     """
     import socket  # only now: it takes a while, and Ctrl-C is to be heard from the start
-    from threading import Event, Thread, Timer, current_thread, main_thread
+    from threading import Event, Thread, current_thread, main_thread
 
     before = signal.getsignal(signal.SIGINT)
     if before in (signal.SIG_IGN, None) or current_thread() is not main_thread():  # others deal with it
@@ -78,19 +77,13 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
             _end(line())
         raise KeyboardInterrupt
 
-    def again(dropped: "sys.UnraisableHookArgs") -> None:
-        if dropped.exc_type is KeyboardInterrupt:
-            Timer(0.01, os.kill, [os.getpid(), signal.SIGINT]).start()
-        else:
-            hook(dropped)
-
     watcher = Thread(target=watch, daemon=True)
     watcher.start()
-    hook, sys.unraisablehook = sys.unraisablehook, again
     outer = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        with _again_where_dropped():
+            yield
     except KeyboardInterrupt:
         print(line(), file=sys.stderr)
         if is_command():  # nothing is open any more, and Python would wait for what threads still compile
@@ -100,12 +93,29 @@ def interruptible(line: Callable[[], str]) -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, before)
         signal.set_wakeup_fd(outer)
-        # Otherwise it is somebody's that outlives this one, and hands on what it does not want.
-        if sys.unraisablehook is again:
-            sys.unraisablehook = hook
         closed.set()
         writing.close()
         watcher.join()  # it holds on to the work, and JAX aborts where arrays are let go of while Python ends
+
+
+@contextmanager
+def _again_where_dropped() -> Iterator[None]:
+    """Have Ctrl-C come again where garbage collection, in which JAX calls Python, drops its exception."""
+    from threading import Timer  # only now, as above
+
+    def again(dropped: "sys.UnraisableHookArgs") -> None:
+        if dropped.exc_type is KeyboardInterrupt:
+            Timer(0.01, os.kill, [os.getpid(), signal.SIGINT]).start()
+        else:
+            hook(dropped)
+
+    hook, sys.unraisablehook = sys.unraisablehook, again
+    try:
+        yield
+    finally:
+        # Otherwise it is somebody's that outlives this one, and hands on what it does not want.
+        if sys.unraisablehook is again:
+            sys.unraisablehook = hook
 
 
 @contextmanager

@@ -119,11 +119,7 @@ def fit(
     unchecked: tuple[int, Metrics] | None = None
     validated = False
     received: list[signal.Signals] = []
-    with (
-        stop_on(received, signal.SIGTERM),
-        ExitStack() as stack,
-        _bar(config, start, hidden=recorder is None) as bar,
-    ):
+    with stop_on(received, signal.SIGTERM), ExitStack() as stack, _bar(config, start, hidden=recorder is None) as bar:
         log = _Log(config, start, bar, recorder)
         for step in range(start + 1, config.steps + 1):
             batch = next(batches)

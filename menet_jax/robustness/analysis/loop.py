@@ -47,7 +47,7 @@ def analyse(
     """Measure what the cache does not have, with a progress bar; also, what failed and why.
 
     `measure` raises ValueError where an image cannot be measured. `kind` is the data class of what it measures, which
-    pydantic reads from JSON and writes to it.
+    pydantic reads from JSON and writes to it. `meaning` is what its numbers depend on, see `determinants`.
     """
     adapter = pydantic.TypeAdapter[Measurement](kind)
     failures, analyses = list[str](), list[Analysis[Measurement]]()

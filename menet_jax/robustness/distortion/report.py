@@ -77,7 +77,9 @@ def tables(
     recipes: Mapping[str, str],
     notes: Sequence[str],
 ) -> list[Table]:
-    """Table II and all conditions; and where runs differ by their seed alone, the means of both over seeds."""
+    """Table II, `with_published` beside the paper's rows, and all conditions; and the means of both over seeds, of the
+    runs of one of the `recipes` (see `over_seeds`).
+    """
     every = [
         Table("results", "", table_2(outcomes, wanted, with_published), table_2_columns(wanted), notes),
         Table("strengths", "", strengths(outcomes), SCORES, notes),

@@ -69,14 +69,11 @@ def power_iteration(
     The residual falls by (σ₂/σ₁)² a step. Memory does not grow with the iterations.
 
     Args:
-        f: image → map.
-        image: (H, W, 3) float.
-        key: of the random start.
-        tolerance: residual to reach.
+        f, image, key, tolerance: as `lanczos`.
         max_iterations: where to stop at the latest.
 
     Raises:
-        TypeError, ValueError: as `checked`; or J is not finite, or a setting is not positive.
+        TypeError, ValueError: as `lanczos`.
     """
     _check(tolerance, max_iterations)
     jacobian = linearise(f, image)
@@ -101,7 +98,10 @@ def lanczos(
     by one image with each iteration.
 
     Args:
-        f, image, key, tolerance: as `power_iteration`.
+        f: image → map.
+        image: (H, W, 3) float.
+        key: of the random start.
+        tolerance: residual to reach.
         max_iterations: where to stop at the latest, and never more than n.
         report: told how many iterations are done.
 
@@ -109,7 +109,8 @@ def lanczos(
     "Low-rank matrix approximation using the Lanczos bidiagonalization process", 2000.
 
     Raises:
-        TypeError, ValueError: as `power_iteration`.
+        TypeError, ValueError: the image is not one of floats, or f gives no array of floats; J is not finite; a setting
+            is not positive.
 
     >>> import jax, jax.numpy as jnp
     >>> from menet_jax import lanczos
