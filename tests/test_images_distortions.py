@@ -6,8 +6,6 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from menet_jax.images import distortions
@@ -51,28 +49,6 @@ def test_noise_is_white() -> None:
     noise = add_noise(GREY, 20.0, name="a", seed=1).astype(float) - 128
     for other in (np.roll(noise, 1, 0), np.roll(noise, 1, 1), np.roll(noise, 1, 2)):
         assert abs(np.mean(noise * other)) / 20**2 < 4 / noise.size**0.5
-
-
-def test_normals_against_the_standard_library() -> None:
-    cells = [0, 1, 2**30, 2**45, 2**46, 2**46 + 2**45, 2**50, 2**51 - 1, 2**51, 2**52 - 2**46, 2**52 - 1]
-    words = np.array(cells, np.uint64) << np.uint64(12)
-    exact = [NormalDist().inv_cdf((cell + 0.5) / 2**52) for cell in cells]
-    np.testing.assert_allclose(distortions._normals(words), exact, rtol=2e-9, atol=1e-15)
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=200))
-def test_normals_are_finite_symmetric_and_right(drawn: list[int]) -> None:
-    words = np.array(drawn, np.uint64)
-    normals = distortions._normals(words)
-    np.testing.assert_array_equal(distortions._normals(~words), -normals)
-    exact = [NormalDist().inv_cdf(float(p)) if p != 0.5 else 0 for p in distortions._uniforms(words)]
-    np.testing.assert_allclose(normals, exact, rtol=2e-9, atol=1e-15)
-
-
-def test_logarithm() -> None:
-    x = np.concatenate([np.geomspace(2.0**-53, 0.025, 1000), 2.0 ** -np.arange(6, 54)])
-    np.testing.assert_allclose(distortions._log(x), np.log(x), rtol=1e-14)
 
 
 def test_noise_is_clipped_and_rounded() -> None:

@@ -5,22 +5,19 @@ Images go in and come out as 8-bit arrays, so that a distorted image saved as PN
 any other program, is exactly what was scored here.
 
 Everything random depends on (image name, seed) and nothing else: not on the order of the images, the number
-of processes or the machine. NumPy keeps the raw words of a bit generator fixed for ever but promises no such
-thing of `Generator.normal` (NEP 19), and libraries differ in the last bit of log, sin and cos. So noise is
-made here from raw words by sums, products, quotients and square roots, which IEEE 754 rounds in one way
-everywhere.
+of processes or the machine (`normal_numbers.py`).
 """
 
 import hashlib
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
+from menet_jax.images.normal_numbers import normals, uniforms
 from menet_jax.images.opening import open_image
 from menet_jax.runtime.text import composed
 
@@ -47,25 +44,6 @@ SEVERITY_SIGMA = tuple(255 * c for c in (0.08, 0.12, 0.18, 0.26, 0.38))
 
 SEVERITY_QUALITY = (25, 18, 15, 10, 7)
 """JPEG quality of those severities."""
-
-# Acklam's coefficients of the inverse normal distribution function, highest power first.
-TAIL = 0.02425
-MIDDLE_TOP = (
-    *(-3.969683028665376e01, 2.209460984245205e02, -2.759285104469687e02),
-    *(1.383577518672690e02, -3.066479806614716e01, 2.506628277459239e00),
-)
-MIDDLE_BOTTOM = (
-    *(-5.447609879822406e01, 1.615858368580409e02, -1.556989798598866e02),
-    *(6.680131188771972e01, -1.328068155288572e01, 1.0),
-)
-TAIL_TOP = (
-    *(-7.784894002430293e-03, -3.223964580411365e-01, -2.400758277161838e00),
-    *(-2.549732539343734e00, 4.374664141464968e00, 2.938163982698783e00),
-)
-TAIL_BOTTOM = (
-    *(7.784695709041462e-03, 3.224671290700398e-01, 2.445134137142996e00),
-    *(3.754408661907416e00, 1.0),
-)
 
 
 def add_noise(image: np.ndarray, sigma: float, *, name: str, seed: int) -> np.ndarray:
@@ -97,7 +75,7 @@ def add_noise(image: np.ndarray, sigma: float, *, name: str, seed: int) -> np.nd
     _check(image)
     if not 0 <= sigma < float("inf"):
         raise ValueError(f"sigma is a standard deviation on the 0 ... 255 scale, got {sigma}")
-    noise = _normals(_stream("noise", name, seed).random_raw(image.size)).reshape(image.shape)
+    noise = normals(_stream("noise", name, seed).random_raw(image.size)).reshape(image.shape)
     return np.rint(image + sigma * noise).clip(0, 255).astype(np.uint8)
 
 
@@ -138,7 +116,7 @@ def random_sigma(name: str, seed: int, bounds: tuple[float, float] = SIGMA_RANGE
     low, high = bounds
     if not 0 <= low <= high < float("inf"):
         raise ValueError(f"noise strengths go from a low to a high one, not negative, got {low} ... {high}")
-    return low + (high - low) * float(_uniforms(_stream("sigma", name, seed).random_raw(1))[0])
+    return low + (high - low) * float(uniforms(_stream("sigma", name, seed).random_raw(1))[0])
 
 
 def random_quality(name: str, seed: int, bounds: tuple[int, int] = QUALITY_RANGE) -> int:
@@ -251,41 +229,3 @@ def _stream(purpose: str, name: str, seed: int) -> np.random.PCG64:
     key = "\0".join((purpose, str(seed), composed(name)))
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
     return np.random.PCG64(int.from_bytes(digest, "big"))
-
-
-def _uniforms(words: np.ndarray) -> Float64[np.ndarray, " n"]:
-    """Uniform on the open interval (0, 1): the midpoints of 2⁵² equal cells, which float64 holds exactly."""
-    return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-
-
-def _normals(words: np.ndarray) -> Float64[np.ndarray, " n"]:
-    """Standard normal numbers: the inverse distribution function at uniform ones.
-
-    P. J. Acklam's rational approximations, to 1.2e-9 relative: one for the middle, one for the tails.
-    """
-    p = _uniforms(words)
-    q = p - 0.5
-    r = q * q
-    normals = q * _polynomial(r, MIDDLE_TOP) / _polynomial(r, MIDDLE_BOTTOM)
-    to_the_end = np.minimum(p, 1 - p)
-    tails = np.flatnonzero(to_the_end < TAIL)
-    s = np.sqrt(-2 * _log(to_the_end[tails]))
-    tail = _polynomial(s, TAIL_TOP) / _polynomial(s, TAIL_BOTTOM)
-    normals[tails] = np.where(q[tails] < 0, tail, -tail)
-    return normals
-
-
-def _log(x: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Natural logarithm, to 1e-14: of x = m · 2ᵉ it is e · ln 2 + 2 artanh((m - 1) / (m + 1))."""
-    m, e = np.frexp(x)
-    t = (m - 1) / (m + 1)  # in [-1/3, 0)
-    artanh_over_t = _polynomial(t * t, [1 / k for k in range(29, 0, -2)])
-    return e * 0.6931471805599453 + 2 * t * artanh_over_t
-
-
-def _polynomial(x: Float64[np.ndarray, " n"], coefficients: Sequence[float]) -> Float64[np.ndarray, " n"]:
-    """By Horner's rule, highest power first. NumPy rounds each product and each sum: nothing is fused."""
-    value = np.full_like(x, coefficients[0])
-    for coefficient in coefficients[1:]:
-        value = value * x + coefficient
-    return value
