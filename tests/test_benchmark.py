@@ -17,7 +17,7 @@ from benchmark_work import compute, fail, keep
 from flax.traverse_util import flatten_dict
 from PIL import Image
 
-from menet_jax.benchmark import __main__ as door
+from menet_jax.benchmark import __main__ as entry_point
 from menet_jax.benchmark import measuring, pytorch
 from menet_jax.benchmark.commands import Activity, Scores
 from menet_jax.benchmark.measuring import Seconds, in_turns, median, timed
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def run(arguments: str) -> None:
-    door.main(arguments.split())
+    entry_point.main(arguments.split())
 
 
 def multiply_adds(width: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import pytest
 
-from menet_jax.benchmark import __main__ as door
+from menet_jax.benchmark import __main__ as entry_point
 from menet_jax.benchmark import tpu
 from menet_jax.benchmark.measuring import Seconds
 from menet_jax.benchmark.programs import configuration
@@ -105,7 +105,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     monkeypatch.setattr(tpu, "arithmetic", lambda activity, config, images: 1e9)
     monkeypatch.setattr(tpu, "version", lambda package: "0.0.42")
     try:
-        door.main(["tpu", "--width", "1", "--batch-size", str(8 * jax.device_count())])
+        entry_point.main(["tpu", "--width", "1", "--batch-size", str(8 * jax.device_count())])
     finally:
         jax.config.update("jax_enable_compilation_cache", cached)
     out, err = capsys.readouterr()
@@ -115,7 +115,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 
 def refusal(arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit, match="2"):
-        door.main(["tpu", *arguments.split()])
+        entry_point.main(["tpu", *arguments.split()])
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     return line
 

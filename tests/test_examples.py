@@ -45,9 +45,9 @@ def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     listed = capsys.readouterr().out
     folder = Path(menet_jax.__file__).parent
-    doors = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")}
-    doors |= {path.parent.name for path in folder.glob("*/__main__.py")}
-    assert doors == set(COMMANDS) and all(f"python -m menet_jax.{name} " in listed for name in doors)
+    commands = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")}
+    commands |= {path.parent.name for path in folder.glob("*/__main__.py")}
+    assert commands == set(COMMANDS) and all(f"python -m menet_jax.{name} " in listed for name in commands)
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"menet_jax {menet_jax.__version__}\n"
     assert main(["tarin"]) == 2

@@ -20,7 +20,7 @@ def pixel_grid(height: int, width: int) -> tuple[Field, Field]:
 
 
 def ramp(x: Field) -> Field:
-    """x cut to [0, 1]."""
+    """x clipped to [0, 1]."""
     return np.minimum(np.maximum(x, 0.0), 1.0)
 
 
