@@ -13,7 +13,7 @@ from menet_jax.benchmark.measuring import Seconds, in_turns, median, timer
 from menet_jax.benchmark.results import MEBIBYTE, Table
 from menet_jax.model.menet import MENet
 from menet_jax.reporting.tables import Record, Score
-from menet_jax.robustness.jacobian import bounds, image_function
+from menet_jax.robustness.jacobian import bounds, directions, image_function
 
 SCORES = (
     Score("s", "wall seconds, median over the rounds, or as many as the products it is made of take", None, ".3g"),
@@ -53,7 +53,7 @@ def measure(width: int, size: int, rounds: int) -> Table:
     value, push = add("linearise: f(x) and J", image_function.linearise_program, f, image)
     add("J v", jvp, push, image)
     add("transposed J u", vjp, push, image, value[None])
-    add("one J v, by jax.jvp", image_function.jvp, f, image, image)
+    add("one J v, by jax.jvp", directions.jvp, f, image, image)
     bounding = bounds.bounding_map(f)
     add("bound v", jvp, bounding, image)
     add("transposed bound u", vjp, bounding, image, value[None])

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
-from menet_jax.robustness.jacobian.image_function import ImageMap, checked, evaluate, jvp, norm
+from menet_jax.robustness.jacobian.image_function import ImageMap, checked, evaluate, exact, norm
 from menet_jax.robustness.jacobian.norms import Summary, summarise
 
 Distortion = Callable[[np.ndarray, int], np.ndarray]
@@ -33,6 +33,13 @@ class DirectionalRatios(NamedTuple):
     infinitesimal: Summary
     distances: Float[np.ndarray, " draws"]
     zero_directions: int
+
+
+@jax.jit
+@exact
+def jvp(f: ImageMap, image: Float[Array, "h w 3"], direction: Float[Array, "h w 3"]) -> jax.Array:
+    """J·v at the image, of the map's shape: one product, where `linearise` would be more than is wanted."""
+    return jax.jvp(f, (image,), (direction,))[1]
 
 
 def directional_ratios(

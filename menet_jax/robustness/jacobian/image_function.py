@@ -201,20 +201,6 @@ def evaluate(f: ImageMap, image: Float[Array, "h w 3"]) -> Any:
     return f(image)
 
 
-@jax.jit
-@exact
-def jvp(f: ImageMap, image: Float[Array, "h w 3"], direction: Float[Array, "h w 3"]) -> jax.Array:
-    """J·v at the image, of the map's shape: one product, where `linearise` would be more than is wanted."""
-    return jax.jvp(f, (image,), (direction,))[1]
-
-
-@jax.jit
-@exact
-def vjp(f: ImageMap, image: Float[Array, "h w 3"], cotangent: jax.Array) -> Float[Array, "h w 3"]:
-    """Jᵀ·u at the image, for u of the map's shape: one product."""
-    return jax.vjp(f, image)[1](cotangent)[0]
-
-
 class Linearised(NamedTuple):
     """A function's value at an image, and its Jacobian J there as products.
 

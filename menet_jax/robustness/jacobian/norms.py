@@ -34,6 +34,12 @@ MIN_SAMPLES = 64
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
+@jax.jit
+@exact
+def _jacrev(f: ImageMap, image: Float[Array, "h w 3"]) -> jax.Array:
+    return jax.jacrev(f)(image)
+
+
 def exact_jacobian(
     f: ImageMap, image: jax.Array | np.ndarray, *, memory_limit: int = MEMORY_LIMIT
 ) -> Float[Array, "*map h w 3"]:
@@ -218,12 +224,6 @@ def summarise(values: Sequence[float] | np.ndarray) -> Summary:
 def random_signs(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
     """Independent signs, each −1 or 1 with probability ½."""
     return np.asarray(jax.random.rademacher(key, shape, jnp.int8))
-
-
-@jax.jit
-@exact
-def _jacrev(f: ImageMap, image: Float[Array, "h w 3"]) -> jax.Array:
-    return jax.jacrev(f)(image)
 
 
 def positive(name: str, value: int) -> int:
