@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from menet_jax.data.specs import check_data
+from menet_jax.data.options import check_data
 from menet_jax.runtime.cli import refuse_repeats, run_command, words
 from menet_jax.runtime.memory import use_huge_pages
 from menet_jax.training import config as configuration

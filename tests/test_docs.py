@@ -49,6 +49,7 @@ VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 PARSE: dict[str, Callable[[list[str]], object]] = {
     "menet_jax": lambda arguments: sys.exit(listing.main(arguments)),
     "menet_jax.train": train.parse,
+    "menet_jax.data": data.main,
     "menet_jax.predict": predict.main,
     "menet_jax.demo": demo.main,
     "menet_jax.evaluate": evaluate.main,
@@ -60,7 +61,6 @@ PARSE: dict[str, Callable[[list[str]], object]] = {
 
 CALL: dict[str, ModuleType] = {
     "menet_jax.authors": authors,
-    "menet_jax.data": data,
     "menet_jax.benchmark": benchmark,
 }
 """Commands whose flags become arguments of functions: where these are."""
@@ -68,6 +68,7 @@ CALL: dict[str, ModuleType] = {
 WITHOUT_FLAGS = ("menet_jax.datasets.synthetic.samples",)
 
 FILE_CHECKS = {
+    "menet_jax.data.options": ("check_data",),
     "menet_jax.evaluation.options": ("check_data", "check_folder", "check_runs", "check_there", "check_trained"),
     "menet_jax.evaluation.draw_options": ("check_data", "check_folder", "check_runs"),
     "menet_jax.robustness.summary_options": ("check_written",),
@@ -143,7 +144,7 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str
             monkeypatch.setattr(f"{place}.{name}", lambda *_: None)
     for module in CALL.values():
         for name, function in inspect.getmembers(module, inspect.isfunction):
-            if name in ("show", "check", "import_weights", "export_weights"):
+            if name in ("import_weights", "export_weights"):
                 monkeypatch.setattr(module, name, doing_nothing(function))
     for kind in benchmark.BENCHMARKS.values():
         monkeypatch.setattr(kind, "__call__", lambda _: None)

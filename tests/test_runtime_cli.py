@@ -7,7 +7,7 @@ import pytest
 from command_cases import outcome
 
 from menet_jax import load_predictor
-from menet_jax.data.specs import check_data
+from menet_jax.data.options import check_data
 from menet_jax.evaluation.options import Evaluate
 from menet_jax.runtime.cli import named, words
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from menet_jax.data.specs import check_data
+from menet_jax.data.options import check_data
 from menet_jax.runtime.cli import check_folder
 
 Activity = Literal["training", "inference"]

@@ -1,11 +1,8 @@
-"""What a user says of data, and what of it can be checked without importing what reads it."""
+"""Where datasets are, as all that open them are told."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from menet_jax.runtime.regular_files import at_home
 
 
 @dataclass(frozen=True)
@@ -31,11 +28,3 @@ class Places:
 
 TFDS_PLACES = Places()
 """Where TFDS keeps its own."""
-
-
-def check_data(specs: Sequence[str]) -> None:
-    """Raise ValueError for what is neither a dataset nor a folder."""
-    if not all(at_home(spec).is_dir() for spec in specs):
-        from menet_jax.data.sources import check_known  # only now, for it imports TFDS
-
-        check_known(specs)

@@ -132,7 +132,7 @@ def run(options: Grid | Scales | Worst) -> int:
 
 
 def _open(options: Common) -> list[Source]:
-    return open_sources(options.data, options.split, options.places)
+    return open_sources(options.data, options.split, options.places(options.skip_bad))
 
 
 def _load(folder: Path, options: Common) -> TrainedRun:

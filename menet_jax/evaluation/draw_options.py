@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from menet_jax.data.specs import check_data
+from menet_jax.data.options import check_data
 from menet_jax.evaluation.options import SourceOptions, check_runs
 from menet_jax.runtime.cli import check_counts, check_folder, named, refuse_doubles
 from menet_jax.runtime.parallel import CORES

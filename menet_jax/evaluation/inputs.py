@@ -168,7 +168,7 @@ def _dataset_name(spec: str) -> str:
 
 
 def _open(options: InputOptions, spec: str) -> Dataset:
-    sources = open_sources(spec, options.split, options.places)
+    sources = open_sources(spec, options.split, options.places(options.skip_bad))
     name, truth = _dataset_name(spec), place(spec)
     part = "" if options.split == "all" else f" ({options.split})"
     return Dataset(name + part, truth + part, sources, name if options.split in PUBLISHED_SPLITS else None)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from menet_jax.data.specs import Places, check_data
+from menet_jax.data.options import PlacesOptions, check_data
 from menet_jax.reporting.tables import RESULTS
 from menet_jax.runtime.cli import check_counts, check_folder, check_there, named, refuse_doubles
 from menet_jax.runtime.parallel import CORES
@@ -27,7 +27,7 @@ RunFlag = Annotated[Path, tyro.conf.arg(aliases=["--checkpoint"])]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceOptions:
+class SourceOptions(PlacesOptions):
     """The flags of all commands that take images of datasets to runs, be it one or several."""
 
     split: Literal["train", "validation", "test", "all"] = "test"
@@ -38,20 +38,8 @@ class SourceOptions:
     """Use the newest checkpoint of a run, not the best."""
     skip_bad: bool = False
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
-    graded_masks: bool = False
-    """Masks in folders are means over observers: threshold them at half, even where that leaves no salient pixel. For
-    named benchmarks it is known."""
-    cache: Path | None = None
-    """Where prepared datasets are kept; none given: where TFDS keeps them."""
-    manual_dir: Path | None = None
-    """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
     device: Literal["cpu", "gpu", "tpu"] | None = None
     """Fail unless JAX computes there; none given: wherever JAX does by default."""
-
-    @property
-    def places(self) -> Places:
-        """Where datasets come from and go to."""
-        return Places(self.cache, self.manual_dir, self.skip_bad, self.graded_masks)
 
 
 @dataclass(frozen=True, kw_only=True)
