@@ -12,10 +12,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Programs that LLVM hardly optimises compile in a quarter of the time, and a test runs them but a few times.
+# Programs that LLVM hardly optimises compile in a quarter of the time, and a test runs them but a few times. In one
+# piece each they take less than in many, which only idle cores would compile at once.
 # The older of two ways to compile fusions is quicker too; jaxlib 0.11 has it no more, and XLA aborts at a flag it does
 # not know.
-os.environ["QUICK_FLAGS"] = "--xla_backend_optimization_level=0"
+os.environ["QUICK_FLAGS"] = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
     os.environ["QUICK_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = (

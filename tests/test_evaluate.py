@@ -24,9 +24,10 @@ from menet_jax.evaluation import evaluate_command, report
 from menet_jax.evaluation.files import Kind, plan, predict_files
 from menet_jax.evaluation.map_folders import match
 from menet_jax.evaluation.predictor import Predictor
+from menet_jax.evaluation.report import MEASURES
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.images.maps import read_map
-from menet_jax.metrics.pysodmetrics import measure
+from menet_jax.metrics.measures import measure
 from menet_jax.metrics.scores import dataset_scores, score_image
 from menet_jax.reporting.plots.curves import PrCurve
 from menet_jax.training.run import load_run
@@ -335,6 +336,12 @@ def test_measures(dataset: Path, maps: Path, tmp_path: Path, monkeypatch: pytest
     assert (refused.code, refused.out) == (2, "")
     assert 'pip install "menet_jax[measures]"' in refused.err
     assert not (tmp_path / "other").exists()
+
+
+def test_every_measure_is_a_column() -> None:
+    pytest.importorskip("py_sod_metrics")
+    truth = np.eye(8, dtype=bool)
+    assert list(measure(truth * np.uint8(200), truth)) == [score.name for score in MEASURES]
 
 
 @pytest.mark.parametrize("mask", [np.s_[-1, 4:9], np.s_[2:6, -1], np.s_[-1, -1]])

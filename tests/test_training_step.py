@@ -91,8 +91,8 @@ def test_one_and_four_devices_agree() -> None:
 def test_total_loss_is_the_weighted_sum() -> None:
     state = create_state(CONFIG)
     loss_of = jax.jit(partial(total_loss, network(CONFIG), LossConfig(metric=0.5, cross_entropy=2.0)))
-    loss, (_, metric, entropy) = loss_of(state.params, state.batch_stats, random_batch(0, 2))
-    assert loss == pytest.approx(0.5 * float(metric) + 2.0 * float(entropy), rel=1e-6)
+    loss, (_, terms) = loss_of(state.params, state.batch_stats, random_batch(0, 2))
+    assert loss == pytest.approx(0.5 * float(terms.metric_loss) + 2.0 * float(terms.cross_entropy), rel=1e-6)
 
 
 def rate_at(rate: optax.Schedule, step: int) -> float:

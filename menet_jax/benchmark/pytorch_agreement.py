@@ -37,8 +37,9 @@ def ours(net: MENet, variables: Mapping[str, Any], batch: Batch, compiler: Mappi
         images = batch.images.astype(jnp.float32)
         trained, _ = net.apply(variables, images, train=True, mutable=["batch_stats"])
         value_and_grad = jax.value_and_grad(our_total_loss, argnums=2, has_aux=True)
-        (loss, (_, metric, entropy)), grads = value_and_grad(net, LossConfig(), params, statistics, batch)
-        return evaluated, trained, {"total": loss, "metric": metric, "cross entropy": entropy}, grads
+        (loss, (_, terms)), grads = value_and_grad(net, LossConfig(), params, statistics, batch)
+        losses = {"total": loss, "metric": terms.metric_loss, "cross entropy": terms.cross_entropy}
+        return evaluated, trained, losses, grads
 
     (outputs, saliency), trained, losses, grads = compute(variables, batch)
     found = {f"output {name}": value for name, value in outputs._asdict().items()}

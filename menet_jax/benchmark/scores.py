@@ -13,7 +13,7 @@ from menet_jax.evaluation.map_folders import match
 from menet_jax.evaluation.scoring import ImageResult, score_folder
 from menet_jax.images.files import read_mask
 from menet_jax.images.maps import read_map
-from menet_jax.metrics.pysodmetrics import pysodmetrics
+from menet_jax.metrics.measures import pysodmetrics
 from menet_jax.metrics.scores import DatasetScores, dataset_scores, score_image
 from menet_jax.runtime.parallel import workers
 

@@ -44,7 +44,7 @@ MEASURES = (
     Score("mean_e", "enhanced-alignment measure, mean over the thresholds 0 ... 255 and over images"),
     Score("weighted_f", "weighted F-measure, β² = 1 (Margolin et al. 2014), mean over images"),
 )
-"""The further ones of `metrics.pysodmetrics`, as columns."""
+"""The further ones of `metrics.measures`, as columns."""
 
 
 def columns(measures: bool) -> tuple[Score, ...]:

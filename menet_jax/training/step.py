@@ -48,6 +48,13 @@ class Batch(NamedTuple):
     labels: Bool[Array | np.ndarray, "*b h w"]
 
 
+class LossTerms(NamedTuple):
+    """The terms of Eq. 4, each without its weight; scalars, means over the batch."""
+
+    metric_loss: Float[Array, ""]
+    cross_entropy: Float[Array, ""]
+
+
 class Metrics(NamedTuple):
     """What a step says of itself; scalars, over the global batch."""
 
@@ -73,9 +80,9 @@ def create_state(config: Config) -> TrainState:
 
 def total_loss(
     net: nn.Module, config: LossConfig, params: Params, batch_stats: Params, batch: Batch
-) -> tuple[Float[Array, ""], tuple[Params, Float[Array, ""], Float[Array, ""]]]:
+) -> tuple[Float[Array, ""], tuple[Params, LossTerms]]:
     """Eq. 4, mean over the batch, `w_metric · mean ℓ_metric + w_ce · mean ℓ_ce`, w the config's weights; with the new
-    batch statistics, the metric loss and the cross entropy.
+    batch statistics and the terms.
 
     On several devices it is of this one's share: `train_step` takes the mean over all.
     """
@@ -92,7 +99,7 @@ def total_loss(
         metric = jnp.mean(jax.vmap(of_image)(outputs.features, labels))
     entropy = jnp.mean(jax.vmap(cross_entropy)(outputs.logits, labels))
     loss = config.metric * metric + config.cross_entropy * entropy
-    return loss, (updates["batch_stats"], metric, entropy)
+    return loss, (updates["batch_stats"], LossTerms(metric, entropy))
 
 
 def train_step(
@@ -100,13 +107,12 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One step on this device's share of the batch; runs under a map over the axis `net.axis_name`."""
     value_and_grad = jax.value_and_grad(total_loss, argnums=2, has_aux=True)
-    (loss, aux), grads = value_and_grad(net, config, state.params, state.batch_stats, batch)
-    batch_stats, metric, entropy = aux
+    (loss, (batch_stats, terms)), grads = value_and_grad(net, config, state.params, state.batch_stats, batch)
     if net.axis_name is not None:
-        loss, metric, entropy, grads = lax.pmean((loss, metric, entropy, grads), net.axis_name)
+        loss, terms, grads = lax.pmean((loss, terms, grads), net.axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics = Metrics(loss, metric, entropy, norm(grads), norm(params))
+    metrics = Metrics(loss, **terms._asdict(), gradient_norm=norm(grads), parameter_norm=norm(params))
     return state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state), metrics
 
 

@@ -25,7 +25,7 @@ class StrengthCurve:
     Attributes:
         label: what to call it.
         clean: adaptive F and MAE without distortion.
-        noise: σ → adaptive F and MAE, in rising order.
+        noise: σ → adaptive F and MAE, in rising order, from 0 where there is any.
         jpeg: quality → adaptive F and MAE, in falling order.
     """
 
@@ -49,7 +49,7 @@ def strength_curves(curves: Sequence[StrengthCurve], title: str) -> Figure:
     for (row, score), (column, kind) in product(enumerate(("adaptive F", "MAE")), enumerate(kinds)):
         panel = panels[row, column]
         for curve, style in zip(curves, _styles(), strict=False):
-            points = {0.0: curve.clean, **curve.noise} if kind == "noise" else curve.jpeg
+            points = getattr(curve, kind)
             panel.axhline(curve.clean[row], color=style["color"], linestyle=":", linewidth=0.7)
             panel.plot(
                 list(points), [scores[row] for scores in points.values()], linewidth=1.2, markersize=2.5, **style

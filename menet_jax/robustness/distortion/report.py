@@ -216,6 +216,8 @@ def _curve(outcomes: Sequence[Outcome], wanted: Conditions) -> StrengthCurve:
                 noise[sigma] = scores[condition]
             case Jpeg(low=quality):
                 jpeg[quality] = scores[condition]
+    if noise:
+        noise[0.0] = scores[wanted.clean]
     run = outcomes[0].run
     part = "" if all(outcome.complete for outcome in outcomes) else " (not all images)"
     return StrengthCurve(
