@@ -147,6 +147,8 @@ def test_errors_name_the_problem() -> None:
     for quality in (0, 101):
         with pytest.raises(ValueError, match=str(quality)):
             compress_jpeg(STEPS, quality)
+    with pytest.raises(ValueError, match="a side of 70,000 pixels, and JPEG takes 65,500 at most"):
+        compress_jpeg(np.zeros((1, 70_000, 3), np.uint8), 50)
     with pytest.raises(ValueError, match=r"9 \.\.\. 5"):
         random_quality("a", 0, (9, 5))
     with pytest.raises(ValueError, match=r"9.0 \.\.\. 5.0"):

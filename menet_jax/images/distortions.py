@@ -45,6 +45,9 @@ SEVERITY_SIGMA = tuple(255 * c for c in (0.08, 0.12, 0.18, 0.26, 0.38))
 SEVERITY_QUALITY = (25, 18, 15, 10, 7)
 """JPEG quality of those severities."""
 
+LONGEST_JPEG = 65_500
+"""Pixels of a side that libjpeg compresses at most."""
+
 
 def add_noise(image: np.ndarray, sigma: float, *, name: str, seed: int) -> np.ndarray:
     """Additive white Gaussian noise: round(image + sigma · z), clipped to 0 ... 255.
@@ -94,7 +97,7 @@ def compress_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 
     Raises:
         TypeError: the image is not uint8.
-        ValueError: the image is not (H, W, 3), or the quality is out of range.
+        ValueError: the image is not (H, W, 3), a side is too long for JPEG, or the quality is out of range.
 
     >>> import numpy as np
     >>> from menet_jax import compress_jpeg
@@ -105,6 +108,8 @@ def compress_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     _check(image)
     if not 1 <= quality <= 100:
         raise ValueError(f"JPEG quality is 1 ... 100, got {quality}")
+    if max(image.shape) > LONGEST_JPEG:
+        raise ValueError(f"a side of {max(image.shape):,} pixels, and JPEG takes {LONGEST_JPEG:,} at most")
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, "JPEG", quality=quality, subsampling="4:2:0")
     with open_image(encoded) as decoded:
