@@ -85,7 +85,7 @@ def test_your_own_network_runs(tmp_path: Path) -> None:
 def test_train_on_colab_is_stopped_and_goes_on(tmp_path: Path) -> None:
     notebook, data = nbformat.read(COLAB, as_version=4), write_discs(tmp_path / "drive" / "discs", 24)
     runs = tmp_path / "drive" / "runs"
-    parameters(notebook).source = f"""KEEP, DATA, PRESET = {str(runs)!r}, {str(data)!r}, "unet"
+    parameters(notebook).source = f"""KEEP, DATA, PRESET, COMPILE_QUICKLY = {str(runs)!r}, {str(data)!r}, "unet", True
 STEPS, BATCH, SAVE_EVERY, STOP_AT, FLAGS = 4, 5, 4, 1, ["--model.width", "1", "--optimizer.drops", "2"]"""
     flags = f"{os.environ['QUICK_FLAGS']} --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "XLA_FLAGS": flags, "TFDS_DATA_DIR": str(tmp_path / "prepared")}
