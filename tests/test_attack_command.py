@@ -13,6 +13,7 @@ from PIL import Image
 from robustness_cases import small_command, small_subject
 from shallow_menet import SIDE
 
+from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.attack.command import ATTACKED
 from menet_jax.robustness.attack.objectives import LostF, Moved
 
@@ -87,6 +88,19 @@ def test_goes_on_where_it_stopped(run: Path, dataset: Path, tmp_path: Path) -> N
     again = command(run, dataset, *CHEAP, "--dest", tmp_path, "--reading", "probability", "--overwrite")
     assert len(list(kept.parent.iterdir())) == 2 and kept.stat().st_mtime_ns == before
     assert first.code == again.code == 0 and "reusing  1 of 2 results" in again.out
+
+
+def test_kept_arrays_that_are_damaged_are_computed_anew(tmp_path: Path) -> None:
+    expected = np.random.default_rng(0).integers(0, 9, (50, 50))
+    for position in range(200, 1000, 100):  # within the compressed values
+        kept_arrays(tmp_path, "kept", {"at": position}, lambda: {"images": expected})
+    for number, path in enumerate(tmp_path.iterdir()):
+        content = bytearray(path.read_bytes())
+        content[200 + 100 * number] ^= 255
+        path.write_bytes(content)
+    for position in range(200, 1000, 100):
+        found = kept_arrays(tmp_path, "kept", {"at": position}, lambda: {"images": expected})
+        np.testing.assert_array_equal(found["images"], expected)
 
 
 def test_attacks_of_another_network_are_no_stronger(run: Path, dataset: Path, tmp_path: Path) -> None:
