@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from PIL import Image
 from robustness_cases import small_command, small_subject
 from shallow_menet import SIDE
 
+from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.attack.command import ATTACKED
+from menet_jax.robustness.attack.measurement import AtStrength, Measurement, Scores, nested
 from menet_jax.robustness.attack.objectives import LostF, Moved
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -46,7 +49,8 @@ def test_attacks_are_worse_than_noise_and_as_bad_as_the_jacobian_says(
                 for row in csv.DictReader(file)]  # fmt: skip
     assert len(rows) == 6
     for row in rows:
-        assert row["attack_gain"] >= row["noise_gain"] and row["attack_adaptive_f"] <= row["noise_adaptive_f"] + 0.05
+        assert row["attack_gain"] >= row["noise_gain"]
+        assert row["attack_adaptive_f"] <= min(row["noise_adaptive_f"], row["clean_f"])
         if row["strength"] == 0.001:
             np.testing.assert_allclose(row["attack_adaptive_f"], row["clean_f"], atol=0.02)
             if (reading, norm) == ("probability", "l2"):
@@ -54,7 +58,7 @@ def test_attacks_are_worse_than_noise_and_as_bad_as_the_jacobian_says(
     flipped = sorted(row["attack_flipped"] for row in rows if row["strength"] == 8)
     np.testing.assert_allclose(flipped, sorted(_flipped(dataset, dest / ATTACKED, reading)), atol=1e-3)
     assert flipped[-1] > 0
-    assert all(0 <= row["noise_flipped"] <= row["attack_flipped"] + 0.05 for row in rows)
+    assert all(0 <= row["noise_flipped"] <= row["attack_flipped"] for row in rows)
     results = json.loads((dest / "results.json").read_text())
     assert set(results["tables"]) == {"attack", "compression"} and results["settings"]["norm"] == norm
     for name in ("attack.csv", "compression.md", "attack_discs.png", "worst_small_discs.png"):
@@ -87,6 +91,34 @@ def test_goes_on_where_it_stopped(run: Path, dataset: Path, tmp_path: Path) -> N
     again = command(run, dataset, *CHEAP, "--dest", tmp_path, "--reading", "probability", "--overwrite")
     assert len(list(kept.parent.iterdir())) == 2 and kept.stat().st_mtime_ns == before
     assert first.code == again.code == 0 and "reusing  1 of 2 results" in again.out
+
+
+def test_no_strength_is_milder_than_what_lies_within_it() -> None:
+    """Numbers of a trained network and 0340.jpg of ECSSD, where the search raised F above that of the image itself."""
+    clean, noise = Scores(0.6893, 0.2), Scores(0.6891, 0.2)
+    first = AtStrength(0.3, 0.0, 0.1, 0.0, 0.03, clean, Scores(0.6946, 0.3), Scores(0.694, 0.3))
+    second = AtStrength(2.0, 0.0, 0.1, 0.04, 0.02, noise, Scores(0.7038, 0.3), Scores(0.7039, 0.3))
+    found = nested(Measurement("0340.jpg", 0.1, clean, (first, second), ()))
+    assert [at.attack for at in found.strengths] == [clean, noise]
+    assert [at.file for at in found.strengths] == [clean, clean]
+    assert [at.attack_flipped for at in found.strengths] == [0.03, 0.04]
+    lower = Scores(0.5, 0.4)
+    third = replace(second, strength=4.0, attack=lower, file=lower)
+    assert nested(replace(found, strengths=(third,))).strengths[0].attack == lower
+    assert nested(found) == found
+
+
+def test_kept_arrays_that_are_damaged_are_computed_anew(tmp_path: Path) -> None:
+    expected = np.random.default_rng(0).integers(0, 9, (50, 50))
+    for position in range(200, 1000, 100):  # within the compressed values
+        kept_arrays(tmp_path, "kept", {"at": position}, lambda: {"images": expected})
+    for number, path in enumerate(tmp_path.iterdir()):
+        content = bytearray(path.read_bytes())
+        content[200 + 100 * number] ^= 255
+        path.write_bytes(content)
+    for position in range(200, 1000, 100):
+        found = kept_arrays(tmp_path, "kept", {"at": position}, lambda: {"images": expected})
+        np.testing.assert_array_equal(found["images"], expected)
 
 
 def test_attacks_of_another_network_are_no_stronger(run: Path, dataset: Path, tmp_path: Path) -> None:

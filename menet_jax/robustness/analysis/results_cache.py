@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def kept_arrays(
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (FileNotFoundError, EOFError, ValueError, zipfile.BadZipFile):
+    except (FileNotFoundError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
         arrays = dict(compute())
     folder.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:

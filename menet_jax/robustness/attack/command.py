@@ -1,8 +1,9 @@
 """The command `python -m menet_jax.robustness attack`: what it says and does."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from menet_jax.robustness.analysis.report import leave
 from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.analysis.subject import Subject, determinants
 from menet_jax.robustness.attack import report
-from menet_jax.robustness.attack.measurement import MEANING, Image, Measurement, attacks, measure, scored
+from menet_jax.robustness.attack.measurement import MEANING, Image, Measurement, attacks, measure, nested, scored
 from menet_jax.robustness.attack.transfer import Attacked, transfers
 from menet_jax.robustness.options import Attack, AttackSettings, among
 
@@ -38,7 +39,8 @@ def run(options: Attack) -> int:
 def do(options: Attack, work: Subjects) -> int:
     """Attack and report; the exit status."""
     settings, folder = among(AttackSettings, options), options.dest / ATTACKED if options.dest else None
-    analyses, failures = analyse(work, settings, partial(_measured, folder), Measurement, MEANING)
+    found, failures = analyse(work, settings, partial(_measured, folder), Measurement, MEANING)
+    analyses = [replace(analysis, images=tuple(map(nested, analysis.images))) for analysis in found]
     attacked = partial(_attacked, folder or Path(), settings)
 
     def figures() -> list[tuple[str, Figure]]:
@@ -88,7 +90,10 @@ def _worst(
     for image in ranked[:SHOWN]:
         example = work.example(analysis.dataset, image.image)
         x = subject.seen(example.image)
-        moved = min(attacked(subject, example), key=lambda each: scored(subject, each, example).adaptive_f)
+        after, moved = min(
+            ((scored(subject, each, example).adaptive_f, each) for each in attacked(subject, example)),
+            key=itemgetter(0),
+        )
         times = 127 / max(float(np.abs(moved - x).max()), 1e-6)
         pictures = [
             x.astype(np.uint8),
@@ -97,7 +102,6 @@ def _worst(
             quantise(subject.saliency(moved)),
         ]
         aspect = example.image.shape[0] / example.image.shape[1]
-        after = image.strengths[-1].attack.adaptive_f
         note = f"{Path(image.image).stem}\nF {image.clean.adaptive_f:.2f} → {after:.2f}\nchange × {times:.0f}"
         rows.append(Row(aspect, pictures, () if rows else ["image", "change", "map", "map after"], note))
     footnote = f"{analysis.run.name}: the change of strength {settings.strengths[-1]:g} that costs most F"

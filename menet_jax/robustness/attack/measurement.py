@@ -5,7 +5,7 @@ of the mean square over all values, which is the σ of noise of that length; in 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -157,6 +157,18 @@ def attacks(
             images.append(np.asarray(found.image))
             below[index] = images[-1] - x
         yield images
+
+
+def nested(found: Measurement) -> Measurement:
+    """With the worst of all shorter changes at each strength too, for they lie within it: none at all, noise, and what
+    was found at lower strengths. A search begins anew at each strength, and by a surrogate of F: it may miss these.
+    """
+    worst, file, flipped, strengths = found.clean, found.clean, 0.0, list[AtStrength]()
+    for at in found.strengths:
+        worst, file = min(worst, at.noise, at.attack), min(file, at.file)  # the worst noise is no better than its mean
+        flipped = max(flipped, at.noise_flipped, at.attack_flipped)
+        strengths.append(replace(at, attack=worst, file=file, attack_flipped=flipped))
+    return replace(found, strengths=tuple(strengths))
 
 
 def scored(of: Subject, image: Image, example: Example) -> Scores:

@@ -38,10 +38,10 @@ def _strengths(analyses: Found, settings: AttackSettings) -> Table:
         ),
         (Score("F noise", "the same under noise of this strength"), lambda _, at: at.noise.adaptive_f),
         (
-            Score("F attack", "the same under the attack that costs most F; the worst case is no better"),
+            Score("F attack", "the lowest that was found within this strength; the worst case is no better"),
             lambda _, at: at.attack.adaptive_f,
         ),
-        (Score("F file", "the same of attacked images rounded to 8 bits"), lambda _, at: at.file.adaptive_f),
+        (Score("F file", "the same of images rounded to 8 bits"), lambda _, at: at.file.adaptive_f),
         (Score("MAE attack", "mean absolute error under the attack", True), lambda _, at: at.attack.mae),
         (Score("noise gain", gain, True, ".3g"), lambda _, at: at.noise_gain),
         (
