@@ -123,6 +123,9 @@ def min_max_stretch(lowest: int, highest: int) -> Float64[np.ndarray, "levels=25
     Most published numbers come from toolboxes that stretch every map so before scoring it. From 0 to 255 it
     is level / 255, no stretch. The operations are those of PySODMetrics one by one, because curves threshold
     these values at multiples of 1 / 255, where the last bit decides.
+
+    Raises:
+        ValueError: these are not two levels, the lower one first.
     """
     if not 0 <= lowest < highest <= 255:
         raise ValueError(f"want 0 <= lowest < highest <= 255 to stretch, got {lowest} and {highest}")
