@@ -77,7 +77,7 @@ class ImageScores:
 
 @dataclass(frozen=True, eq=False)
 class DatasetScores:
-    """Scores of a data set. Each image has the same weight; all are in [0, 1], and 1 is best but for `mae`.
+    """Scores of a dataset. Each image has the same weight; all are in [0, 1], and 1 is best but for `mae`.
 
     P, R and F(P, R) are an image's precision, recall and F-measure (Eq. 16), as in `ImageScores`; "mean" is
     over images, "maximum" over the thresholds t / 255.
@@ -188,7 +188,7 @@ def thresholded(saliency: np.ndarray) -> np.ndarray:
 
 
 def dataset_scores(images: Sequence[ImageScores]) -> DatasetScores:
-    """The scores of a data set from those of its images, in any order.
+    """The scores of a dataset from those of its images, in any order.
 
     Raises:
         ValueError: there are no images.

@@ -128,6 +128,11 @@ class CheckpointStore:
         """The newest sound checkpoint, in the structure of the given trees (of arrays, or shapes and dtypes).
 
         Newer, damaged ones are reported and moved into `damaged/`, so that their steps can be saved again.
+
+        Raises:
+            FileNotFoundError: there is none.
+            DamagedCheckpointError: all are damaged.
+            MismatchedCheckpointError: it is of another network or optimizer.
         """
         self.wait()
 

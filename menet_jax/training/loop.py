@@ -80,8 +80,8 @@ def restore(store: CheckpointStore, state: TrainState, batches: TrainingBatches,
     """The state of the newest sound checkpoint, in the structure of `state`; the data goes to its position.
 
     Raises:
-        DamagedCheckpointError, MismatchedCheckpointError: as `CheckpointStore.restore`; or the position is of other
-            data.
+        FileNotFoundError, DamagedCheckpointError: as `CheckpointStore.restore`.
+        MismatchedCheckpointError: as there; or the position is of other data.
     """
     saved = store.restore(state.variables, state.opt_state, report=report)
     now = library_versions()
