@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from menet_jax.model.pytorch.files import check_suffix, read_tensors, write_tensors
-from menet_jax.runtime.cli import run_functions
+from menet_jax.runtime.cli import command, words
 from menet_jax.runtime.interrupts import uninterrupted
 from menet_jax.runtime.text import say, warn
 from menet_jax.runtime.whole_files import check_writable, written_whole
@@ -97,11 +97,13 @@ def export_weights(run: tyro.conf.Positional[Path], dest: Path, newest: bool = F
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command; another exit status than 0 is raised as SystemExit."""
-    about = "The authors' weights as a run, and runs as weights for the authors' code."
-    left = "what was being written is whole, or not there"
-    run_functions(
-        {"import": import_weights, "export": export_weights}, arguments, "menet_jax.authors", about, left, LISTED
-    )
+    with command("what was being written is whole, or not there", LISTED):
+        tyro.extras.subcommand_cli_from_dict(
+            {"import": import_weights, "export": export_weights},
+            args=words(arguments),
+            prog="python -m menet_jax.authors",
+            description="The authors' weights as a run, and runs as weights for the authors' code.",
+        )
 
 
 if __name__ == "__main__":

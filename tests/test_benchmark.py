@@ -14,17 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from benchmark_work import compute, fail, keep
+from command_cases import write_discs
 from flax.traverse_util import flatten_dict
 from PIL import Image
 
 from menet_jax.benchmark import __main__ as entry_point
 from menet_jax.benchmark import measuring, pytorch
-from menet_jax.benchmark.commands import Activity, Scores
 from menet_jax.benchmark.measuring import Seconds, in_turns, median, timed
+from menet_jax.benchmark.options import Activity
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.processes import ProcessDiedError, in_process
 from menet_jax.benchmark.programs import configuration
-from menet_jax.benchmark.scores import scores
 from menet_jax.benchmark.steps import Case, arithmetic, measure
 from menet_jax.model.losses import cross_entropy, metric_loss
 from menet_jax.model.menet import MENet
@@ -100,13 +100,22 @@ def test_scores_from_files_and_from_arrays(tmp_path: Path, capsys: pytest.Captur
             Image.fromarray(values if folder == "maps" else values // 128 * np.uint8(255)).save(
                 tmp_path / folder / f"{index}.png"
             )
-    scores(Scores(maps=tmp_path / "maps", masks=tmp_path / "masks", processes=1, rounds=1))
+    run(f"scores --maps {tmp_path}/maps --masks {tmp_path}/masks --processes 1 --rounds 1")
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading == f"3 maps of {tmp_path / 'maps'}, 1 rounds"
     for line, source in zip(lines, ("files", "arrays"), strict=True):
         assert re.match(rf"  from {source} +\d+ images/s in 1 process, PySODMetrics +\d+: [\d.]+ times", line)
         differences = [float(found) for found in re.findall(r" by (\d\S*?)(?:,|$)", line)]
         assert len(differences) == 2 and max(differences) < 1e-9  # of adaptive F and of MAE
+
+
+def test_the_pipeline_and_bare_loops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    discs = write_discs(tmp_path / "discs", 6)
+    run(f"pipeline --data {discs} --size 16 --batch-size 2 --batches 2 --rounds 2 --cache {tmp_path / 'cache'}")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert sum("images/s" in line for line in lines) == 3
+    assert lines[-1].startswith("whole pipeline / bare loop: ")
 
 
 def test_a_process_has_memory_of_its_own() -> None:

@@ -224,4 +224,4 @@ def test_a_dataset_that_is_not_downloaded(tmp_path: Path) -> None:
     found = audit.audit_dataset("synthetic", Synthetic(data_dir=tmp_path, config="tiny"))
     assert [each.split for each in found.facts] == ["train"] * 20 + ["validation"] * 5 + ["test"] * 10
     assert {each.mask for each in found.facts} == {"0 and 255 (PNG L)"}
-    assert not audit.twins([found])
+    assert not audit.duplicates([found])

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from menet_jax.benchmark.commands import Pipeline
 from menet_jax.data import __main__ as data_commands
 from menet_jax.data import pipeline as data
 from menet_jax.data.pipeline import Augmentation, training_batches
@@ -408,12 +407,3 @@ def test_overlay_and_grid(tmp_path: Path) -> None:
     assert canvas.shape == (4 + pictures.GAP, 4 + pictures.GAP, 3)
     assert (canvas == 0).all(axis=-1).sum() == 12
     assert (canvas[-2:, -2:] == 255).all()  # the place of the fourth
-
-
-def test_the_pipeline_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = make_folder(tmp_path / "photos", 6)
-    Pipeline(data=(str(folder),), size=SIZE, batch_size=2, batches=2, rounds=2, cache=tmp_path / "cache")()
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4
-    assert sum("images/s" in line for line in lines) == 3
-    assert lines[-1].startswith("whole pipeline / bare loop: ")

@@ -109,4 +109,4 @@ def test_real_pairs(tmp_path: Path) -> None:
     assert [str(each) for each in found.irregularities] == [
         "sod: 150 pairs of an image and its mask, and 300 were published"
     ]
-    assert not audit.twins([found])
+    assert not audit.duplicates([found])

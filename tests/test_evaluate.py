@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("shallow")
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SCALARS = ("adaptive_f", "adaptive_f_of_mean_pr", "max_mean_f", "max_f_of_mean_pr", "mae")
 
-# adaptive F / MAE of the published maps on this half of the data set
+# adaptive F / MAE of the published maps on this half of the dataset
 PUBLISHED_ON_SOD = {"Amulet": (0.7748, 0.1332), "DSS": (0.8017, 0.1177), "PiCANet": (0.8053, 0.0985)}
 
 

@@ -176,7 +176,7 @@ def test_sensitivity_maps(name: str) -> None:
         assert np.median(estimate.standard_error / truth) < 0.05
 
 
-# --- data sets
+# --- datasets
 
 
 def test_summary_of_a_data_set() -> None:

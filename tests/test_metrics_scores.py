@@ -17,7 +17,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 
 steady = settings(deadline=None)  # the first example imports, and the machine may be busy
 
-# adaptive F / MAE of the published maps on these halves of the data sets
+# adaptive F / MAE of the published maps on these halves of the datasets
 PUBLISHED_ON_SOD = {"Amulet": (0.7748, 0.1332), "DSS": (0.8017, 0.1177), "PiCANet": (0.8053, 0.0985)}
 
 

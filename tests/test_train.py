@@ -1,4 +1,4 @@
-"""The training command: refusals, the run directory, and interruptions of every kind that leave no trace."""
+"""The training command: the run directory, several processes, and interruptions of every kind that leave no trace."""
 
 import dataclasses
 import json
@@ -29,7 +29,6 @@ from menet_jax.data.pipeline import training_batches
 from menet_jax.data.sources import open_split
 from menet_jax.data.specs import Places
 from menet_jax.datasets.synthetic.scenes import scene
-from menet_jax.images.distortions import Jpeg, Noise
 from menet_jax.images.near_duplicates import thumbnail
 from menet_jax.model.inference import Maps, Network
 from menet_jax.runtime.hosts import Hosts
@@ -37,7 +36,6 @@ from menet_jax.train import main, parse
 from menet_jax.training import config as configuration
 from menet_jax.training.checkpoint_format import read_record
 from menet_jax.training.checkpoints import CheckpointStore
-from menet_jax.training.config import LossConfig
 from menet_jax.training.loop import DivergedError, NonFiniteLossError, check_replicas, fit, restore
 from menet_jax.training.network import network
 from menet_jax.training.presets import PRESETS
@@ -132,6 +130,25 @@ def flip_a_byte(checkpoint: Path) -> None:
     largest.write_bytes(content)
 
 
+def check_run_directory(run: Path, folder: Path) -> None:
+    """It holds what it should, after a training on this folder."""
+    assert {path.name for path in run.iterdir()} == {
+        "config.json",
+        "checkpoints",
+        "logs",
+        "pictures.npz",
+        "samples",
+    }
+    seen = overlaps.load(run)
+    assert seen is not None and (len(seen.trained), len(seen.validated)) == (8, 3)
+    np.testing.assert_array_equal(seen.trained[7], thumbnail(scene(7, 7)[0]))
+    assert [path.name for path in sorted((run / "samples").iterdir())] == [
+        f"step_{step:06d}.png" for step in range(2, STEPS + 1, 2)
+    ]
+    assert any(path.name.startswith("events.out.tfevents") for path in (run / "logs").iterdir())
+    assert configuration.read(run / "config.json").data.train == (str(folder),)
+
+
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_interruptions_leave_no_trace(
     kills: int,
@@ -174,21 +191,7 @@ def test_interruptions_leave_no_trace(
     ]
     assert trained[0] == trained[1]
 
-    assert {path.name for path in straight.iterdir()} == {
-        "config.json",
-        "checkpoints",
-        "logs",
-        "pictures.npz",
-        "samples",
-    }
-    seen = overlaps.load(straight)
-    assert seen is not None and (len(seen.trained), len(seen.validated)) == (8, 3)
-    np.testing.assert_array_equal(seen.trained[7], thumbnail(scene(7, 7)[0]))
-    assert [path.name for path in sorted((straight / "samples").iterdir())] == [
-        f"step_{step:06d}.png" for step in range(2, STEPS + 1, 2)
-    ]
-    assert any(path.name.startswith("events.out.tfevents") for path in (straight / "logs").iterdir())
-    assert configuration.read(straight / "config.json").data.train == (str(folder),)
+    check_run_directory(straight, folder)
 
     monkeypatch.setattr(jax, "device_count", lambda: 1)  # as in those processes
     assert main(arguments(folder, broken, *way.flags, "--resume", "--steps", "4")) == 1
@@ -356,7 +359,8 @@ def test_flags_libraries_and_data_are_compared_at_the_start(
     monkeypatch.setattr("jax.distributed.initialize", lambda *_: None)
     hosts = ["--distributed.coordinator", "a:1", "--distributed.processes", "2", "--batch-size", "4", "--seed", "3"]
     monkeypatch.chdir(folder.parent)
-    said = refused(capsys, *arguments(Path(folder.name), tmp_path / "run"), *hosts)
+    assert main([*arguments(Path(folder.name), tmp_path / "run"), *hosts]) == 2
+    said = capsys.readouterr().err
     assert (found["--seed"], found["jax"]) == (3, jax.__version__)
     assert "'data to train on': ['train: 8 images" in said and "'data to validate on': ['validation: 3 images" in said
     kept = configuration.read(tmp_path / "run" / "config.json").data  # to be resumed from any other folder
@@ -372,128 +376,3 @@ def test_only_what_is_of_a_host_may_differ_between_hosts() -> None:
     assert (
         flags("0") | {"--optimizer.learning-rate": 0.2} == flags("1", "--optimizer.learning-rate", "0.2") != flags("0")
     )
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert main(arguments) == 2
-    return capsys.readouterr().err
-
-
-def test_unknown_preset_suggests_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "did you mean quickstart?" in refused(capsys, "quikstart")
-
-
-@pytest.mark.parametrize(
-    ("flags", "hint"),
-    [
-        (["--modle.width", "4"], "--model.width"),
-        (["--data.size", "230"], "try 224"),
-        (["--batch-size", "0"], "at least 1"),
-        (["--steps", "99999999999"], "less than 2**31"),
-        (["--optimizer.drops", "1", "99999999999"], "less than 2**31"),
-        (["--optimizer.momentum", "1"], "[0, 1)"),
-        (["--steps", "many"], "many"),
-        (["--seed", "5000000000"], "less than 2**32"),
-        (["--optimizer.learning-rate", "inf"], "finite"),
-        (["--distributed.coordinator", "localhost"], "HOST:PORT"),
-        (["--data.distort", "50"], "from 0 to 1"),
-        (["--data.distort-sigma", "9", "5"], "--data.distort-sigma 9.0 5.0"),
-        (["--data.distort-quality", "0", "5"], "--data.distort-quality 0 5"),
-    ],
-)
-def test_bad_flags_are_refused_with_a_hint(flags: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(flags)
-    assert caught.value.code == 2
-    captured = capsys.readouterr()
-    assert hint in " ".join((captured.out + captured.err).replace("│", " ").split())  # unwrapped
-
-
-def test_ablations_are_trained_by_name_and_narrow_on_ones_own_data() -> None:
-    config = parse(
-        ["ce-plain", "--data.train", "mine", "--model.width", "8", "--steps", "700", "--optimizer.drops", "450", "600"]
-    )
-    assert (config.model.multi_scale, config.model.width, config.loss.metric) == (False, 8, 0.0)
-    assert (config.data.train, config.steps, config.optimizer.drops) == (("mine",), 700, (450, 600))
-    flags = ["metric-only", "--loss.no-squared", "--loss.no-mining", "--loss.no-stop-centres"]
-    assert parse(flags).loss == LossConfig(1.0, 0.0, squared=False, mining=False, stop_centres=False)
-
-
-def test_training_sees_distorted_images_only_if_asked_to() -> None:
-    assert all(preset.config.data.distort == 0 for preset in PRESETS.values())
-    asked = parse(["--data.distort", "0.25", "--data.distort-sigma", "1", "2", "--data.distort-quality", "3", "4"])
-    assert asked.data.distort == 0.25
-    assert asked.data.distortions == (Noise(1.0, 2.0), Jpeg(3, 4))
-
-
-def test_a_flag_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--data.train: given twice" in refused(capsys, "--data.train", "a", "--data.train", "b")
-
-
-def test_help_describes_presets_and_flags(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    text = capsys.readouterr().out
-    for expected in ("quickstart", "paper", "--data.train", "Expected", "Hardware and time"):
-        assert expected in text
-
-
-def occupied(path: Path) -> Path:
-    path.mkdir()
-    configuration.write(PRESETS["quickstart"].config, path / "config.json")
-    return path
-
-
-def test_a_run_is_neither_mixed_nor_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = occupied(tmp_path / "run")
-    message = refused(capsys, "--run", str(run), "--batch-size", "4")
-    assert "--resume" in message and "--overwrite" in message
-    assert (run / "config.json").exists()
-
-
-def test_a_directory_of_something_else_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "thesis.tex").write_text("years of work")
-    assert "no run" in refused(capsys, "--run", str(tmp_path), "--batch-size", "4", "--overwrite")
-    assert (tmp_path / "thesis.tex").exists()
-
-
-def test_nothing_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no run" in refused(capsys, "--run", str(tmp_path / "none"), "--resume")
-
-
-def test_a_run_resumes_with_its_own_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = occupied(tmp_path / "run")
-    assert parse(["--run", str(run), "--resume"]).model.width == 4
-    assert "leave out paper" in refused(capsys, "paper", "--run", str(run), "--resume")
-    assert parse(["--run", str(run), "--resume", "--steps", "999"]).steps == 999
-    message = refused(capsys, "--run", str(run), "--resume", "--model.width", "8", "--seed", "3")
-    assert "--model.width was 4, is 8" in message and "--seed was 0, is 3" in message
-
-
-def test_a_damaged_configuration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = occupied(tmp_path / "run")
-    (run / "config.json").write_text('{"run": "x", "steps": 10, "widht": 3}')
-    message = refused(capsys, "--run", str(run), "--resume")
-    assert "config.json" in message and "widht" in message
-
-
-def test_indivisible_batch_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "does not divide by 4 devices; try 4 or 8" in refused(capsys, "--run", str(tmp_path / "run"))
-
-
-def test_missing_folder_and_missing_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = ["--run", str(tmp_path / "run"), "--batch-size", "4"]
-    assert "nowhere" in refused(capsys, *run, "--data.train", str(tmp_path / "nowhere"))
-    assert "--device tpu: JAX finds none here" in refused(capsys, *run, "--device", "tpu")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_configurations_survive_the_file(name: str, tmp_path: Path) -> None:
-    config = PRESETS[name].config
-    (tmp_path / "config.json").write_text("before")
-    before = (tmp_path / "config.json").stat().st_ino
-    configuration.write(config, tmp_path / "config.json")
-    assert (tmp_path / "config.json").stat().st_ino != before  # another takes its place, whole
-    assert configuration.read(tmp_path / "config.json") == config
-    assert np.isfinite(config.steps)

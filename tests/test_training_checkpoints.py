@@ -1,4 +1,4 @@
-"""Checkpoints come back bit by bit, and damaged ones never do."""
+"""Checkpoints come back bit by bit, also of what was interrupted, and by several processes."""
 
 import dataclasses
 import json
@@ -9,78 +9,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from checkpoint_cases import assert_same, make_checkpoint, no_report, record_of, save_all, templates
 
-from menet_jax.training.checkpoint_format import (
-    Checkpoint,
-    DamagedCheckpointError,
-    MismatchedCheckpointError,
-    read_checkpoint,
-)
+from menet_jax.training.checkpoint_format import MismatchedCheckpointError, read_checkpoint
 from menet_jax.training.checkpoints import CheckpointStore, load_best_variables, load_newest_variables
 from menet_jax.training.run_folder import saved_steps
-
-OPTIMIZER = optax.chain(
-    optax.clip_by_global_norm(1.0),
-    optax.masked(optax.add_decayed_weights(1e-4), lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)),
-    optax.sgd(optax.cosine_decay_schedule(0.1, 100), momentum=0.9, accumulator_dtype=jnp.bfloat16),
-)
-
-
-def make_checkpoint(step: int, width: int = 64, score: float | None = None) -> Checkpoint:
-    draw = np.random.default_rng(step)
-    params = {
-        "encoder": {
-            "kernel": jnp.asarray(draw.normal(size=(3, 3, 8, width)), jnp.float32),
-            "bias": jnp.asarray(draw.normal(size=width), jnp.bfloat16),
-        },
-        "odd": {
-            "scalar": jnp.float32(-0.0),
-            "nan": jnp.asarray([jnp.nan, jnp.inf]),
-            "flags": jnp.asarray([True]),
-        },
-    }
-    return Checkpoint(
-        step=step,
-        variables={"params": params, "batch_stats": {"mean": jnp.arange(width, dtype=jnp.int32), "none": {}}},
-        optimizer=OPTIMIZER.init(params),
-        rng=jax.random.key_data(jax.random.key(step)),
-        data_position={"next_index": 7, "workers": {"0": [1, 2]}},
-        config={"model": {"width": width}, "rate": 0.1},
-        scores=None if score is None else {"f": score, "mae": float("nan")},
-    )
-
-
-def save_all(folder: Path, *checkpoints: Checkpoint) -> None:
-    with CheckpointStore(folder, best="f") as store:
-        for checkpoint in checkpoints:
-            assert store.save(checkpoint)
-
-
-def assert_same(found: Any, expected: Any) -> None:
-    chex.assert_trees_all_equal_structs(found, expected)
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
-        assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()
-
-
-def templates(checkpoint: Checkpoint) -> tuple[Any, Any]:
-    shape = jax.eval_shape(lambda: (checkpoint.variables, checkpoint.optimizer))
-    return shape[0], shape[1]
-
-
-def no_report(message: str) -> None:
-    pytest.fail(message)
 
 
 def test_round_trip_is_bit_identical(tmp_path: Path) -> None:
@@ -161,168 +102,6 @@ def test_other_devices_can_read_it(tmp_path: Path) -> None:
     environment = {**os.environ, "XLA_FLAGS": os.environ["QUICK_FLAGS"], "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", code, tmp_path], env=environment, capture_output=True, text=True)
     assert "[0., 1., 2., 3., 4., 5., 6., 7.]" in done.stdout, done.stderr
-
-
-# Damage ---------------------------------------------------------------------------------------------------
-
-
-def flip_a_bit(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-def truncate(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def empty(file: Path) -> None:
-    file.write_bytes(b"")
-
-
-def fill_with_garbage(file: Path) -> None:
-    file.write_bytes(b'{"garbage": [')
-
-
-def delete(file: Path) -> None:
-    file.unlink()
-
-
-def largest(folder: Path, item: str) -> Path:
-    return max((path for path in (folder / item).rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-
-
-def record_of(folder: Path) -> Path:
-    return folder / "record" / "metadata"
-
-
-PLACES: dict[str, Callable[[Path], Path]] = {
-    "variables": lambda folder: largest(folder, "variables"),
-    "training": lambda folder: largest(folder, "training"),
-    "index": lambda folder: folder / "variables" / "manifest.ocdbt",
-    "tree": lambda folder: folder / "training" / "_METADATA",
-    "record": record_of,
-}
-
-
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("damage", [flip_a_bit, truncate, empty, fill_with_garbage, delete])
-def test_damage_is_reported_and_the_step_before_used(
-    tmp_path: Path, place: str, damage: Callable[[Path], None]
-) -> None:
-    older, newer = make_checkpoint(1, score=0.1), make_checkpoint(2, score=0.2)
-    save_all(tmp_path, older, newer)
-    damage(PLACES[place](tmp_path / "2"))
-    variables, optimizer = templates(newer)
-
-    with pytest.raises(DamagedCheckpointError):
-        read_checkpoint(tmp_path / "2", variables, optimizer)
-    if place != "training" and place != "tree":
-        for load in (
-            lambda report: load_newest_variables(tmp_path, report=report),
-            lambda report: load_best_variables(tmp_path, "f", report=report),
-        ):
-            reports: list[str] = []
-            assert_same(load(reports.append).variables, older.variables)
-            assert len(reports) == 1 and "step 2" in reports[0] and "step 1 is used" in reports[0]
-    assert saved_steps(tmp_path) == [1, 2]
-
-    reports = []
-    with CheckpointStore(tmp_path, best="f") as store:
-        found = store.restore(variables, optimizer, report=reports.append)
-        assert found.step == 1
-        assert_same(found.variables, older.variables)
-        assert len(reports) == 1
-        assert all(part in reports[0] for part in ("step 2", str(tmp_path / "2"), "damaged (", "step 1 is used"))
-        assert (tmp_path / "damaged" / "2").is_dir()
-        assert store.save(newer)
-        assert_same(store.restore(variables, optimizer, report=no_report).variables, newer.variables)
-    assert saved_steps(tmp_path) == [1, 2]
-
-
-def test_a_flipped_bit_in_any_file_is_noticed_or_harmless(tmp_path: Path) -> None:
-    saved = make_checkpoint(5)
-    save_all(tmp_path / "sound", saved)
-    files = [path.relative_to(tmp_path) for path in (tmp_path / "sound").rglob("*") if path.is_file()]
-    assert len(files) > 10
-    for file in files:
-        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
-        shutil.copytree(tmp_path / "sound", tmp_path / "copy")
-        flip_a_bit(tmp_path / "copy" / file.relative_to("sound"))
-        try:
-            found = read_checkpoint(tmp_path / "copy" / "5", *templates(saved))
-        except DamagedCheckpointError:
-            continue
-        assert_same(found.variables, saved.variables)
-        assert_same(found.optimizer, saved.optimizer)
-        assert file.name not in ("metadata", "_METADATA")
-
-
-@pytest.mark.parametrize("damage", [flip_a_bit, truncate, empty, fill_with_garbage, delete])
-def test_damage_to_what_orbax_notes_for_itself_stops_nothing(tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    saved = make_checkpoint(2, score=0.2)
-    save_all(tmp_path, make_checkpoint(1, score=0.1), saved)
-    for step in ("1", "2"):
-        damage(tmp_path / step / "_CHECKPOINT_METADATA")
-    with CheckpointStore(tmp_path, best="f") as store:
-        assert_same(store.restore(*templates(saved), report=no_report).variables, saved.variables)
-        assert store.save(make_checkpoint(3, score=0.3))
-    assert saved_steps(tmp_path) == [2, 3]
-
-
-def test_a_whole_folder_can_be_missing_or_foreign(tmp_path: Path) -> None:
-    saved = make_checkpoint(1)
-    save_all(tmp_path, saved)
-    (tmp_path / "2").mkdir()
-    shutil.copytree(tmp_path / "1", tmp_path / "3")
-    reports: list[str] = []
-    with CheckpointStore(tmp_path, best="f") as store:
-        assert store.restore(*templates(saved), report=reports.append).step == 1
-    assert ["step 3" in reports[0], "saved as step 1" in reports[0], "step 2" in reports[1]] == [True] * 3
-
-
-@pytest.mark.parametrize("stray", ["notes", "0007", "\N{ARABIC-INDIC DIGIT SEVEN}", "2 (copy)", "-1"])
-def test_a_stray_folder_is_no_checkpoint(stray: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    saved = make_checkpoint(2)
-    save_all(tmp_path, make_checkpoint(1), saved)
-    (tmp_path / stray).mkdir()
-    with CheckpointStore(tmp_path, best="f") as store:
-        assert store.restore(*templates(saved), report=no_report).step == 2
-        assert store.save(make_checkpoint(7))
-    assert saved_steps(tmp_path) == [2, 7] and (tmp_path / stray).is_dir()
-    assert load_newest_variables(tmp_path, report=no_report).step == 7
-    assert capfd.readouterr().err == ""
-
-
-def test_damaged_twice_keeps_both(tmp_path: Path) -> None:
-    older, newer = make_checkpoint(1), make_checkpoint(2)
-    save_all(tmp_path, older, newer)
-    for _ in range(2):
-        delete(record_of(tmp_path / "2"))
-        with CheckpointStore(tmp_path, best="f") as store:
-            store.restore(*templates(older), report=lambda message: None)
-            store.save(newer)
-    assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["2", "2-2"]
-
-
-def test_nothing_sound_is_one_error_and_moves_nothing(tmp_path: Path) -> None:
-    saved = make_checkpoint(1)
-    save_all(tmp_path, saved, make_checkpoint(2))
-    for step in ("1", "2"):
-        truncate(record_of(tmp_path / step))
-    with (
-        CheckpointStore(tmp_path, best="f") as store,
-        pytest.raises(DamagedCheckpointError, match=f"no sound checkpoint in {tmp_path}: .*step 2.*step 1"),
-    ):
-        store.restore(*templates(saved), report=no_report)
-    assert saved_steps(tmp_path) == [1, 2]
-
-
-def test_no_checkpoint_at_all_names_the_folder(tmp_path: Path) -> None:
-    with CheckpointStore(tmp_path, best="f") as store, pytest.raises(FileNotFoundError, match=str(tmp_path)):
-        store.restore({}, (), report=no_report)
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        load_best_variables(tmp_path / "nowhere", "f", report=no_report)
 
 
 # Mismatch -------------------------------------------------------------------------------------------------

@@ -90,7 +90,11 @@ def read_lists(entries: Sequence[Entry]) -> dict[str, list[str]]:
 
 
 def read_list(entry: Entry) -> list[str]:
-    """The stems in a MATLAB file (up to version 7.2) that holds one cell array of file names."""
+    """The stems in a MATLAB file (up to version 7.2) that holds one cell array of file names.
+
+    Raises:
+        ValueError: it is another kind of file, or holds something else.
+    """
     import scipy.io  # only now: other datasets need not wait for it
 
     try:

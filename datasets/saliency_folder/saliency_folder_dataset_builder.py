@@ -138,7 +138,12 @@ class SaliencyFolder(pairs.PairsBuilder):
 
 
 def find_layout(folder: Path) -> tuple[Path, Path]:
-    """The folders of the images and of the masks, which may be the same; upper and lower case are equal."""
+    """The folders of the images and of the masks, which may be the same; upper and lower case are equal.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or none of the layouts in it.
+        ValueError: there are several.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
     children: dict[str, list[Path]] = {}
@@ -166,7 +171,11 @@ def find_layout(folder: Path) -> tuple[Path, Path]:
 
 
 def find_lists(folder: Path) -> dict[str, Path]:
-    """The list file of each split that has one, or what has the name of one."""
+    """The list file of each split that has one, or what has the name of one.
+
+    Raises:
+        ValueError: a split has two.
+    """
     found = {
         split: [folder / name for name in names if os.path.lexists(folder / name)] for split, names in LISTS.items()
     }

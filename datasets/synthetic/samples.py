@@ -15,8 +15,8 @@ GAP = 6  # pixels between neighbours
 def pair(seed: int, index: int) -> Image.Image:
     """A scene and its mask, side by side."""
     image, mask = scene(seed, index)
-    grey = np.repeat(mask[..., None].astype(np.uint8) * np.uint8(255), 3, axis=2)
-    return Image.fromarray(np.concatenate([image, grey], axis=1))
+    gray = np.repeat(mask[..., None].astype(np.uint8) * np.uint8(255), 3, axis=2)
+    return Image.fromarray(np.concatenate([image, gray], axis=1))
 
 
 def strip(pairs: list[Image.Image], width: int) -> Image.Image:

@@ -32,7 +32,7 @@ def png(pixels: UInt8[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w"]) -> bytes:
     return file.getvalue()
 
 
-def grey(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+def gray(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     """The mask as 0 and 255."""
     return mask.astype(np.uint8) * np.uint8(255)
 
@@ -78,4 +78,4 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
 def _example(split: str, index: int) -> tuple[str, dict[str, Any]]:
     image, mask = scene(SEEDS[split], index)
     name = f"{split}_{index:04d}.png"
-    return name, {"image": io.BytesIO(png(image)), "mask": io.BytesIO(png(grey(mask))), "file_name": name}
+    return name, {"image": io.BytesIO(png(image)), "mask": io.BytesIO(png(gray(mask))), "file_name": name}

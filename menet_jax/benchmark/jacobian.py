@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import path_aware_map
 
-from menet_jax.benchmark.measuring import Seconds, in_turns, median, timer
+from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median, timer
+from menet_jax.benchmark.options import Jacobian
 from menet_jax.benchmark.results import MEBIBYTE, Table
 from menet_jax.model.menet import MENet
 from menet_jax.reporting.tables import Record, Score
@@ -28,6 +29,11 @@ class Cost(NamedTuple):
 
     seconds: float
     memory: int
+
+
+def run(options: Jacobian) -> None:
+    """Measure, and print what was found."""
+    print(machine(), measure(options.width, options.size, options.rounds).text(), sep="\n")
 
 
 def measure(width: int, size: int, rounds: int) -> Table:
@@ -58,10 +64,10 @@ def measure(width: int, size: int, rounds: int) -> Table:
     add("bound v", jvp, bounding, image)
     add("transposed bound u", vjp, bounding, image, value[None])
 
-    def run(program: Any, args: Any) -> Callable[[], Seconds]:
+    def timing(program: Any, args: Any) -> Callable[[], Seconds]:
         return timer(lambda: jax.block_until_ready(program(*args)))
 
-    times = [median(each).wall for each in in_turns([run(*each) for each in programs.values()], rounds)]
+    times = [median(each).wall for each in in_turns([timing(*each) for each in programs.values()], rounds)]
     accounts = [program.memory_analysis() for program, _ in programs.values()]
     peaks = [a.argument_size_in_bytes + a.output_size_in_bytes + a.temp_size_in_bytes for a in accounts]
     parts = {name: Cost(*cost) for name, *cost in zip(programs, times, peaks, strict=True)}

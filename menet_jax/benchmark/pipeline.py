@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from menet_jax.benchmark.commands import Pipeline
 from menet_jax.benchmark.measuring import in_turns, median, timer
+from menet_jax.benchmark.options import Pipeline
 from menet_jax.data.pipeline import training_batches
 from menet_jax.data.sources import numbered, open_split
 from menet_jax.data.specs import Places
 
 
-def pipeline(options: Pipeline) -> None:
-    """Time it; see `commands.Pipeline`."""
+def run(options: Pipeline) -> None:
+    """Time it; see `options.Pipeline`."""
     size, batch_size, threads, batches = options.size, options.batch_size, options.threads, options.batches
     sources = [open_split(spec, "train", Places(options.cache)) for spec in options.data]
     loader = training_batches(sources, size=size, batch_size=batch_size, seed=0, threads=threads)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from menet_jax.benchmark.commands import Precision
+from menet_jax.benchmark.options import Precision
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.model.pytorch.files import read_tensors
 from menet_jax.model.pytorch.names import from_state_dict

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 
 from menet_jax.benchmark import programs
-from menet_jax.benchmark.commands import Activity, Pytorch
 from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median
+from menet_jax.benchmark.options import Activity, Pytorch
 from menet_jax.benchmark.processes import Peak, ProcessDiedError, in_process
 from menet_jax.model.menet import MENet
 from menet_jax.model.pytorch.names import to_state_dict
@@ -41,8 +41,8 @@ class Side(NamedTuple):
     peak: Peak
 
 
-def pytorch(options: Pytorch) -> None:
-    """Compare both; see `commands.Pytorch`."""
+def run(options: Pytorch) -> None:
+    """Compare both; see `options.Pytorch`."""
     if importlib.util.find_spec("torch") is None:
         raise ValueError('PyTorch is not installed, and is what is compared with: pip install "menet_jax[torch]"')
     width, batch_size, rounds = options.width, options.batch_size, options.rounds

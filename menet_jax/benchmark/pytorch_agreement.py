@@ -1,4 +1,4 @@
-"""How far the network and its PyTorch twin agree."""
+"""How far the network and the same one in PyTorch agree."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from menet_jax.benchmark.pytorch_twin import Twin, maps, total_loss
+from menet_jax.benchmark.pytorch_network import TorchMENet, maps, total_loss
 from menet_jax.model.inference import outputs_and_maps
 from menet_jax.model.menet import MENet
 from menet_jax.model.pytorch.names import to_state_dict
@@ -51,23 +51,23 @@ def ours(net: MENet, variables: Mapping[str, Any], batch: Batch, compiler: Mappi
     return {name: np.asarray(value) for name, value in found.items()}
 
 
-def theirs(twin: Twin, batch: Batch) -> Arrays:
-    """The same of the twin, which computes in what its parameters are; its statistics move by one step."""
-    dtype = next(twin.parameters()).dtype
+def theirs(network: TorchMENet, batch: Batch) -> Arrays:
+    """The same of the PyTorch network, which computes in what its parameters are; its statistics move by one step."""
+    dtype = next(network.parameters()).dtype
     images = torch.from_numpy(np.asarray(batch.images)).permute(0, 3, 1, 2).to(dtype)
     labels = torch.from_numpy(np.asarray(batch.labels))
     with torch.inference_mode():
-        outputs = twin.eval()(images)
+        outputs = network.eval()(images)
         saliency = dict(zip(("metric", "probability"), maps(outputs), strict=True))
-    trained = twin.train()(images)
+    trained = network.train()(images)
     losses = dict(zip(("total", "metric", "cross entropy"), total_loss(trained, labels), strict=True))
-    twin.zero_grad()
+    network.zero_grad()
     losses["total"].backward()
     found = {f"output {name}": value.permute(0, 2, 3, 1) for name, value in outputs._asdict().items()}
     found |= {f"map {name}": value for name, value in saliency.items()}
     found |= {f"training output {name}": value.permute(0, 2, 3, 1) for name, value in trained._asdict().items()}
     found |= {f"loss {name}": value for name, value in losses.items()}
-    found |= {f"gradient {name}": value.grad for name, value in twin.named_parameters()}
+    found |= {f"gradient {name}": value.grad for name, value in network.named_parameters()}
     return {name: value.detach().numpy() for name, value in found.items()}
 
 
@@ -83,14 +83,14 @@ def settled(net: MENet, variables: Mapping[str, Any], batch: Batch) -> dict[str,
 def both(
     width: int, variables: Mapping[str, Any], batch: Batch, precision: str, **compiler: Any
 ) -> tuple[Arrays, Arrays]:
-    """Ours and the twin's, of the same variables, in float32 or float64; `compiler` are options of XLA's."""
+    """Ours and PyTorch's, of the same variables, in float32 or float64; `compiler` are options of XLA's."""
     # Training casts images to float32, which a network in float64 takes only where types may be promoted.
     with jax.enable_x64(precision == "float64"), jax.numpy_dtype_promotion("standard"):
         cast = jax.tree.map(lambda leaf: np.asarray(leaf, precision), dict(variables))
         own = ours(MENet(width, dtype=jnp.dtype(precision)), cast, batch, compiler)
-    twin = Twin(width).to(getattr(torch, precision))
-    twin.load_state_dict({name: torch.tensor(value) for name, value in to_state_dict(cast).items()})
-    return own, theirs(twin, batch)
+    network = TorchMENet(width).to(getattr(torch, precision))
+    network.load_state_dict({name: torch.tensor(value) for name, value in to_state_dict(cast).items()})
+    return own, theirs(network, batch)
 
 
 def differences(own: Arrays, other: Arrays) -> dict[str, float]:

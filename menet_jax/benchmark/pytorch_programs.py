@@ -1,4 +1,4 @@
-"""What is timed of PyTorch: the twin's training step and inference, in PyTorch's best setting.
+"""What is timed of PyTorch: its training step and inference, in PyTorch's best setting.
 
 Best means: denormal numbers flushed, in evaluation mode and without a record for gradients where there is to be no
 gradient, gradients dropped instead of zeroed, the fused optimizer, all cores.
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from menet_jax.benchmark.programs import configuration, random_batch
-from menet_jax.benchmark.pytorch_twin import Twin, maps, sgd, total_loss
+from menet_jax.benchmark.pytorch_network import TorchMENet, maps, sgd, total_loss
 from menet_jax.runtime.parallel import CORES
 
 FORMATS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
@@ -23,10 +23,10 @@ def to_input(images: np.ndarray, memory: torch.memory_format) -> torch.Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32, memory_format=memory)
 
 
-def _twin(weights: Path, width: int, memory: torch.memory_format) -> Twin:
+def _network(weights: Path, width: int, memory: torch.memory_format) -> TorchMENet:
     torch.set_num_threads(CORES)
     torch.set_flush_denormal(True)  # before there are threads, which take it over
-    network = Twin(width)
+    network = TorchMENet(width)
     network.load_state_dict(torch.load(weights, weights_only=True))
     return network.to(memory_format=memory)
 
@@ -34,7 +34,7 @@ def _twin(weights: Path, width: int, memory: torch.memory_format) -> Twin:
 def training_step(weights: Path, width: int, batch_size: int, layout: str) -> Callable[[], Any]:
     """Every call goes on from where the last one ended."""
     memory = FORMATS[layout]
-    network, config = _twin(weights, width, memory).train(), configuration(width).optimizer
+    network, config = _network(weights, width, memory).train(), configuration(width).optimizer
     rates = config.learning_rate, config.momentum, config.weight_decay, config.bias_rate
     optimizer = sgd(network, *rates, fused=True)
     batch = random_batch(batch_size)
@@ -51,7 +51,7 @@ def training_step(weights: Path, width: int, batch_size: int, layout: str) -> Ca
 def inference(weights: Path, width: int, batch_size: int, layout: str) -> Callable[[], Any]:
     """Both maps of a batch."""
     memory = FORMATS[layout]
-    network = _twin(weights, width, memory).eval()
+    network = _network(weights, width, memory).eval()
     images = np.asarray(random_batch(batch_size).images)
 
     @torch.inference_mode()

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from menet_jax.benchmark.commands import Scores
 from menet_jax.benchmark.measuring import in_turns, median, timer
+from menet_jax.benchmark.options import Scores
 from menet_jax.evaluation.map_folders import match
 from menet_jax.evaluation.scoring import ImageResult, score_folder
 from menet_jax.images.files import read_mask
@@ -18,8 +18,8 @@ from menet_jax.metrics.scores import DatasetScores, dataset_scores, score_image
 from menet_jax.runtime.parallel import workers
 
 
-def scores(options: Scores) -> None:
-    """Compare both; see `commands.Scores`."""
+def run(options: Scores) -> None:
+    """Compare both; see `options.Scores`."""
     found, package, processes = match(options.maps, options.masks), pysodmetrics(), options.processes
     arrays = [(read_map(path), read_mask(mask)) for path, mask in found.pairs]
     ours, theirs = dict[str, DatasetScores](), dict[str, tuple[float, float]]()

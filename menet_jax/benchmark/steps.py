@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from menet_jax.benchmark.commands import Activity, Device, Precision
 from menet_jax.benchmark.convolutions import convolutions, slow_convolutions
 from menet_jax.benchmark.measuring import Seconds, calls_a_turn, in_turns, machine, median, timed
+from menet_jax.benchmark.options import Activity, Precision, Training
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.programs import SIZE, configuration, random_batch
 from menet_jax.benchmark.results import CPU, MEBIBYTE, WALL, Table
@@ -47,10 +47,11 @@ class Case:
     batch_size: int
 
 
-def report(case: Case, rounds: int, device: Device | None) -> None:
-    """Measure it on all devices of this process, and print what was found."""
-    used = devices.start(device)
-    found = table([measure(case, rounds, used)])
+def run(options: Training) -> None:
+    """Measure on all devices of this process, and print what was found."""
+    used = devices.start(options.device)
+    case = Case(options.activity, options.width, options.precision, options.batch_size)
+    found = table([measure(case, options.rounds, used)])
     print(machine(), found.text(), *found.notes, sep="\n")
 
 
@@ -72,12 +73,12 @@ def measure(case: Case, rounds: int, used: Sequence[jax.Device]) -> tuple[Record
     check_counts(batch_size=case.batch_size, rounds=rounds)
     check_batch(case.batch_size, len(used))
     config, batch = configuration(case.width, case.precision), random_batch(case.batch_size)
-    program, run = (_training if case.activity == "training" else _inference)(config, used, batch)
-    run(1)
-    calls = calls_a_turn(timed(lambda: run(1)))
+    program, repeat = (_training if case.activity == "training" else _inference)(config, used, batch)
+    repeat(1)
+    calls = calls_a_turn(timed(lambda: repeat(1)))
 
     def turn() -> Seconds:
-        whole = timed(lambda: run(calls))
+        whole = timed(lambda: repeat(calls))
         return Seconds(whole.wall / calls, whole.cpu / calls)
 
     [taken] = in_turns([turn], rounds)
@@ -152,13 +153,13 @@ def _training(config: Config, used: Sequence[jax.Device], batch: Batch) -> tuple
     shares = Batch(*(devices.share(np.asarray(each), len(used)) for each in batch))
     program = mapped_train_step(config, used).lower(state, shares).compile()
 
-    def run(calls: int) -> None:
+    def repeat(calls: int) -> None:
         nonlocal state
         for _ in range(calls):
             state, metrics = program(state, shares)
         jax.block_until_ready((state, metrics))
 
-    return program, run
+    return program, repeat
 
 
 def _inference(config: Config, used: Sequence[jax.Device], batch: Batch) -> tuple[Any, Callable[[int], None]]:
@@ -168,9 +169,9 @@ def _inference(config: Config, used: Sequence[jax.Device], batch: Batch) -> tupl
     mapped = mapped_eval_step(network(config), background_region(config.loss), tuple(used))
     program = mapped.lower(variables, images).compile()
 
-    def run(calls: int) -> None:
+    def repeat(calls: int) -> None:
         for _ in range(calls):
             for saliency in program(variables, images):
                 np.asarray(saliency)
 
-    return program, run
+    return program, repeat

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import jax
 
 from menet_jax.benchmark import jacobian, steps, upsampling
-from menet_jax.benchmark.commands import Activity, Device, Suite
 from menet_jax.benchmark.measuring import machine
+from menet_jax.benchmark.options import Activity, Device, Suite
 from menet_jax.benchmark.programs import SIZE, configuration
 from menet_jax.benchmark.results import RESULTS, Table, write
 from menet_jax.benchmark.steps import Case
@@ -23,8 +23,8 @@ from menet_jax.runtime.whole_files import check_writable
 Result = TypeVar("Result")
 
 
-def suite(options: Suite) -> None:
-    """Measure and write it all; see `commands.Suite`."""
+def run(options: Suite) -> None:
+    """Measure and write it all; see `options.Suite`."""
     dest, rounds = at_home(options.dest), options.rounds
     if (dest / RESULTS).exists() and not options.overwrite:
         raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")

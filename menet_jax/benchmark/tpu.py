@@ -18,8 +18,8 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 
-from menet_jax.benchmark.commands import Tpu
 from menet_jax.benchmark.measuring import Seconds, machine, timed
+from menet_jax.benchmark.options import Tpu
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.programs import SIZE, configuration
 from menet_jax.benchmark.results import Table
@@ -111,8 +111,8 @@ class Program:
     least: float
 
 
-def tpu(options: Tpu) -> None:
-    """Compile and print; see `commands.Tpu`."""
+def run(options: Tpu) -> None:
+    """Compile and print; see `options.Tpu`."""
     check_counts(batch_size=options.batch_size)
     config = configuration(options.width, options.precision)
     devices = described(options.topology)

@@ -7,7 +7,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from menet_jax.benchmark.measuring import Seconds, in_turns, median, timer
+from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median, timer
+from menet_jax.benchmark.options import Upsampling
 from menet_jax.benchmark.programs import configuration, random_batch
 from menet_jax.benchmark.results import CPU, WALL, Table
 from menet_jax.model.layers import ConvTranspose
@@ -25,6 +26,11 @@ SCORES = (
 )
 
 
+def run(options: Upsampling) -> None:
+    """Measure, and print what was found."""
+    print(machine(), measure(options.width, options.batch_size, options.rounds).text(), sep="\n")
+
+
 def measure(width: int, batch_size: int, rounds: int) -> Table:
     """The time of each."""
     config = configuration(width)
@@ -38,10 +44,10 @@ def measure(width: int, batch_size: int, rounds: int) -> Table:
             programs[name] = jax.jit(lambda *args: step(*args)).lower(state, batch).compile()
     losses = [float(program(state, batch)[1].loss) for program in programs.values()]
 
-    def run(program: Any) -> Callable[[], Seconds]:
+    def timing(program: Any) -> Callable[[], Seconds]:
         return timer(lambda: jax.block_until_ready(program(state, batch)))
 
-    times = [median(each) for each in in_turns([run(program) for program in programs.values()], rounds)]
+    times = [median(each) for each in in_turns([timing(program) for program in programs.values()], rounds)]
     records = [
         Record(
             "upsampling",

@@ -74,7 +74,7 @@ class Audit:
     irregularities: tuple[Irregularity, ...]
 
 
-class Twins(NamedTuple):
+class Duplicate(NamedTuple):
     """Two images of the same picture; `exact` if all their pixels are equal."""
 
     first: Facts
@@ -154,7 +154,7 @@ def mask_kind(data: bytes) -> str:
     return f"more than two values ({kind})"
 
 
-def twins(audits: Sequence[Audit]) -> list[Twins]:
+def duplicates(audits: Sequence[Audit]) -> list[Duplicate]:
     """All images that show the same picture, within and between datasets."""
     everything = [facts for each in audits for facts in each.facts]
     if not everything:
@@ -165,11 +165,11 @@ def twins(audits: Sequence[Audit]) -> list[Twins]:
     exact = {couple for members in by_digest.values() for couple in combinations(members, 2)}
     thumbnails = np.stack([facts.thumbnail for facts in everything])
     near = {(i, j) for i, j in near_duplicates.same_pictures(thumbnails, thumbnails) if i < j}
-    return [Twins(everything[i], everything[j], (i, j) in exact) for i, j in sorted(exact | near)]
+    return [Duplicate(everything[i], everything[j], (i, j) in exact) for i, j in sorted(exact | near)]
 
 
 def describe(found: Audit) -> Iterator[str]:
-    """The survey in lines of text; all irregularities by name."""
+    """What was found, in lines of text; all irregularities by name."""
     yield f"{found.name}: {len(found.facts):,} images with masks; {found.statement}"
     if found.facts:
         heights, widths = (np.array([getattr(each, side) for each in found.facts]) for side in ("height", "width"))
@@ -191,9 +191,9 @@ def describe(found: Audit) -> Iterator[str]:
         yield f"  wrong    {each}"
 
 
-def describe_twins(found: Sequence[Twins]) -> Iterator[str]:
+def describe_duplicates(found: Sequence[Duplicate]) -> Iterator[str]:
     """Same pictures in lines of text: by datasets and splits, what is wrong first."""
-    groups: dict[tuple[bool, Any], list[Twins]] = defaultdict(list)
+    groups: dict[tuple[bool, Any], list[Duplicate]] = defaultdict(list)
     for each in found:
         groups[not each.is_wrong, (each.first.place, each.second.place)].append(each)
     for (fine, _), members in sorted(groups.items()):

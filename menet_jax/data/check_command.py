@@ -30,24 +30,24 @@ def check(options: Check) -> int:
         except (OSError, ValueError) as error:
             absent.append(spec)
             complain_of(error)
-    twins = audit.twins(found)
+    duplicates = audit.duplicates(found)
     if any(each.facts for each in found):
-        say(*(audit.describe_twins(twins) if twins else ["no picture is there twice"]))
-        contact_sheet.contact_sheet(found, twins, options.dest)
+        say(*(audit.describe_duplicates(duplicates) if duplicates else ["no picture is there twice"]))
+        contact_sheet.contact_sheet(found, duplicates, options.dest)
         say(f"contact sheet: {options.dest}")
-    wrong = complain_of_wrong(found, [each for each in twins if each.is_wrong])
+    wrong = complain_of_wrong(found, [each for each in duplicates if each.is_wrong])
     if absent:
         complain(f"nothing is known of {', '.join(absent)}")
         return BAD_INPUT
     return FAILED if wrong else 0
 
 
-def complain_of_wrong(found: list[audit.Audit], twins: list[audit.Twins]) -> int:
+def complain_of_wrong(found: list[audit.Audit], duplicates: list[audit.Duplicate]) -> int:
     """Say how much is wrong, and where; how much it is."""
-    wrong = sum(len(each.irregularities) for each in found) + len(twins)
+    wrong = sum(len(each.irregularities) for each in found) + len(duplicates)
     if wrong:
         where = {each.name for each in found if each.irregularities}
-        where |= {side.dataset for each in twins for side in (each.first, each.second)}
+        where |= {side.dataset for each in duplicates for side in (each.first, each.second)}
         names = ", ".join(each.name for each in found if each.name in where)
         complain(f"{counted(wrong, 'thing')} {'is' if wrong == 1 else 'are'} wrong in {names}")
     return wrong

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from menet_jax.data.audit import Audit, Facts, Twins
+from menet_jax.data.audit import Audit, Duplicate, Facts
 from menet_jax.datasets import pairs
 from menet_jax.images import pictures
 from menet_jax.runtime.whole_files import written_whole
@@ -18,21 +18,21 @@ ROWS = 2  # of each dataset
 CELL = 1.5  # inches
 
 
-def contact_sheet(audits: Sequence[Audit], twins: Sequence[Twins], path: Path) -> None:
+def contact_sheet(audits: Sequence[Audit], duplicates: Sequence[Duplicate], path: Path) -> None:
     """Write a picture: evenly chosen images of each dataset, salient pixels in red, and same pictures side by side.
 
     Args:
         audits: of the datasets; those without images have no place on it.
-        twins: of which the first few are shown, what is wrong first.
+        duplicates: of which the first few are shown, what is wrong first.
         path: the file to write.
     """
     parts = [
         (f"{Path(each.name).name}, {len(each.facts):,} images", _spread(each.facts)) for each in audits if each.facts
     ]
-    worst_first = sorted(twins, key=lambda each: not each.is_wrong)[: COLUMNS // 2 * ROWS]
+    worst_first = sorted(duplicates, key=lambda each: not each.is_wrong)[: COLUMNS // 2 * ROWS]
     if worst_first:
         doubles = [facts for each in worst_first for facts in (each.first, each.second)]
-        parts.append((f"the same picture twice, {len(twins):,} times", doubles))
+        parts.append((f"the same picture twice, {len(duplicates):,} times", doubles))
     rows = [math.ceil(len(chosen) / COLUMNS) for _, chosen in parts]
     figure = Figure(figsize=(COLUMNS * CELL, sum(rows) * CELL + 0.3 * len(parts)), layout="constrained")
     for part, (title, chosen) in zip(

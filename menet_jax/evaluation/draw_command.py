@@ -51,7 +51,7 @@ def grid(options: Grid) -> Figure:
     given = {name: [read_map(files[stem]) for stem in stems] for name, files in found.items()}
     heading, shown, notes = _distort(options, examples)
 
-    predicted = {name: _predict(name, run, shown, kind, options) for name, run in trained.items()}
+    predicted = {name: _predict(name, run, shown, kind) for name, run in trained.items()}
     if heading and given:
         say(f"note: {', '.join(given)}: drawn as they are; only you know that they are of these distorted images")
     return comparison(
@@ -170,7 +170,7 @@ def _distort(options: Grid, examples: Sequence[Example]) -> tuple[str, list[np.n
     return (f"{heading}, {strengths[0]}", images, []) if count == 1 else (heading, images, strengths)
 
 
-def _predict(name: str, run: TrainedRun, images: Sequence[np.ndarray], kind: Kind, options: Grid) -> list[np.ndarray]:
+def _predict(name: str, run: TrainedRun, images: Sequence[np.ndarray], kind: Kind) -> list[np.ndarray]:
     say(f"run      {name}: {run.history}{_untrained(run, kind)}")
     predictor = Predictor(run.config, run.variables)
     maps = list[np.ndarray]()

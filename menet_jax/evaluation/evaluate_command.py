@@ -71,7 +71,7 @@ def prepare(options: Evaluate) -> Work:
     return Work(datasets, trained, matches, dataset.name, str(dataset))
 
 
-def describe(options: Evaluate, work: Work, used: Sequence[jax.Device]) -> str:
+def describe(work: Work, used: Sequence[jax.Device]) -> str:
     """What the command says before it starts."""
     lines = [f"devices  {devices.described(used)}"] if used else []
     lines += [f"data     {source.summary()}" for dataset in work.datasets for source in dataset.sources[:1]]
@@ -119,7 +119,7 @@ def masks_notes(results: Sequence[Result]) -> list[str]:
 
 def do(options: Evaluate, used: Sequence[jax.Device], work: Work) -> int:
     """Score everything and report; the exit status."""
-    say(describe(options, work, used))
+    say(describe(work, used))
     results = evaluate(options, work, used)
     published = work.published() if options.published else {}
     names = [*(each.published or each.name for each in work.datasets), *([work.masks_name] if work.matches else [])]

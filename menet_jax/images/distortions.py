@@ -117,7 +117,11 @@ def compress_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def random_sigma(name: str, seed: int, bounds: tuple[float, float] = SIGMA_RANGE) -> float:
-    """The noise strength of one image, uniform between the bounds, from its name and the seed."""
+    """The noise strength of one image, uniform between the bounds, from its name and the seed.
+
+    Raises:
+        ValueError: the bounds are negative, infinite, or the wrong way round.
+    """
     low, high = bounds
     if not 0 <= low <= high < float("inf"):
         raise ValueError(f"noise strengths go from a low to a high one, not negative, got {low} ... {high}")
@@ -125,7 +129,11 @@ def random_sigma(name: str, seed: int, bounds: tuple[float, float] = SIGMA_RANGE
 
 
 def random_quality(name: str, seed: int, bounds: tuple[int, int] = QUALITY_RANGE) -> int:
-    """The JPEG quality of one image, uniform on the integers low ... high, from its name and the seed."""
+    """The JPEG quality of one image, uniform on the integers low ... high, from its name and the seed.
+
+    Raises:
+        ValueError: the bounds are not within 1 ... 100, or are the wrong way round.
+    """
     low, high = bounds
     if not 1 <= low <= high <= 100:
         raise ValueError(f"JPEG qualities go from a low to a high one within 1 ... 100, got {low} ... {high}")

@@ -95,7 +95,15 @@ def read_picture(source: Source, name: str | None = None) -> Picture:
 
 
 def read_mask(source: Source, name: str | None = None, *, graded: bool = False) -> Mask:
-    """Read a mask, shape (H, W), bool, True = salient: that of `read_mask_file`.
+    """Read a mask, shape (H, W), bool, True = salient: that of `read_mask_file`, which says what its values mean.
+
+    Args:
+        source: a path, or the bytes of a file.
+        name: what to call it in an error; by default the path.
+        graded: whether values are means over observers, of which nothing need reach half.
+
+    Raises:
+        UnreadableImageError: as for `read_image`; or the mask holds labels whose meaning is unknown.
 
     >>> import io
     >>> from PIL import Image

@@ -77,7 +77,7 @@ class ImageScores:
 
 @dataclass(frozen=True, eq=False)
 class DatasetScores:
-    """Scores of a data set. Each image has the same weight; all are in [0, 1], and 1 is best but for `mae`.
+    """Scores of a dataset. Each image has the same weight; all are in [0, 1], and 1 is best but for `mae`.
 
     P, R and F(P, R) are an image's precision, recall and F-measure (Eq. 16), as in `ImageScores`; "mean" is
     over images, "maximum" over the thresholds t / 255.
@@ -123,6 +123,9 @@ def min_max_stretch(lowest: int, highest: int) -> Float64[np.ndarray, "levels=25
     Most published numbers come from toolboxes that stretch every map so before scoring it. From 0 to 255 it
     is level / 255, no stretch. The operations are those of PySODMetrics one by one, because curves threshold
     these values at multiples of 1 / 255, where the last bit decides.
+
+    Raises:
+        ValueError: these are not two levels, the lower one first.
     """
     if not 0 <= lowest < highest <= 255:
         raise ValueError(f"want 0 <= lowest < highest <= 255 to stretch, got {lowest} and {highest}")
@@ -185,7 +188,7 @@ def thresholded(saliency: np.ndarray) -> np.ndarray:
 
 
 def dataset_scores(images: Sequence[ImageScores]) -> DatasetScores:
-    """The scores of a data set from those of its images, in any order.
+    """The scores of a dataset from those of its images, in any order.
 
     Raises:
         ValueError: there are no images.

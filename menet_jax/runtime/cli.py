@@ -92,21 +92,6 @@ def run_options(
     return run_command(parse, work)
 
 
-def run_functions(
-    functions: Mapping[str, Callable[..., None]],
-    arguments: Sequence[str],
-    module: str,
-    description: str,
-    left: str,
-    most: int | None = None,
-) -> None:
-    """Call the function that the first argument names, with the other arguments as its flags; it ends as `command`."""
-    with command(left, most):
-        tyro.extras.subcommand_cli_from_dict(
-            dict(functions), args=words(arguments), prog=f"python -m {module}", description=description
-        )
-
-
 @contextmanager
 def command(left: str, most: int | None = None) -> Iterator[None]:
     """End the program with one error and status 2 for what cannot be used, and with status 130 after Ctrl-C.

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
@@ -28,7 +28,6 @@ SILENCE = 60.0
 GONE = "it was killed, or its machine or the network failed"
 
 Message = dict[str, Any]
-Report = Callable[[str], None]
 
 
 class Line:
@@ -72,19 +71,16 @@ class Line:
 class Hosts:
     """The processes of a run, as one of them sees them; by default it is the only one."""
 
-    def __init__(
-        self, index: int = 0, labels: Sequence[str] = ("",), lines: Sequence[Line] = (), report: Report = print
-    ) -> None:
+    def __init__(self, index: int = 0, labels: Sequence[str] = ("",), lines: Sequence[Line] = ()) -> None:
         """Use `meet` instead, if there are several.
 
         Args:
             index: which of them this one is.
             labels: what they are called.
             lines: of process 0 to all others, in order; of another one to process 0.
-            report: told what is waited for.
         """
         self.index = index
-        self._labels, self._lines, self._report = labels, lines, report
+        self._labels, self._lines = labels, lines
         self._said: list[SimpleQueue[Any]] = [SimpleQueue() for _ in lines]
         self._parted = False
         self._ending = Lock()  # taken by what ends this process: it says why, and nothing else does
@@ -142,7 +138,7 @@ class Hosts:
     def _heard(self, place: int) -> Any:
         with suppress(Empty):
             return self._said[place].get(timeout=PATIENCE)
-        self._report(f"waiting for {self._other(place)}, which is there, but busy")
+        print(f"waiting for {self._other(place)}, which is there, but busy")
         return self._said[place].get()
 
     def _other(self, place: int) -> str:

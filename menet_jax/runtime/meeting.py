@@ -12,23 +12,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from threading import Thread
 
-from menet_jax.runtime.hosts import Hosts, Line, Message, Report, check_same
+from menet_jax.runtime.hosts import Hosts, Line, Message, check_same
 
 LIMIT = 300.0
 """Seconds that processes wait for one another."""
 
 
-def meet(
-    address: str, count: int, index: int, facts: Mapping[str, object], *, report: Report = print, limit: float = LIMIT
-) -> Hosts:
-    """Wait for all processes of a run, and see that they are started alike.
+def meet(address: str, count: int, index: int, facts: Mapping[str, object], *, limit: float = LIMIT) -> Hosts:
+    """Wait for all processes of a run, say so, and see that they are started alike.
 
     Args:
         address: HOST:PORT of process 0.
         count: how many processes there are.
         index: which of them this one is.
         facts: what is to be the same for all of them; for JSON.
-        report: told what is waited for.
         limit: seconds to wait.
 
     Raises:
@@ -38,16 +35,16 @@ def meet(
     deadline = time.monotonic() + limit
     until = time.strftime("%H:%M:%S", time.localtime(time.time() + limit))
     label = f"process {index} ({socket.gethostname()})"
-    report(f"{label} of {count} waits for the others at {address}, until {until}")
+    print(f"{label} of {count} waits for the others at {address}, until {until}")
     hello: Message = json.loads(json.dumps({"hello": index, "label": label, "facts": facts, "count": count}))
     if index:
         line, labels = _call(address, hello, deadline)
-        return Hosts(index, labels, [line], report)
+        return Hosts(index, labels, [line])
     called = _gather(address, hello, deadline)
     labels = [label, *(name for name, _ in called)]
     for _, line in called:
         line.send(labels=labels)
-    return Hosts(0, labels, [line for _, line in called], report)
+    return Hosts(0, labels, [line for _, line in called])
 
 
 def lasting(address: str) -> str:

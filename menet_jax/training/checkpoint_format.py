@@ -106,7 +106,7 @@ def to_items(checkpoint: Checkpoint) -> ocp.args.Composite:
 
 @contextmanager
 def _damage_is_one_error() -> Iterator[None]:
-    """Damage shows as any of a dozen exceptions, a full memory or a closed door only as their own."""
+    """Damage shows as any of a dozen exceptions; a full memory and a lack of permission are none."""
     try:
         yield
     except (DamagedCheckpointError, MismatchedCheckpointError, MemoryError, PermissionError):
@@ -144,7 +144,7 @@ def read_checkpoint(folder: Path, variables: Tree, optimizer: Tree) -> Checkpoin
 
 
 def read_variables(folder: Path) -> TrainedVariables:
-    """The variables alone, in nested dictionaries."""
+    """The variables alone, in nested dictionaries; DamagedCheckpointError if they are not as they were saved."""
     record = read_record(folder)
     with _damage_is_one_error():
         variables = _read_arrays(folder, "variables", record)
@@ -152,7 +152,7 @@ def read_variables(folder: Path) -> TrainedVariables:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record alone, which takes no time."""
+    """The record alone, which takes no time; DamagedCheckpointError if it is not as it was saved."""
     with _damage_is_one_error():
         record = unseal(ocp.JsonCheckpointHandler().restore(epath.Path(folder / "record")))
         if record["step"] != int(folder.name):

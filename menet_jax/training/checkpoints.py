@@ -108,7 +108,11 @@ class CheckpointStore:
     def save(self, checkpoint: Checkpoint) -> bool:
         """Start to save; the arrays are copied before the return and may be donated or overwritten after it.
 
-        Returns False if that step is already saved, and leaves what is there as it is.
+        Returns:
+            False if that step is already saved; what is there is left as it is.
+
+        Raises:
+            ValueError: scores lack the one that the best checkpoint is chosen by.
         """
         step, scores = checkpoint.step, checkpoint.scores
         if step in self._manager.all_steps():
@@ -124,6 +128,11 @@ class CheckpointStore:
         """The newest sound checkpoint, in the structure of the given trees (of arrays, or shapes and dtypes).
 
         Newer, damaged ones are reported and moved into `damaged/`, so that their steps can be saved again.
+
+        Raises:
+            FileNotFoundError: there is none.
+            DamagedCheckpointError: all are damaged.
+            MismatchedCheckpointError: it is of another network or optimizer.
         """
         self.wait()
 

@@ -77,7 +77,12 @@ def stop_on(received: list[signal.Signals], *numbers: signal.Signals) -> Iterato
 
 
 def restore(store: CheckpointStore, state: TrainState, batches: TrainingBatches, report: Report) -> TrainState:
-    """The state of the newest sound checkpoint, in the structure of `state`; the data goes to its position."""
+    """The state of the newest sound checkpoint, in the structure of `state`; the data goes to its position.
+
+    Raises:
+        FileNotFoundError, DamagedCheckpointError: as `CheckpointStore.restore`.
+        MismatchedCheckpointError: as there; or the position is of other data.
+    """
     saved = store.restore(state.variables, state.opt_state, report=report)
     now = library_versions()
     for name, version in saved.versions.items():

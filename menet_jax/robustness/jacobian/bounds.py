@@ -205,6 +205,10 @@ def rounding_margin(f: ImageMap, shape: tuple[int, int]) -> float:
     whatever order it is summed (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1). The chain
     is not longer than all layers' sums one after another. Two things are not in it: convolutions computed by other
     means than sums of products (Winograd's or Fourier's), and values below float32's normal range, 1e-38.
+
+    Raises:
+        TypeError: it is not a map of a network.
+        ValueError: sums are so long that no digit is certain.
     """
     if isinstance(f, Pooled):
         inner, terms = rounding_margin(f.f, shape), shape[0] * shape[1] // f.cells**2

@@ -1,4 +1,4 @@
-"""The network beside its PyTorch twin, where PyTorch is installed, which `.[test]` does not bring."""
+"""The network beside the same one in PyTorch, where PyTorch is installed, which `.[test]` does not bring."""
 
 import importlib
 from typing import Any
@@ -14,7 +14,7 @@ from menet_jax.training.step import Batch
 
 torch: Any = pytest.importorskip("torch")
 agree = importlib.import_module("menet_jax.benchmark.pytorch_agreement")
-twins = importlib.import_module("menet_jax.benchmark.pytorch_twin")
+in_pytorch = importlib.import_module("menet_jax.benchmark.pytorch_network")
 
 Arrays = dict[str, np.ndarray]
 
@@ -39,7 +39,7 @@ def variables(rng: np.random.Generator, batch: Batch) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def sides() -> tuple[Arrays, Arrays]:
-    """Ours and the twin's, in float64, of one batch: few salient pixels, most, and none."""
+    """Ours and PyTorch's, in float64, of one batch: few salient pixels, most, and none."""
     rng = np.random.default_rng(0)
     labels = np.zeros((3, 224, 224), bool)
     labels[0, 60:150, 40:120] = True
@@ -51,7 +51,7 @@ def sides() -> tuple[Arrays, Arrays]:
     return found
 
 
-def test_the_twin_is_the_network(sides: tuple[Arrays, Arrays]) -> None:
+def test_both_networks_are_the_same(sides: tuple[Arrays, Arrays]) -> None:
     """Outputs and maps, from running and from the batch's statistics; losses; every parameter's gradient by name."""
     own, other = sides
     assert own.keys() == other.keys()
@@ -62,7 +62,7 @@ def test_the_twin_is_the_network(sides: tuple[Arrays, Arrays]) -> None:
         assert scale > 1e-2, name
         np.testing.assert_allclose(other[name], value, rtol=1e-6, atol=1e-9 * scale, err_msg=name)
     assert {name.removeprefix("gradient ") for name in own if name.startswith("gradient")} == {
-        name for name, _ in twins.Twin(WIDTH).named_parameters()
+        name for name, _ in in_pytorch.TorchMENet(WIDTH).named_parameters()
     }
 
 
@@ -82,14 +82,14 @@ def test_the_differences_that_are_told(sides: tuple[Arrays, Arrays]) -> None:
     )
 
 
-def test_our_export_is_all_that_the_twin_has() -> None:
+def test_our_export_is_all_that_the_network_in_pytorch_has() -> None:
     """Strictly: no tensor is missing or unknown but PyTorch's counters, which `load_state_dict` adds by itself."""
     rng = np.random.default_rng(1)
     drawn = variables(rng, Batch(rng.integers(0, 256, (2, 224, 224, 3), np.uint8), np.zeros((2, 224, 224), bool)))
     exported = {name: torch.tensor(value) for name, value in to_state_dict(drawn).items()}
-    twin = twins.Twin(WIDTH)
-    twin.load_state_dict(exported)
-    loaded = {name: tensor for name, tensor in twin.state_dict().items() if not name.endswith("num_batches_tracked")}
+    network = in_pytorch.TorchMENet(WIDTH)
+    network.load_state_dict(exported)
+    loaded = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     assert loaded.keys() == exported.keys()
     assert all(torch.equal(loaded[name], exported[name]) for name in exported)
 
@@ -101,7 +101,7 @@ def test_mining_of_ties_takes_the_first() -> None:
     features[0, 1] = torch.tensor([0.0, 0, 1, 1, 1, 1])
     labels = torch.tensor([[[True, True, False, False, False, False]]])
     features.requires_grad_()
-    loss = twins.metric_loss(features, labels)
+    loss = in_pytorch.metric_loss(features, labels)
     assert loss.item() == pytest.approx(-2.0)  # of each: 0 − ‖(1, 0) − (0, 1)‖²
     loss.backward()
     # f̂ of a unit vector passes what is across it: ∂ℓ = 2 (c_other − c_same), a quarter of it a pixel.

@@ -1,12 +1,11 @@
-"""What `python -m menet_jax.benchmark` measures: a class each, whose fields are its flags. Called, it measures.
+"""What `python -m menet_jax.benchmark` is told: the flags of each benchmark, and what of it can be refused at once.
 
-This takes no time to import. Each imports what it measures when it is called.
+This takes no time to import, so that help and refusals need not wait for JAX.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from menet_jax.data.options import check_data
 from menet_jax.runtime.cli import check_folder
@@ -16,8 +15,15 @@ Device = Literal["cpu", "gpu", "tpu"]
 Precision = Literal["float32", "bfloat16"]
 
 
+class Benchmark:
+    """The flags of a benchmark."""
+
+    def check(self) -> None:
+        """Raise ValueError or OSError for what can be refused at once."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Suite:
+class Suite(Benchmark):
     """Everything that needs no data: training, inference, transposed convolutions and parts of the Jacobian analysis.
 
     Each is measured in a process of its own, so that memory is its own. Writes benchmark.md and benchmark.json, which
@@ -41,14 +47,9 @@ class Suite:
     overwrite: bool = False
     """Replace results that are there."""
 
-    def __call__(self) -> None:
-        from menet_jax.benchmark.suite import suite  # only now, for it imports JAX
-
-        suite(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(Benchmark):
     """Time, arithmetic and memory of the step that training runs, on all devices of this process.
 
     On the CPU it also counts the convolutions that XLA computes by plain loops.
@@ -66,11 +67,6 @@ class Training:
     device: Device | None = None
     """To compute on; none given: what JAX prefers."""
 
-    def __call__(self) -> None:
-        from menet_jax.benchmark.steps import Case, report  # only now, for it imports JAX
-
-        report(Case(self.activity, self.width, self.precision, self.batch_size), self.rounds, self.device)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Inference(Training):
@@ -81,7 +77,7 @@ class Inference(Training):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tpu:
+class Tpu(Benchmark):
     """Compilation, memory and speed of the training step on TPUs, by their compiler's account; none need be there.
 
     Each compilation takes minutes: about 500 CPU seconds, or 100 with JAX_OPTIMIZATION_LEVEL=O1 in the environment,
@@ -99,14 +95,9 @@ class Tpu:
     largest_batch: bool = True
     """Look for the largest batch that fits."""
 
-    def __call__(self) -> None:
-        from menet_jax.benchmark.tpu import tpu  # only now, for it imports JAX
-
-        tpu(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Pytorch:
+class Pytorch(Benchmark):
     """Time and memory of a training step and of inference against the same network in PyTorch, on the CPU.
 
     First it says how far outputs, losses and gradients of both agree. Then both are timed in turns, each in a process
@@ -129,14 +120,9 @@ class Pytorch:
     agreement: bool = True
     """Say first how far both agree."""
 
-    def __call__(self) -> None:
-        from menet_jax.benchmark.pytorch import pytorch  # only now, for it imports JAX
-
-        pytorch(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Upsampling:
+class Upsampling(Benchmark):
     """Time of a whole training step by how stride-2 transposed convolutions are computed: as the network has them
     (`model.convolution`), as `jax.lax.conv_transpose` (input dilation), and by phases (`model.phases`).
     All compute the same. They are timed in turns; medians are reported.
@@ -149,15 +135,9 @@ class Upsampling:
     rounds: int = 5
     """How often each is timed."""
 
-    def __call__(self) -> None:
-        from menet_jax.benchmark import upsampling  # only now, for it imports JAX
-        from menet_jax.benchmark.measuring import machine
-
-        print(machine(), upsampling.measure(self.width, self.batch_size, self.rounds).text(), sep="\n")
-
 
 @dataclass(frozen=True, kw_only=True)
-class Jacobian:
+class Jacobian(Benchmark):
     """Time and peak memory of what the Jacobian analysis is made of, as multiples of one forward pass of one image.
 
     Memory is the compiler's own account: what a program is given (the network's variables, or what linearising kept),
@@ -171,15 +151,9 @@ class Jacobian:
     rounds: int = 3
     """How often each is timed."""
 
-    def __call__(self) -> None:
-        from menet_jax.benchmark import jacobian  # only now, for it imports JAX
-        from menet_jax.benchmark.measuring import machine
-
-        print(machine(), jacobian.measure(self.width, self.size, self.rounds).text(), sep="\n")
-
 
 @dataclass(frozen=True, kw_only=True)
-class Pipeline:
+class Pipeline(Benchmark):
     """Images/s of the whole input pipeline against bare loops that only decode and resize.
 
     The pipeline reads, decodes, checks, crops, resizes, flips, shuffles and batches. The bare loops decode
@@ -202,16 +176,12 @@ class Pipeline:
     cache: Path | None = None
     """Where prepared datasets are kept."""
 
-    def __call__(self) -> None:
+    def check(self) -> None:
         check_data(self.data)
-
-        from menet_jax.benchmark.pipeline import pipeline  # only now, for it imports JAX
-
-        pipeline(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores:
+class Scores(Benchmark):
     """Images/s of the adaptive F, the F of 256 thresholds and MAE, against PySODMetrics, which computes the same.
 
     Two comparisons: from files, as `menet_jax.evaluate` scores a folder of maps against PySODMetrics in a loop that
@@ -228,23 +198,6 @@ class Scores:
     rounds: int = 5
     """How often each is timed."""
 
-    def __call__(self) -> None:
+    def check(self) -> None:
         check_folder(self.maps)
         check_folder(self.masks)
-
-        from menet_jax.benchmark.scores import scores  # only now, for it imports JAX
-
-        scores(self)
-
-
-BENCHMARKS: dict[str, Callable[..., Any]] = {
-    "all": Suite,
-    "training": Training,
-    "inference": Inference,
-    "tpu": Tpu,
-    "pytorch": Pytorch,
-    "upsampling": Upsampling,
-    "jacobian": Jacobian,
-    "pipeline": Pipeline,
-    "scores": Scores,
-}

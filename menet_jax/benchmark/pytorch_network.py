@@ -14,7 +14,7 @@ DEPTH = 5
 BORDER = 20
 
 
-class TwinOutputs(NamedTuple):
+class TorchOutputs(NamedTuple):
     """What the network says of every pixel: features (b, 16, h, w), logits (b, 2, h, w), scale maps (b, 13, h, w)."""
 
     features: torch.Tensor
@@ -77,7 +77,7 @@ class Resampling(nn.Module):
         return self.mm(h) + self.m2(self.m1(h))
 
 
-class Twin(nn.Module):
+class TorchMENet(nn.Module):
     """MEnet with 13 scale maps; `width` channels at full resolution."""
 
     def __init__(self, width: int) -> None:
@@ -103,7 +103,7 @@ class Twin(nn.Module):
         self.metric = nn.Sequential(nn.Sequential(conv3(13, 16), nn.BatchNorm2d(16)), nn.Tanh())
         self.sal = nn.Sequential(conv3(13, 2), nn.BatchNorm2d(2))
 
-    def forward(self, images: torch.Tensor) -> TwinOutputs:
+    def forward(self, images: torch.Tensor) -> TorchOutputs:
         """Map images (b, 3, h, w), range 0…255, to outputs at their size."""
         encoder = [self.stack1(images)]
         for k in range(1, DEPTH + 1):
@@ -118,7 +118,7 @@ class Twin(nn.Module):
         maps += [self.get_submodule(f"scale{k}_u")(level) for k, level in enumerate([*decoder, bottleneck])]
         size = images.shape[2:]
         scales = torch.cat([functional.interpolate(each, size, mode="nearest") for each in maps], dim=1)
-        return TwinOutputs(self.metric(scales), self.sal(scales), scales)
+        return TorchOutputs(self.metric(scales), self.sal(scales), scales)
 
 
 def metric_loss(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -162,14 +162,14 @@ def _mined(losses: torch.Tensor, salient: torch.Tensor) -> torch.Tensor:
     return kept
 
 
-def total_loss(outputs: TwinOutputs, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def total_loss(outputs: TorchOutputs, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Eq. 4 with λ = 1, the metric loss and the cross entropy."""
     metric = metric_loss(outputs.features, labels)
     entropy = functional.cross_entropy(outputs.logits, labels.long())
     return metric + entropy, metric, entropy
 
 
-def maps(outputs: TwinOutputs) -> tuple[torch.Tensor, torch.Tensor]:
+def maps(outputs: TorchOutputs) -> tuple[torch.Tensor, torch.Tensor]:
     """The metric and the probability map (Section III-C), each (b, h, w) in [0, 1]."""
     probability = outputs.logits.softmax(dim=1)[:, 1]
     height, width = probability.shape[1:]
