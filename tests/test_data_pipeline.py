@@ -396,14 +396,3 @@ def test_show_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert data_commands.main(["show", *specs, "--dest", str(tmp_path / dest)]) == 2
         error = capsys.readouterr().err
         assert "error: " in error and message in error
-
-
-def test_overlay_and_grid(tmp_path: Path) -> None:
-    black = np.zeros((2, 2, 3), np.uint8)
-    tinted = pictures.overlay(black, np.array([[True, False], [False, False]]))
-    assert tinted[0, 0].tolist() == [127, 0, 0]
-    assert not tinted.reshape(4, 3)[1:].any()
-    canvas = pictures.grid(np.stack([black, black, black]), columns=2)
-    assert canvas.shape == (4 + pictures.GAP, 4 + pictures.GAP, 3)
-    assert (canvas == 0).all(axis=-1).sum() == 12
-    assert (canvas[-2:, -2:] == 255).all()  # the place of the fourth

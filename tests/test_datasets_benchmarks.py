@@ -1,7 +1,6 @@
 """The benchmarks, from small archives in the published layouts: built, split, and refused where they are wrong."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +11,10 @@ import numpy as np
 import pytest
 import scipy.io
 import tensorflow_datasets as tfds
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from builder_cases import NUMBERS, complaint, config, make, number, numbers, records, unzipped
 from tensorflow_datasets.core import dataset_metadata
 
-from menet_jax.datasets import archives
-from menet_jax.datasets.archives import BadArchiveError
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, NotAtHandError
+from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
 from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
 from menet_jax.datasets.duts.duts_dataset_builder import Duts
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
@@ -28,49 +24,11 @@ from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k
 from menet_jax.datasets.pairs import IrregularFilesError
 from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
-from menet_jax.datasets.splits import split_by_rank
 from menet_jax.images.files import fit_mask, read_image, read_mask
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 BUILDERS: tuple[type[Benchmark], ...] = (Msra10k, Msra1k, HkuIs, Ecssd, DutOmron, Sod, Duts, PascalS)
-NUMBERS = range(1, 9)
-
-
-def config(**sizes: int) -> BenchmarkConfig:
-    return BenchmarkConfig(name="small", sizes=sizes, copies=(6,))
-
-
-def make(kind: type[Benchmark], tmp_path: Path, count: BenchmarkConfig | None = None, **options: Any) -> Benchmark:
-    wanted = count or config(test=8)
-    return kind(manual_dir=tmp_path / "manual", data_dir=tmp_path / "cache", config=wanted, **options)
-
-
-def records(builder: Benchmark) -> dict[str, list[dict[str, bytes]]]:
-    raw = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
-    source: Any = builder.as_data_source
-    return {split: list(source(split, decoders=raw)) for split in builder.info.splits}
-
-
-def number(name: str) -> int:
-    return int("".join(character for character in Path(name).stem.removeprefix("0_") if character.isdecimal()))
-
-
-def numbers(builder: Benchmark) -> dict[str, set[int]]:
-    return {split: {number(each["file_name"].decode()) for each in found} for split, found in records(builder).items()}
-
-
-def complaint(builder: Benchmark) -> str:
-    with pytest.raises(IrregularFilesError) as caught:
-        builder.prepare()
-    assert not builder.data_path.exists()
-    return str(caught.value)
-
-
-def unzipped(contents: small.Files, folder: str = "") -> small.Files:
-    return {f"{folder}{name}": data for name, data in contents.items()}
-
-
 FLAT_SOD = small.files("{}.jpg", small.jpeg, NUMBERS) | small.files("{}.png", small.one_bit_mask, NUMBERS)
 MSRA1K_MIXED = small.files("Images/0_{}.jpg", small.jpeg, NUMBERS)
 
@@ -127,22 +85,6 @@ def test_what_tfds_knows_of_a_builder(kind: type[Benchmark], tmp_path: Path) -> 
     assert metadata.tags and set(metadata.tags) <= set(dataset_metadata.valid_tags())
     assert "@" in builder.info.citation and builder.info.description.startswith("# ")
     assert set(builder.info.features or ()) == {"image", "mask", "file_name"}
-
-
-@settings(max_examples=30)
-@given(st.sets(st.text(max_size=2), max_size=30), st.randoms(use_true_random=False), st.data())
-def test_splits_by_rank(stems: set[str], random: Any, data: st.DataObject) -> None:
-    """Whatever the order; every stem in one split; those to come first in the first."""
-    sizes = {"test": 2, "validation": 1, "train": 7}
-    first = data.draw(st.sets(st.sampled_from(sorted(stems)))) if stems else set()
-    shuffled = sorted(stems)
-    random.shuffle(shuffled)
-    cut = split_by_rank(stems, sizes, first)
-    assert cut == split_by_rank(shuffled, sizes, first)
-    assert set(cut) == stems
-    assert {cut[stem] for stem in first} <= {"test"}
-    in_test = list(cut.values()).count("test")
-    assert in_test == max(len(first), round(len(stems) * 0.2))
 
 
 def test_splits_of_exact_sizes_do_not_move_with_a_missing_mask(tmp_path: Path) -> None:
@@ -352,96 +294,6 @@ def test_bad_files_are_all_named(tmp_path: Path) -> None:
     builder.prepare()
     assert numbers(builder) == {"test": {1, 3, 4, 6, 7}}
     assert len(builder.irregularities) == 5  # and the count
-
-
-def test_damaged_archives(tmp_path: Path) -> None:
-    whole = small.dut_omron(NUMBERS)
-    small.write(tmp_path / "cut" / "manual", whole | {"DUT-OMRON-image.zip": whole["DUT-OMRON-image.zip"][:5000]})
-    with pytest.raises(BadArchiveError, match=r"DUT-OMRON-image\.zip: not a whole zip archive"):
-        make(DutOmron, tmp_path / "cut").prepare()
-    data = bytearray(whole["DUT-OMRON-image.zip"])
-    data[data.index(b"im003.jpg") + 500] ^= 1
-    small.write(tmp_path / "flipped" / "manual", whole | {"DUT-OMRON-image.zip": bytes(data)})
-    assert "im003.jpg: cannot be unpacked: Bad CRC-32" in complaint(make(DutOmron, tmp_path / "flipped"))
-    images_tgz = small.sod(NUMBERS)["BSDS300-images.tgz"]
-    changed = images_tgz[:-8] + bytes(byte ^ 1 for byte in images_tgz[-8:-4]) + images_tgz[-4:]  # its checksum
-    for damaged in (images_tgz[:2000], b"not a tar archive", b"\x1f\x8b" + bytes(100), changed):
-        small.write(tmp_path / "tar" / "manual", {"BSDS300-images.tgz": damaged})
-        with pytest.raises(BadArchiveError, match=r"BSDS300-images\.tgz: not a whole tar archive"):
-            make(Sod, tmp_path / "tar").prepare()
-
-
-def test_archives_that_unpack_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nested = small.zipped({"a.jpg": small.jpeg(1)})
-    for level in range(4):
-        (tmp_path / "sod.zip").write_bytes(nested)
-        if level < archives.NESTED:
-            assert [entry.name for entry in archives.walk(tmp_path)] == ["a.jpg"]
-        else:
-            with pytest.raises(BadArchiveError, match="more than 3 archives one in another"):
-                archives.walk(tmp_path)
-        nested = small.zipped({"a.zip": nested})
-    (tmp_path / "sod.zip").write_bytes(small.zipped({"a.jpg": bytes(100), "b.jpg": bytes(101)}))
-    monkeypatch.setattr(archives, "LARGEST", 100)
-    first, second = archives.walk(tmp_path)
-    assert first.read_bytes() == bytes(100)
-    with pytest.raises(OSError, match=r"sod\.zip/b\.jpg: would unpack to 101 bytes"):
-        second.read_bytes()
-    (tmp_path / "sod.tgz").write_bytes(small.tarred({"a.jpg": bytes(60), "b.jpg": bytes(60)}))
-    with pytest.raises(BadArchiveError, match=r"sod\.tgz: would unpack to more than 100 bytes"):
-        archives.walk(tmp_path)
-
-
-def test_folders_in_an_archive_made_on_windows(tmp_path: Path) -> None:
-    whole = small.files("images/{}.jpg", small.jpeg, NUMBERS)
-    whole |= small.files("ground_truth_mask/{}.png", small.gray_mask, NUMBERS)
-    contents = {name.replace("/", "\\"): data for name, data in whole.items()}
-    folder = {name.rpartition("\\")[0] + "\\": b"" for name in contents}
-    small.write(tmp_path / "zip" / "manual" / "ecssd", {"a.zip": small.zipped(folder | contents)})
-    small.write(tmp_path / "tar" / "manual" / "ecssd", {"a.tgz": small.tarred(contents)})
-    for kind in ("zip", "tar"):
-        found = make(Ecssd, tmp_path / kind).find()
-        assert sum(map(len, found.splits.values())) == len(NUMBERS)
-
-
-def test_archives_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    """Where nothing is there besides, and where something is lacking."""
-    manual = tmp_path / "manual"
-    small.write(manual, {"DUTS-TE.tar.zst": b"archive", "DUTS-TR.part1.rar": b"archive", "other.rar": b"archive"})
-    with pytest.raises(NotAtHandError, match=r"Unpack .*DUTS-TE\.tar\.zst, .*DUTS-TR\.part1\.rar there first"):
-        make(Duts, tmp_path).find()
-    (manual / "DUTS-TR.part1.rar").unlink()
-    pairs_of_train = {f"DUTS-TR/DUTS-TR-Image/{i}.jpg": small.jpeg(i) for i in NUMBERS}
-    pairs_of_train |= {f"DUTS-TR/DUTS-TR-Mask/{i}.png": small.gray_mask(i) for i in NUMBERS}
-    small.write(manual, {"DUTS-TR.zip": small.zipped(pairs_of_train)})
-    assert f"{manual / 'DUTS-TE.tar.zst'}: an archive that cannot be read" in complaint(
-        make(Duts, tmp_path, config(train=8, test=8))
-    )
-
-
-def test_only_regular_files_below_folders_that_do_not_end(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "a.txt").write_text("a")
-    (tmp_path / "deep" / "up").symlink_to(tmp_path)
-    (tmp_path / "deep" / "same").symlink_to(".")
-    os.mkfifo(tmp_path / "pipe.png")
-    found = {entry.name: entry for entry in archives.walk(tmp_path)}
-    assert found.keys() == {"a.txt", "pipe.png"}
-    with pytest.raises(OSError, match=r"pipe\.png: not a regular file but a pipe"):
-        found["pipe.png"].read_bytes()
-    for name in ("pipe.zip", "pipe.tar.xz"):
-        os.mkfifo(tmp_path / name)
-        with pytest.raises(OSError, match=rf"{name}: not a regular file but a pipe"):
-            archives.walk(tmp_path)
-        (tmp_path / name).unlink()
-
-
-def test_an_archive_and_what_it_unpacks_to_are_one(tmp_path: Path) -> None:
-    contents = small.msra10k(NUMBERS)
-    small.write(tmp_path / "manual" / "msra10k", contents | {"MSRA10K_Imgs_GT.zip": small.zipped(contents)})
-    entries = archives.walk(tmp_path / "manual")
-    assert sorted(entry.name for entry in entries) == sorted(Path(name).name for name in contents)
-    assert not any(".zip" in str(entry) for entry in entries)
 
 
 def test_a_cache_lasts_and_follows_the_downloads(tmp_path: Path) -> None:

@@ -4,16 +4,13 @@ import io
 import os
 import pickle
 import unicodedata
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from hypothesis import given
-from hypothesis import strategies as st
+from folder_cases import all_names, make_folder, mask_of, names, open_raw, pixels, read, write
 from PIL import Image
 
 from menet_jax.datasets import pairs
@@ -23,49 +20,6 @@ from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import S
 from menet_jax.images.files import read_image, read_mask
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-RAW = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
-
-
-def pixels(index: int) -> np.ndarray:
-    return np.random.default_rng(index).integers(0, 256, (12, 16, 3), np.uint8)
-
-
-def mask_of(index: int) -> np.ndarray:
-    mask = np.zeros((12, 16), bool)
-    mask[2:8, index % 8 : index % 8 + 6] = True
-    return mask
-
-
-def write(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
-
-
-def make_folder(
-    folder: Path, count: int = 10, image_folder: str = "images", mask_folder: str = "masks", kind: str = "png"
-) -> Path:
-    for index in range(count):
-        write(folder / image_folder / f"{index:03d}.{kind}", pixels(index))
-        write(folder / mask_folder / f"{index:03d}.png", mask_of(index))
-    return folder
-
-
-def open_raw(builder: SaliencyFolder, split: str, decoders: Any = RAW) -> Any:
-    source: Any = builder.as_data_source  # its signature, made by a decorator, admits no argument
-    return source(split, decoders=decoders)
-
-
-def read(builder: SaliencyFolder) -> dict[str, list[dict[str, bytes]]]:
-    return {split: list(open_raw(builder, split)) for split in builder.info.splits}
-
-
-def names(builder: SaliencyFolder) -> dict[str, list[str]]:
-    return {split: [each["file_name"].decode() for each in found] for split, found in read(builder).items()}
-
-
-def all_names(builder: SaliencyFolder) -> list[str]:
-    return sorted(name for split in names(builder).values() for name in split)
 
 
 Build = Callable[..., SaliencyFolder]
@@ -326,27 +280,6 @@ def test_a_missing_folder(tmp_path: Path) -> None:
         SaliencyFolder(tmp_path / "nowhere")
 
 
-def test_the_hash_of_a_stem_never_changes() -> None:
-    # The first 8 bytes of SHA-256 as a fraction: a 0.7914, g 0.8009, t 0.8895, 6 0.9061.
-    assert [module.split_of(stem) for stem in "agt6"] == ["train", "validation", "validation", "test"]
-
-
-def test_the_hash_splits_80_10_10() -> None:
-    splits = [module.split_of(f"image{index}") for index in range(5000)]
-    assert abs(splits.count("train") / 5000 - 0.8) < 0.03
-    assert abs(splits.count("validation") / 5000 - 0.1) < 0.02
-
-
-@given(st.sets(st.text("abcdef", min_size=1, max_size=5), min_size=1, max_size=20), st.data())
-def test_more_files_move_no_others(stems: set[str], data: st.DataObject) -> None:
-    fewer = data.draw(st.sets(st.sampled_from(sorted(stems))))
-    everything = [pairs.Pair(Path(f"{stem}.jpg"), Path(f"{stem}.png")) for stem in sorted(stems)]
-    some = module.split_by_hash([pair for pair in everything if pair.stem in fewer])
-    every = module.split_by_hash(everything)
-    assert all(set(some[split]) <= set(every[split]) for split in some)
-    assert sum(map(len, every.values())) == len(stems)
-
-
 def test_split_by_hash_leaves_out_empty_splits(tmp_path: Path, build: Build) -> None:
     builder = build(make_folder(tmp_path / "data", 2))
     assert {name: info.num_examples for name, info in builder.info.splits.items()} == {"train": 2}
@@ -446,20 +379,6 @@ def test_a_race_between_two_processes(tmp_path: Path, build: Build, monkeypatch:
     builder = build(folder)
     assert all_names(builder) == ["000.png", "001.png", "002.png", "003.png"]
     assert "hash" in builder.splitting
-
-
-def test_pairs_can_lie_in_an_archive(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "data", 3)
-    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
-        for path in sorted(folder.rglob("*.png")):
-            archive.write(path, path.relative_to(folder))
-    with zipfile.ZipFile(tmp_path / "data.zip") as archive:
-        root = zipfile.Path(archive)
-        matched, irregular = pairs.match((root / "images").iterdir(), (root / "masks").iterdir())
-        assert [pair.stem for pair in matched] == ["000", "001", "002"]
-        assert not irregular
-        assert pairs.check(matched, "Checking") == [pairs.Verdict(None)] * 3
-        np.testing.assert_array_equal(read_image(pairs.example(matched[1])["image"]), pixels(1))
 
 
 def real_data() -> Path:

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from command_cases import write_discs, write_narrow_run
+from pages import PACKAGE, PAGES, README, ROOT, blocks, prose, spans
 from PIL import Image
 from test_commands import COMMANDS as SUBCOMMANDS
 
@@ -36,12 +37,6 @@ from menet_jax.training import config as configuration
 from menet_jax.training.presets import PRESETS
 from menet_jax.training.run_folder import CONFIG_FILE
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "menet_jax"
-README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "datasets").glob("*/README.md"))]
-
-FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 SHELL = ("", "bash", "sh")
 LOOP = re.compile(r"\s*for (\w+) in (.+); do$")
 VARIABLE = re.compile(r"\$\{?(\w+)\}?")
@@ -76,21 +71,6 @@ FILE_CHECKS = {
     "menet_jax.benchmark.options": ("check_data", "check_folder"),
 }
 """What refuses files that are not there, as those of the pages are not."""
-
-
-def blocks(page: Path, *languages: str) -> list[str]:
-    """The blocks of code in these languages."""
-    return [code for _, language, code in FENCED.findall(page.read_text()) if language in languages]
-
-
-def prose(page: Path) -> str:
-    """The page without its blocks of code."""
-    return FENCED.sub("", page.read_text())
-
-
-def spans(page: Path) -> list[str]:
-    """Code within lines."""
-    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose(page))]
 
 
 def simple_commands(line: str) -> list[list[str]]:

@@ -4,50 +4,29 @@ import csv
 import json
 import shutil
 import sys
-import unicodedata
-import warnings
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from command_cases import Outcome, outcome, write_discs, write_narrow_run
+from command_cases import write_discs, write_narrow_run
+from evaluate_cases import command, results
 from PIL import Image
 from shallow_menet import SIDE
 
 from menet_jax.datasets.pairs import Pair, Verdict, verdict
-from menet_jax.evaluate import main
 from menet_jax.evaluation import evaluate_command, report
 from menet_jax.evaluation.files import Kind, plan, predict_files
-from menet_jax.evaluation.map_folders import match
 from menet_jax.evaluation.predictor import Predictor
-from menet_jax.evaluation.report import MEASURES
-from menet_jax.images.files import UnreadableImageError
-from menet_jax.images.maps import read_map
-from menet_jax.metrics.measures import measure
 from menet_jax.metrics.scores import dataset_scores, score_image
 from menet_jax.reporting.plots.curves import PrCurve
 from menet_jax.training.run import load_run
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 SCALARS = ("adaptive_f", "adaptive_f_of_mean_pr", "max_mean_f", "max_f_of_mean_pr", "mae")
-
-# adaptive F / MAE of the published maps on this half of the dataset
-PUBLISHED_ON_SOD = {"Amulet": (0.7748, 0.1332), "DSS": (0.8017, 0.1177), "PiCANet": (0.8053, 0.0985)}
-
-
-def command(*arguments: str | Path) -> Outcome:
-    return outcome(main, *arguments)
-
-
-def results(dest: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((dest / "results.json").read_text())["results"]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -163,43 +142,6 @@ def test_nothing_is_skipped_silently(dataset: Path, maps: Path, tmp_path: Path) 
     assert all(name in done.err for name in ("1.png", "4.png"))
     assert all(name in done.out for name in ("2.png", "stranger.png", "notes.txt", "list.txt"))
     assert "*" not in (dest / "results.md").read_text()  # incomplete rows do not compete
-
-
-def test_names_of_every_kind(dataset: Path, tmp_path: Path) -> None:
-    """Not UTF-8, with what a terminal would obey, of an accent in two spellings, and of a link that leads nowhere."""
-    maps, masks, dest = tmp_path / "red\x1b[31m", tmp_path / "gt", tmp_path / "dest"
-    names = [(name, name) for name in ("ma\udcf1ana", "esc\x1b[31m", "moved")]
-    names += [(unicodedata.normalize("NFD", "caf\xe9"), "caf\xe9")]
-    for folder in (maps, masks):
-        folder.mkdir()
-    for of_map, of_mask in names:
-        shutil.copy(dataset / "masks" / "0.png", masks / f"{of_mask}.png")
-        shutil.copy(dataset / "masks" / "0.png", maps / f"{of_map}.png")
-    (maps / "moved.png").unlink()
-    (maps / "moved.png").symlink_to("elsewhere.png")
-    done = command("--maps", maps, "--masks", masks, "--dest", dest)
-    assert done.code == 1
-    assert "\x1b[31m" not in done.out + done.err and r"red\x1b[31m" in done.out
-    assert r"moved.png: a link that leads nowhere, to elsewhere.png" in done.err
-    [found] = results(dest)
-    assert (found["images"], found["of"], found["scores"]["mae"], found["missing"]) == (3, 4, 0, [])
-    assert {"images.csv", "results.csv", "results.tex", "pr_curves.npy"} <= {path.name for path in dest.iterdir()}
-
-
-def test_no_name_is_looked_for_among_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder of many files is opened in linear time."""
-    for index in range(300):
-        (tmp_path / f"{index}.png").touch()
-    compared, equal = Counter[str](), PurePath.__eq__
-
-    def counted(self: PurePath, other: object) -> bool:
-        compared["paths"] += 1
-        return equal(self, other)
-
-    monkeypatch.setattr(PurePath, "__eq__", counted)
-    assert len(match(tmp_path, tmp_path)) == 300
-    assert len(plan(tmp_path, tmp_path / "new", overlay=True, cutout=True)[0]) == 300
-    assert compared["paths"] < 10 * 300  # and 300 by 300 otherwise
 
 
 def test_graded_masks(dataset: Path, maps: Path, run: Path, tmp_path: Path) -> None:
@@ -338,32 +280,6 @@ def test_measures(dataset: Path, maps: Path, tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "other").exists()
 
 
-def test_every_measure_is_a_column() -> None:
-    pytest.importorskip("py_sod_metrics")
-    truth = np.eye(8, dtype=bool)
-    assert list(measure(truth * np.uint8(200), truth)) == [score.name for score in MEASURES]
-
-
-@pytest.mark.parametrize("mask", [np.s_[-1, 4:9], np.s_[2:6, -1], np.s_[-1, -1]])
-def test_s_measure_of_an_object_in_the_last_row_or_column(mask: Any) -> None:
-    """It is cut in four at its centre, of which two parts are then empty, or three."""
-    py_sod_metrics = pytest.importorskip("py_sod_metrics")
-    truth = np.zeros((10, 12), bool)
-    truth[mask] = True
-    saliency = np.random.default_rng(0).integers(0, 256, truth.shape).astype(np.uint8)
-    saliency[0, :2] = 0, 255
-    plain, stretched = py_sod_metrics.Smeasure(), saliency / 255
-    rows, columns = (round(float(np.mean(where))) + 1 for where in np.nonzero(truth))
-    parts = [
-        (stretched[part], truth[part])
-        for part in (np.s_[:rows, :columns], np.s_[:rows, columns:], np.s_[rows:, :columns], np.s_[rows:, columns:])
-        if truth[part].size
-    ]
-    region = sum(plain.ssim(*part) * part[1].size / truth.size for part in parts)
-    expected = max(0.0, (plain.object(stretched, truth) + region) / 2)
-    assert measure(saliency, truth)["s_measure"] == pytest.approx(expected, abs=1e-12)
-
-
 def test_figures_call_methods_by_their_names(
     dataset: Path, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,60 +362,3 @@ def test_an_interrupt_before_scoring_leaves_cleanly(maps: Path, dataset: Path, m
     monkeypatch.setattr(evaluate_command, "open_datasets", interrupt)
     done = command("--maps", maps, "--masks", dataset / "masks")
     assert done == (130, "", "stopped before anything was computed\n")
-
-
-def test_maps_of_every_depth(tmp_path: Path) -> None:
-    levels = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)
-    gray = Image.fromarray(levels)
-    kinds = {
-        "gray.png": gray,
-        "rgb.png": gray.convert("RGB"),
-        "rgba.png": gray.convert("RGBA"),
-        "palette.gif": gray,
-        "deep.png": Image.fromarray(levels.astype(np.uint16) * 257),
-        "shallow.png": Image.fromarray(levels.astype(np.uint16)),  # 8-bit values in a 16-bit file
-        "integers.tif": Image.fromarray(levels.astype(np.int32)),
-        "float.tif": Image.fromarray(levels.astype(np.float32) / 255),
-    }
-    for name, image in kinds.items():
-        image.save(tmp_path / name)
-        np.testing.assert_array_equal(read_map(tmp_path / name), levels, err_msg=name)
-    gray.point(lambda level: 255 if level > 127 else 0).convert("1").save(tmp_path / "bits.png")
-    np.testing.assert_array_equal(read_map(tmp_path / "bits.png"), (levels > 127) * 255)
-
-
-@pytest.mark.parametrize("kind", ["transparent", "not finite", "text"])
-def test_maps_without_meaning(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "map.tif"
-    if kind == "transparent":
-        Image.merge("LA", [Image.new("L", (3, 3), 200), Image.linear_gradient("L").resize((3, 3))]).save(path)
-    elif kind == "not finite":
-        Image.fromarray(np.full((3, 3), np.nan, np.float32)).save(path)
-    else:
-        path.write_text("text")
-    with pytest.raises(UnreadableImageError, match=r"map\.tif: "):
-        read_map(path)
-
-
-@pytest.mark.skipif(not DATA.exists(), reason="no ../shared/data beside the repository")
-def test_published_maps_on_sod(tmp_path: Path) -> None:
-    py_sod_metrics = pytest.importorskip("py_sod_metrics")
-    sod, dest = DATA / "sod", tmp_path / "dest"
-    methods = [f"{name}={sod / 'maps' / name}" for name in PUBLISHED_ON_SOD]
-    done = command("--maps", *methods, "--masks", sod / "masks", "--dest", dest)
-    assert done.code == 0
-    for row, (name, published) in zip(results(dest), PUBLISHED_ON_SOD.items(), strict=True):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a class that will be replaced says so
-            f, mae = py_sod_metrics.Fmeasure(), py_sod_metrics.MAE()
-        for path in (sod / "maps" / name).iterdir():
-            saliency = np.asarray(Image.open(path).convert("L"))
-            mask = np.asarray(Image.open(sod / "masks" / f"{path.stem}.png").convert("L"))
-            for each in (f, mae):
-                each.step(saliency, mask)
-        scores = row["scores"]
-        assert (round(scores["adaptive_f"], 4), round(scores["mae"], 4)) == published
-        fm = f.get_results()["fm"]
-        expected = [fm["adp"], fm["curve"].max(), mae.get_results()["mae"]]
-        assert [scores[key] for key in ("adaptive_f", "max_mean_f", "mae")] == pytest.approx(expected, abs=1e-6)
-        assert f"{published[0]:.4f}" in done.out and f"{published[1]:.4f}" in done.out
