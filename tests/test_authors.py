@@ -158,6 +158,23 @@ def archive(pickled: bytes) -> bytes:
     return small.zipped({"archive/data.pkl": pickled, "archive/version": b"3\n"})
 
 
+def no_arrays() -> dict[str, bytes]:
+    """Files that NumPy writes, or might have written, and that hold no plain arrays by name."""
+    objects, single, packed, header = (io.BytesIO() for _ in range(4))
+    np.savez(objects, a=np.array([{}], object))
+    np.save(single, np.zeros(3))
+    np.savez_compressed(packed, a=np.random.default_rng(0).random(99))
+    damaged = bytearray(packed.getvalue())
+    damaged[70:90] = bytes(byte ^ 255 for byte in damaged[70:90])
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**15,)})
+    return {
+        "objects.npz": objects.getvalue(),
+        "single.npz": single.getvalue(),
+        "packed.npz": bytes(damaged),
+        "huge.npz": small.zipped({"a.npy": header.getvalue()}),
+    }
+
+
 def wrong_files(folder: Path, tensors: StateDict) -> dict[str, tuple[Path, str]]:
     """Files that cannot be imported, and what is said of each."""
     cases: dict[str, tuple[Path, str]] = {}
@@ -191,18 +208,8 @@ def wrong_files(folder: Path, tensors: StateDict) -> dict[str, tuple[Path, str]]
     add("big.pt", small.zipped({"a/data.pkl": b"", "a/byteorder": b"big"}), "a big-endian machine")
     add("empty.pt", archive(pickle.dumps({}, 2)), "holds no network, but nothing")
     add("words.pt", archive(pickle.dumps({"epoch": 3}, 2)), "holds no network, but epoch")
-    objects = io.BytesIO()
-    np.savez(objects, a=np.array([{}], object))
-    add("objects.npz", objects.getvalue(), "objects.npz: damaged, or no archive of plain arrays")
-    single, packed, huge = io.BytesIO(), io.BytesIO(), io.BytesIO()
-    np.save(single, np.zeros(3))
-    add("single.npz", single.getvalue(), "single.npz: damaged, or no archive of plain arrays")
-    np.savez_compressed(packed, a=np.random.default_rng(0).random(99))
-    damaged = bytearray(packed.getvalue())
-    damaged[70:90] = bytes(byte ^ 255 for byte in damaged[70:90])
-    add("packed.npz", bytes(damaged), "packed.npz: damaged, or no archive of plain arrays")
-    np.lib.format.write_array_header_1_0(huge, {"descr": "<f4", "fortran_order": False, "shape": (10**15,)})
-    add("huge.npz", small.zipped({"a.npy": huge.getvalue()}), "huge.npz: damaged, or no archive of plain arrays")
+    for name, data in no_arrays().items():
+        add(name, data, f"{name}: damaged, or no archive of plain arrays")
     for name, bad in (
         ("complex", np.zeros(1, np.complex64)),
         ("dates", np.zeros(1, "datetime64[s]")),

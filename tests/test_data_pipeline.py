@@ -392,7 +392,8 @@ def test_show_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[
         ((str(tmp_path / "nowhere"),), "grid.png", "neither a dataset nor a folder"),
         ((), "grid.png", "name at least one"),
         ((str(folder),), "grid.xyz", "name a file that ends in .png"),
+        ((str(folder), "--seed", "-1"), "grid.png", "the seed must be at least 0"),
     ):
-        assert data_commands.main(["show", *specs, "--dest", str(tmp_path / dest)]) == 2
+        assert data_commands.main(["show", *specs, "--dest", str(tmp_path / dest), "--cache", str(tmp_path)]) == 2
         error = capsys.readouterr().err
         assert "error: " in error and message in error

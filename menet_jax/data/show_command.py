@@ -1,8 +1,8 @@
 """A picture of what the network is fed; see `options.Show`."""
 
 from menet_jax.data.options import Show
-from menet_jax.data.pipeline import training_batches
-from menet_jax.data.sources import Source, open_split
+from menet_jax.data.pipeline import TrainingBatch, training_batches
+from menet_jax.data.sources import open_split
 from menet_jax.images import pictures
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Jpeg, Noise
 from menet_jax.runtime.cli import run_command
@@ -11,16 +11,15 @@ from menet_jax.runtime.text import say
 
 def run(options: Show) -> int:
     """Draw a training batch; the exit status, see `run_command`."""
-    places = options.places(options.skip_bad)
     return run_command(
-        lambda: [open_split(spec, options.split, places) for spec in options.specs],
-        lambda sources: draw(options, sources),
-        lambda _: "no picture was written",
+        lambda: batch_of(options), lambda batch: draw(options, batch), lambda _: "no picture was written"
     )
 
 
-def draw(options: Show, sources: list[Source]) -> int:
-    """The exit status of drawing a batch of these sources."""
+def batch_of(options: Show) -> TrainingBatch:
+    """The first batch; ValueError or OSError says what cannot be used."""
+    places = options.places(options.skip_bad)
+    sources = [open_split(spec, options.split, places) for spec in options.specs]
     say(*(source.summary() for source in sources))
     batches = training_batches(
         sources,
@@ -31,6 +30,11 @@ def draw(options: Show, sources: list[Source]) -> int:
     )
     batch = next(batches)
     batches.close()
+    return batch
+
+
+def draw(options: Show, batch: TrainingBatch) -> int:
+    """The exit status of writing a picture of a batch."""
     pictures.batch_grid(batch["image"], batch["mask"], options.dest)
     say(f"{options.count} images: {options.dest}")
     return 0
