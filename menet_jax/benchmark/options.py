@@ -98,13 +98,13 @@ class Tpu(Benchmark):
 
 @dataclass(frozen=True, kw_only=True)
 class Pytorch(Benchmark):
-    """Time and memory of a training step and of inference against the same network in PyTorch, on the CPU.
+    """Time and memory of a training step and of inference against the same network in PyTorch, on the CPU or a GPU.
 
     First it says how far outputs, losses and gradients of both agree. Then both are timed in turns, each in a process
     of its own, with the same weights and images. Ours is the step that training runs and the inference that predicting
     and evaluating run, which gives both saliency maps; PyTorch's are the same work, in PyTorch's eager mode, in both
     memory layouts, of which the faster one is compared; a layout in which PyTorch crashes is named. Medians are
-    reported. CPU seconds are those of all threads.
+    reported. CPU seconds are those of all threads. How far both agree is computed on the CPU.
     """
 
     width: int = 4
@@ -119,6 +119,11 @@ class Pytorch(Benchmark):
     """How often each is timed; a turn lasts half a second at least."""
     agreement: bool = True
     """Say first how far both agree."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """To compute on, both."""
+    precision: Precision = "float32"
+    """That convolutions compute in; PyTorch's bfloat16 is by autocast. On a GPU, float32 products of training are
+    rounded (TF32) by both, and those of inference by neither."""
 
 
 @dataclass(frozen=True, kw_only=True)

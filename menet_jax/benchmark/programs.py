@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from menet_jax.benchmark.options import Precision
+from menet_jax.benchmark.options import Device, Precision
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.model.pytorch.files import read_tensors
 from menet_jax.model.pytorch.names import from_state_dict
@@ -34,10 +34,12 @@ def random_batch(batch_size: int) -> Batch:
     return Batch(images, labels)
 
 
-def training_step(weights: Path, width: int, batch_size: int) -> Callable[[], Any]:
+def training_step(
+    weights: Path, width: int, batch_size: int, device: Device, precision: Precision
+) -> Callable[[], Any]:
     """The step that training maps over devices, on one device; every call goes on from where the last one ended."""
-    devices.start("cpu")  # as the command does
-    config = configuration(width)
+    devices.start(device)  # as the command does
+    config = configuration(width, precision)
     mapped = map_over_devices(config, jax.local_devices()[:1])
     state = mapped.replicate(create_state(config).replace(**from_state_dict(read_tensors(weights))))
     batch = random_batch(batch_size)
@@ -50,9 +52,11 @@ def training_step(weights: Path, width: int, batch_size: int) -> Callable[[], An
     return step
 
 
-def inference(weights: Path, width: int, batch_size: int) -> Callable[[], Any]:
+def inference(
+    weights: Path, width: int, batch_size: int, device: Device, precision: Precision
+) -> Callable[[], Any]:
     """Both maps of a batch as predicting and evaluating compute them, back on the host."""
-    devices.start("cpu")  # as the command does
-    predictor = Predictor(configuration(width), from_state_dict(read_tensors(weights)), batch_size=batch_size)
+    devices.start(device)  # as the command does
+    predictor = Predictor(configuration(width, precision), from_state_dict(read_tensors(weights)), batch_size=batch_size)
     images = list(random_batch(batch_size).images)
     return lambda: predictor.evaluate(images)

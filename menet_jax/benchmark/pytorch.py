@@ -25,7 +25,8 @@ PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """PyTorch's threads sleep while they wait for each other. By default they spin, which counts as CPU seconds, and where
 another program takes a core, takes many times as long."""
 
-ON_CPU = {"JAX_PLATFORMS": "cpu"}
+OURS = {"cpu": {"JAX_PLATFORMS": "cpu"}, "gpu": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}}
+"""By device. A GPU's memory is for both: by default JAX takes three quarters of it at the start."""
 
 LEGEND = """wall s, CPU s: of one call, median over the rounds; CPU seconds of all threads
 peak MiB: largest resident memory of the process since its start, with imports and compilation
@@ -49,10 +50,10 @@ def run(options: Pytorch) -> None:
     check_counts(rounds=rounds, inference_batches=min(options.inference_batches))
     if batch_size < 2:
         raise ValueError(f"--batch-size {batch_size}: must be at least 2, for PyTorch to normalise 1×1 maps")
-    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_platforms", "cpu")  # of this process, which times nothing
     variables = create_state(programs.configuration(width)).variables
-    where = f"{machine()}, PyTorch {importlib.metadata.version('torch')}"
-    print(f"width {width}, {programs.SIZE}×{programs.SIZE}, {where}")
+    where = f"{_card(options)}{machine()}, PyTorch {importlib.metadata.version('torch')}"
+    print(f"width {width}, {options.precision}, {programs.SIZE}×{programs.SIZE}, {where}")
     if options.agreement:
         print("\n".join(_agreement(width, variables)), flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -64,8 +65,23 @@ def run(options: Pytorch) -> None:
         for activity, count in jobs:
             if activity in options.what:
                 print(f"{activity}, batch {count}, {rounds} rounds", flush=True)
-                print("\n".join(_table(_measure(activity, weights, width, count, rounds))), flush=True)
+                print("\n".join(_table(_measure(options, activity, weights, count), options)), flush=True)
         print(LEGEND)
+
+
+def _card(options: Pytorch) -> str:
+    """The GPU that is to be used, for the head.
+
+    Raises:
+        ValueError: PyTorch finds none.
+    """
+    if options.device == "cpu":
+        return ""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ValueError("--device gpu: PyTorch finds none here")
+    return f"{torch.cuda.get_device_name()}, "
 
 
 def _agreement(width: int, variables: dict[str, Any]) -> list[str]:
@@ -79,7 +95,7 @@ def _agreement(width: int, variables: dict[str, Any]) -> list[str]:
     return [*lines, *(f"  {name:28} {columns[0][name]:8.0e} {columns[1][name]:8.0e}" for name in columns[0])]
 
 
-def _measure(activity: Activity, weights: Path, width: int, count: int, rounds: int) -> list[Side | str]:
+def _measure(options: Pytorch, activity: Activity, weights: Path, count: int) -> list[Side | str]:
     """Ours, then PyTorch's in each layout; of one that it crashes in, that it does."""
     from menet_jax.benchmark import pytorch_programs
 
@@ -87,17 +103,18 @@ def _measure(activity: Activity, weights: Path, width: int, count: int, rounds: 
     own, other = (getattr(module, makes[activity]) for module in (programs, pytorch_programs))
     crashes = list[str]()
     with ExitStack() as stack:
-        process = in_process(own, weights, width, count, environment=ON_CPU)
+        case = weights, options.width, count, options.device, options.precision
+        process = in_process(own, *case, environment=OURS[options.device])
         workers = {"menet_jax": stack.enter_context(process)}
         for layout in LAYOUTS:
-            process = in_process(other, weights, width, count, layout, environment=PATIENT)
+            process = in_process(other, *case, layout, environment=PATIENT)
             try:
                 workers[f"PyTorch, {layout}"] = stack.enter_context(process)
             except ProcessDiedError as error:
                 crashes.append(f"PyTorch, {layout}: {error}")
         if len(workers) == 1:
             raise ProcessDiedError("; ".join(crashes))
-        taken = in_turns([worker.turn for worker in workers.values()], rounds)
+        taken = in_turns([worker.turn for worker in workers.values()], options.rounds)
         sides = [
             Side(name, median(times), worker.peak())
             for (name, worker), times in zip(workers.items(), taken, strict=True)
@@ -105,13 +122,13 @@ def _measure(activity: Activity, weights: Path, width: int, count: int, rounds: 
     return [*sides, *crashes]
 
 
-def _table(found: list[Side | str]) -> list[str]:
+def _table(found: list[Side | str], options: Pytorch) -> list[str]:
     own, *others = sides = [each for each in found if isinstance(each, Side)]
     lines = [f"  {'':24} {'wall s':>9} {'CPU s':>9} {'peak MiB':>9} {'of work':>9}"]
     for name, times, peak in sides:
         working = "unknown" if peak.working is None else f"{peak.working / 2**20:.0f}"
         lines.append(f"  {name:24} {times.wall:9.4f} {times.cpu:9.4f} {peak.whole / 2**20:9.0f} {working:>9}")
-    best = min(others, key=lambda side: side.times.cpu)
+    best = min(others, key=lambda side: side.times.cpu if options.device == "cpu" else side.times.wall)
     wall, cpu = best.times.wall / own.times.wall, best.times.cpu / own.times.cpu
     ratios = f"wall {wall:.2f}, CPU {cpu:.2f}"
     if best.peak.working is not None and own.peak.working is not None:
