@@ -52,11 +52,10 @@ def training_step(
     return step
 
 
-def inference(
-    weights: Path, width: int, batch_size: int, device: Device, precision: Precision
-) -> Callable[[], Any]:
+def inference(weights: Path, width: int, batch_size: int, device: Device, precision: Precision) -> Callable[[], Any]:
     """Both maps of a batch as predicting and evaluating compute them, back on the host."""
     devices.start(device)  # as the command does
-    predictor = Predictor(configuration(width, precision), from_state_dict(read_tensors(weights)), batch_size=batch_size)
+    variables = from_state_dict(read_tensors(weights))
+    predictor = Predictor(configuration(width, precision), variables, batch_size=batch_size)
     images = list(random_batch(batch_size).images)
     return lambda: predictor.evaluate(images)
