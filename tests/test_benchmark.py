@@ -279,10 +279,14 @@ def test_without_pytorch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def test_beside_pytorch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("torch")
+    torch = pytest.importorskip("torch")
     with pytest.raises(SystemExit, match="2"):
         run("pytorch --batch-size 1")
     assert "--batch-size 1: must be at least 2" in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        with pytest.raises(SystemExit, match="2"):
+            run("pytorch --width 1 --device gpu")
+        assert "--device gpu: PyTorch finds none here" in capsys.readouterr().err
     run("pytorch --width 2 --batch-size 2 --inference-batches 1 --rounds 1")
     out = capsys.readouterr().out
     agreement = dict(re.findall(r"^  (\S.*?) +(\d+e[+-]\d+) +\d+e", out, re.MULTILINE))

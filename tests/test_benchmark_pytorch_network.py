@@ -4,10 +4,12 @@ import importlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from menet_jax.model.losses import hard_negatives
 from menet_jax.model.menet import MENet
 from menet_jax.model.pytorch.names import to_state_dict
 from menet_jax.training.step import Batch
@@ -106,3 +108,15 @@ def test_mining_of_ties_takes_the_first() -> None:
     loss.backward()
     # f̂ of a unit vector passes what is across it: ∂ℓ = 2 (c_other − c_same), a quarter of it a pixel.
     assert features.grad[0, :, 0].T.tolist() == [[0, 0.5]] * 2 + [[0.5, 0]] * 2 + [[0, 0]] * 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.8, 1.0])
+def test_mining_of_a_whole_batch_keeps_what_ours_keeps(share: float) -> None:
+    """As on a GPU; of losses among which many tie, and of images with one class alone."""
+    rng = np.random.default_rng(int(10 * share))
+    losses = rng.integers(-4, 5, (3, 8, 9)).astype(np.float32)
+    labels = rng.random((3, 8, 9)) < share
+    kept = in_pytorch.mined_together(torch.from_numpy(losses).flatten(1), torch.from_numpy(labels).flatten(1))
+    np.testing.assert_array_equal(
+        kept.numpy().reshape(losses.shape), jax.vmap(hard_negatives)(jnp.asarray(losses), jnp.asarray(labels))
+    )

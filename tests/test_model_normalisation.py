@@ -94,3 +94,17 @@ def test_results_are_of_the_type_asked_for_and_statistics_are_not() -> None:
     assert isinstance(y, jax.Array)
     assert y.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(jnp.float32)}
+
+
+def test_a_float32_image_is_normalised_in_float64_where_that_is_asked_for() -> None:
+    """As the image is at the head of the network, whatever that computes in; against NumPy, in training."""
+    x = 100 + np.random.default_rng(0).standard_normal((2, 5, 7, 3)).astype(np.float32)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        norm = BatchNorm(use_running_average=False, dtype=jnp.float64)
+        params = {"scale": jnp.ones(3, jnp.float64), "bias": jnp.zeros(3, jnp.float64)}
+        statistics = {"mean": jnp.zeros(3, jnp.float64), "var": jnp.ones(3, jnp.float64)}
+        y, _ = norm.apply({"params": params, "batch_stats": statistics}, jnp.asarray(x), mutable=["batch_stats"])
+    exact = x.astype(np.float64)
+    centred = exact - exact.mean((0, 1, 2))
+    expected = centred / np.sqrt(np.mean(centred**2, (0, 1, 2)) + EPSILON)
+    np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-12)

@@ -44,7 +44,8 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         scale = self.param("scale", nn.initializers.ones, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
-        x = x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+        exact = jnp.float64 in (x.dtype, jnp.dtype(self.dtype))  # an image is float32 whatever the network computes in
+        x = x.astype(jnp.float64 if exact else jnp.float32)
         if self.use_running_average:
             factor = scale * lax.rsqrt(running_var.value + EPSILON)
             y = (x - _wide(running_mean.value)) * _wide(factor) + _wide(bias)
