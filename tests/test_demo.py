@@ -87,9 +87,11 @@ def bomb(width: int, height: int) -> bytes:
         (b"", "x.png: the file is empty"),
         (png(PHOTOGRAPH)[:300], "x.png: image file is truncated"),
         (bomb(60_000, 50_000), "x.png: 3,000.0 megapixels; the demo takes photographs of up to 16"),
+        (bomb(4_001, 4_000), "x.png: 16.1 megapixels; the demo takes photographs of up to 16"),
         (b"\0" * 32_100_000, "x.png: 32.1 MB; the demo takes files of up to 32 MB"),
+        (b"\0" * 32_010_000, "x.png: 32.1 MB; the demo takes files of up to 32 MB"),
     ],
-    ids=["text", "empty", "truncated", "bomb", "large"],
+    ids=["text", "empty", "truncated", "bomb", "just too many pixels", "large", "just too large"],
 )
 def test_what_is_no_photograph_is_refused_in_one_sentence(data: bytes, says: str) -> None:
     with pytest.raises(UnreadableImageError) as refused:

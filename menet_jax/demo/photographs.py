@@ -1,5 +1,6 @@
 """Photographs of the page: read, seen by a network, distorted, and made into pictures."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -37,12 +38,17 @@ def read(data: bytes, name: str) -> Picture:
         UnreadableImageError: not an image, a damaged one, or one that is too large; the text names the file.
     """
     if len(data) > MEGABYTES * 1e6:
-        raise UnreadableImageError(name, f"{len(data) / 1e6:,.1f} MB; the demo takes files of up to {MEGABYTES} MB")
+        raise UnreadableImageError(name, f"{_tenths(len(data) / 1e6)} MB; the demo takes files of up to {MEGABYTES} MB")
     pixels = decoded_bytes(data) / 3
     if pixels > MEGAPIXELS * 1e6:
         most = f"the demo takes photographs of up to {MEGAPIXELS}"
-        raise UnreadableImageError(name, f"{pixels / 1e6:,.1f} megapixels; {most}")
+        raise UnreadableImageError(name, f"{_tenths(pixels / 1e6)} megapixels; {most}")
     return read_picture(data, name)
+
+
+def _tenths(value: float) -> str:
+    """Rounded up, so that what is above a limit is not shown as the limit."""
+    return f"{math.ceil(10 * value) / 10:,.1f}"
 
 
 def see(predictor: Predictor, picture: Picture) -> Seen:
