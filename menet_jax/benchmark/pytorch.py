@@ -50,9 +50,10 @@ def run(options: Pytorch) -> None:
     check_counts(rounds=rounds, inference_batches=min(options.inference_batches))
     if batch_size < 2:
         raise ValueError(f"--batch-size {batch_size}: must be at least 2, for PyTorch to normalise 1×1 maps")
+    card = _card(options)
     jax.config.update("jax_platforms", "cpu")  # of this process, which times nothing
     variables = create_state(programs.configuration(width)).variables
-    where = f"{_card(options)}{machine()}, PyTorch {importlib.metadata.version('torch')}"
+    where = f"{card}{machine()}, PyTorch {importlib.metadata.version('torch')}"
     print(f"width {width}, {options.precision}, {programs.SIZE}×{programs.SIZE}, {where}")
     if options.agreement:
         print("\n".join(_agreement(width, variables)), flush=True)
