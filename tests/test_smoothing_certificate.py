@@ -15,6 +15,8 @@ from menet_jax.robustness.smoothing.certificate import (
     Correction,
     bonferroni,
     certify,
+    curtailed_counts,
+    guessed,
     holm,
     radius,
     sample_counts,
@@ -113,6 +115,39 @@ def test_neither_the_batch_nor_how_many_follow_matters() -> None:
     np.testing.assert_array_equal(whole, sample_counts(brighter, image, SIGMA, 13, key, batch=4))
     more = sample_counts(brighter, image, SIGMA, 14, key, batch=3) - whole
     assert set(np.unique(more)) <= {0, 1}
+
+
+@pytest.mark.parametrize(("seed", "narrow"), [(0, False), (1, False), (2, True)])
+def test_stopping_early_certifies_what_all_samples_would(seed: int, narrow: bool) -> None:
+    """Of linear classifiers, far from their boundaries or just where it is hard to tell."""
+    rng, samples, thresholds = np.random.default_rng(seed), 400, (0.6, 0.75)
+    image = rng.uniform(0, 255, (4, 4, 3)).astype(np.float32)
+    weights = rng.normal(size=(60, 4, 4, 3)).astype(np.float32)
+    lengths = np.linalg.norm(weights.reshape(60, -1), axis=1)
+    near = radius(SIGMA, 0.75) * rng.uniform(0.1, 1.7, 60) if narrow else np.zeros(60)
+    distances = np.where(rng.uniform(size=60) < 0.5, 4 * SIGMA, near) * rng.choice([-1, 1], 60)
+    classifier = linear(weights, np.tensordot(weights, image, 3) - distances.astype(np.float32) * lengths)
+    keys = jax.random.split(jax.random.key(seed))
+    guess = sample_counts(classifier, image, SIGMA, 20, keys[0])
+    whole = sample_counts(classifier, image, SIGMA, samples, keys[1])
+    counts, drawn = curtailed_counts(
+        classifier, image, SIGMA, samples, keys[1], guessed(guess, 20), pixels=60, thresholds=thresholds, risk=RISK
+    )
+    assert (drawn == samples) == narrow and drawn > samples / 2
+    for threshold in thresholds:
+        for correction in (holm, bonferroni):
+            early = certify(guess, 20, counts, samples, threshold, RISK, correction)
+            late = certify(guess, 20, whole, samples, threshold, RISK, correction)
+            np.testing.assert_array_equal(early.certified, late.certified)
+            assert early.certified.any() and not early.certified.all()
+
+
+def test_certificates_that_no_sample_could_give_are_not_drawn_for() -> None:
+    arguments = (lambda image: jnp.ones((5, 6), bool), np.zeros((2, 2, 3), np.float32), SIGMA, 10, jax.random.key(0))
+    counts, drawn = curtailed_counts(
+        *arguments, np.ones((5, 6), bool), pixels=30, thresholds=(THRESHOLD,), risk=RISK
+    )  # 0.75 ** 10 is above the risk
+    assert drawn == 0 and not counts.any()
 
 
 @pytest.mark.parametrize(("sigma", "threshold"), [(0.0, 0.75), (20.0, 0.4), (20.0, 1.0), (float("nan"), 0.75)])

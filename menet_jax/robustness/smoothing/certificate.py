@@ -10,13 +10,14 @@ Source: Fischer, Baader, Vechev, "Scalable Certified Segmentation via Randomized
 Cohen, Rosenfeld, Kolter, "Certified Adversarial Robustness via Randomized Smoothing", ICML 2019, for the radius.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Bool, Float, Float64, Int
 from scipy.special import bdtrc, ndtri
 
@@ -81,15 +82,51 @@ def sample_counts(
     Raises:
         TypeError, ValueError: the image is not (H, W, 3), float and finite, or a setting is not positive.
     """
-    if samples < 1 or batch < 1:
-        raise ValueError(f"want at least one sample and a batch of at least one, got {samples} and {batch}")
-    if not 0 < sigma < float("inf"):
-        raise ValueError(f"the noise's standard deviation must be positive, got {sigma}")
-    check_image(image)
-    counts: Int[np.ndarray, "*map"] = np.asarray(
-        _counts(as_tree(classifier), jnp.asarray(image), jnp.asarray(sigma, image.dtype), samples, key, batch)
-    )
-    return counts
+    _check(image, sigma, samples, batch)
+    shape = jax.eval_shape(classifier, jax.ShapeDtypeStruct(image.shape, image.dtype)).shape
+    never = _Decided(np.zeros(shape, bool), np.array([samples + 1]), np.array([0]))
+    noise = jnp.asarray(sigma, image.dtype)
+    counts, _ = _counts(as_tree(classifier), jnp.asarray(image), noise, samples, key, batch, never)
+    return np.asarray(counts)
+
+
+def curtailed_counts(
+    classifier: Classifier,
+    image: Float[Array | np.ndarray, "h w 3"],
+    sigma: float,
+    samples: int,
+    key: jax.Array,
+    salient: Bool[np.ndarray, "*map"],
+    *,
+    pixels: int,
+    thresholds: Sequence[float],
+    risk: float,
+    batch: int = 8,
+) -> tuple[Int[np.ndarray, "*map"], int]:
+    """As `sample_counts`, but it stops once no pixel's certificate can change any more; also, how many were drawn.
+
+    A pixel is decided once it has so many hits that Bonferroni's correction certifies it, or so few that no correction
+    would, whatever the samples that are left say. Those are counted as misses. So `certify` gives what all samples
+    would have given, by either correction, and the statistics are those of a test of fixed length.
+
+    Args:
+        classifier, image, sigma, samples, key, batch: as `sample_counts`.
+        salient: each pixel's class, as guessed from other samples.
+        pixels: how many are tested together: those of one map.
+        thresholds: every τ that `certify` will be asked for.
+        risk: α.
+
+    Raises:
+        TypeError, ValueError: as `sample_counts`, and as `certify`.
+    """
+    _check(image, sigma, samples, batch)
+    p_values = [_p_values(samples, threshold, risk) for threshold in thresholds]
+    certain = np.array([np.sum(of_hits > risk / pixels) for of_hits in p_values])
+    possible = np.array([np.sum(of_hits > risk) for of_hits in p_values])
+    noise = jnp.asarray(sigma, image.dtype)
+    stop = _Decided(salient, certain, possible)
+    counts, drawn = _counts(as_tree(classifier), jnp.asarray(image), noise, samples, key, batch, stop)
+    return np.where(salient, counts, counts + samples - drawn), int(drawn)
 
 
 def certify(
@@ -115,14 +152,14 @@ def certify(
     Raises:
         ValueError: τ is not at least ½ and below 1, or α not between 0 and 1.
     """
-    radius(1.0, threshold)
-    if not 0 < risk < 1:
-        raise ValueError(f"the risk is a probability between 0 and 1, got {risk}")
-    salient = 2 * guess > guesses
+    of_hits, salient = _p_values(samples, threshold, risk), guessed(guess, guesses)
     hits = np.where(salient, counts, samples - counts)
-    # P(Bin(n, τ) ≥ hits), the p-value of the hypothesis that the class has probability τ or less.
-    of_hits = bdtrc(np.arange(samples + 1) - 1.0, samples, threshold)
     return Certificate(salient, correction(of_hits[hits], risk))
+
+
+def guessed(guess: Int[np.ndarray, "*map"], guesses: int) -> Bool[np.ndarray, "*map"]:
+    """The class that most of the samples give."""
+    return 2 * guess > guesses
 
 
 def bonferroni(p_values: Float64[np.ndarray, "*map"], risk: float) -> Bool[np.ndarray, "*map"]:
@@ -151,19 +188,72 @@ def holm(p_values: Float64[np.ndarray, "*map"], risk: float) -> Bool[np.ndarray,
     return rejected.reshape(p_values.shape)
 
 
+class _Decided(struct.PyTreeNode):
+    """Whether samples that are left can still change what is certified.
+
+    Attributes:
+        salient: each pixel's class.
+        certain: for each threshold, hits that suffice.
+        possible: for each threshold, hits that are needed at least.
+    """
+
+    salient: Bool[Array | np.ndarray, "*map"]
+    certain: Int[Array | np.ndarray, " thresholds"]
+    possible: Int[Array | np.ndarray, " thresholds"]
+
+    def __call__(self, counts: jax.Array, drawn: jax.Array, samples: int) -> jax.Array:
+        hits = jnp.where(self.salient, counts, drawn - counts)
+
+        def at(certain: jax.Array, possible: jax.Array) -> jax.Array:
+            return jnp.all((hits >= certain) | (hits + samples - drawn < possible))
+
+        return jnp.all(jax.vmap(at)(jnp.asarray(self.certain), jnp.asarray(self.possible)))
+
+
 @partial(jax.jit, static_argnames=("samples", "batch"))
 def _counts(
-    classifier: Classifier, image: jax.Array, sigma: jax.Array, samples: int, key: jax.Array, batch: int
-) -> jax.Array:
+    classifier: Classifier,
+    image: jax.Array,
+    sigma: jax.Array,
+    samples: int,
+    key: jax.Array,
+    batch: int,
+    decided: _Decided,
+) -> tuple[jax.Array, jax.Array]:
     def noisy(index: jax.Array) -> jax.Array:
         noise = jax.random.normal(jax.random.fold_in(key, index), image.shape, image.dtype)
         return image + sigma * noise
 
-    def add(counts: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
-        indices = first + jnp.arange(batch)
+    def add(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        counts, drawn = state
+        indices = drawn + jnp.arange(batch)
         salient = jax.vmap(lambda index: classifier(noisy(index)))(indices)
         used = (indices < samples).reshape(-1, *[1] * (salient.ndim - 1))
-        return counts + jnp.sum(salient & used, axis=0, dtype=jnp.int32), None
+        return counts + jnp.sum(salient & used, axis=0, dtype=jnp.int32), jnp.minimum(drawn + batch, samples)
 
-    start = jnp.zeros(jax.eval_shape(classifier, image).shape, jnp.int32)
-    return jax.lax.scan(add, start, jnp.arange(0, samples, batch))[0]
+    def wanted(state: tuple[jax.Array, jax.Array]) -> jax.Array:
+        counts, drawn = state
+        return (drawn < samples) & ~decided(counts, drawn, samples)
+
+    return jax.lax.while_loop(wanted, add, (jnp.zeros(decided.salient.shape, jnp.int32), jnp.int32(0)))
+
+
+def _p_values(samples: int, threshold: float, risk: float) -> Float64[np.ndarray, " hits"]:
+    """P(Bin(n, τ) ≥ k) for k = 0 … n: the p-value at k hits of the hypothesis that the class has probability τ or less.
+
+    Raises:
+        ValueError: τ is not at least ½ and below 1, or α not between 0 and 1.
+    """
+    radius(1.0, threshold)
+    if not 0 < risk < 1:
+        raise ValueError(f"the risk is a probability between 0 and 1, got {risk}")
+    of_hits: Float64[np.ndarray, " hits"] = bdtrc(np.arange(samples + 1) - 1.0, samples, threshold)
+    return of_hits
+
+
+def _check(image: jax.Array | np.ndarray, sigma: float, samples: int, batch: int) -> None:
+    if samples < 1 or batch < 1:
+        raise ValueError(f"want at least one sample and a batch of at least one, got {samples} and {batch}")
+    if not 0 < sigma < float("inf"):
+        raise ValueError(f"the noise's standard deviation must be positive, got {sigma}")
+    check_image(image)

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from menet_jax.data.sources import Example
 from menet_jax.images.files import ResizedMask, resize_mask
@@ -20,9 +20,18 @@ from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.analysis.subject import Subject, random_key, thresholded_metric, thresholded_probability
 from menet_jax.robustness.jacobian.image_function import exact
 from menet_jax.robustness.options import SmoothSettings
-from menet_jax.robustness.smoothing.certificate import Certificate, bonferroni, certify, holm, radius, sample_counts
+from menet_jax.robustness.smoothing.certificate import (
+    Certificate,
+    bonferroni,
+    certify,
+    curtailed_counts,
+    guessed,
+    holm,
+    radius,
+    sample_counts,
+)
 
-MEANING: Determinants = {"smoothing": 2}
+MEANING: Determinants = {"smoothing": 3}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 
@@ -52,6 +61,7 @@ class Certified:
         sigma: standard deviation of the noise, in gray levels.
         threshold: τ, the probability that a pixel's class has to exceed.
         radius: length of the change under which no certified pixel changes, in gray levels, L2.
+        samples: noisy images that were drawn to test by, until all pixels of all maps were decided.
         share: of the pixels, certified with Holm's correction.
         share_bonferroni: the same with Bonferroni's.
         certified_f: F-measure of the certified map, an abstention counting as wrong wherever it is.
@@ -63,6 +73,7 @@ class Certified:
     sigma: float
     threshold: float
     radius: float
+    samples: int
     share: float
     share_bonferroni: float
     certified_f: float
@@ -84,7 +95,7 @@ def measure(of: Subject, example: Example, settings: SmoothSettings, stage: Stag
     found = []
     for sigma in settings.sigmas:
         stage(f"σ {sigma:g}")
-        guess, counts = counted(of, example, settings, sigma)
+        guess, counts, drawn = counted(of, example, settings, sigma)
         for threshold in settings.thresholds:
             for index, name in enumerate(of.maps):
                 arguments = guess[index], settings.guesses, counts[index], settings.samples, threshold, settings.risk
@@ -95,6 +106,7 @@ def measure(of: Subject, example: Example, settings: SmoothSettings, stage: Stag
                         sigma,
                         threshold,
                         radius(sigma, threshold),
+                        drawn,
                         float(by_holm.certified.mean()),
                         float(by_bonferroni.certified.mean()),
                         certified_f(by_holm, mask),
@@ -105,15 +117,38 @@ def measure(of: Subject, example: Example, settings: SmoothSettings, stage: Stag
     return Measurement(example.file_name, tuple(found))
 
 
-def counted(of: Subject, example: Example, settings: SmoothSettings, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """How often each pixel is salient under noise, by each map: of the samples to guess by, and of those to test by."""
+class Counted(NamedTuple):
+    """How often each pixel is salient under noise, by each map.
+
+    Attributes:
+        guess: of the samples to guess by.
+        tested: of those to test by, others; see `curtailed_counts`.
+        drawn: how many of the latter were drawn.
+    """
+
+    guess: Int[np.ndarray, "m h w"]
+    tested: Int[np.ndarray, "m h w"]
+    drawn: int
+
+
+def counted(of: Subject, example: Example, settings: SmoothSettings, sigma: float) -> Counted:
+    """Draw noise of this σ, as much as the settings ask for and the certificates need."""
     classifier, x = _classifier(of), of.seen(example.image)
     key = jax.random.fold_in(random_key(settings.seed, example.file_name), settings.sigmas.index(sigma))
     keys = jax.random.split(key)
-    return (
-        sample_counts(classifier, x, sigma, settings.guesses, keys[0]),
-        sample_counts(classifier, x, sigma, settings.samples, keys[1]),
+    guess = sample_counts(classifier, x, sigma, settings.guesses, keys[0])
+    tested, drawn = curtailed_counts(
+        classifier,
+        x,
+        sigma,
+        settings.samples,
+        keys[1],
+        guessed(guess, settings.guesses),
+        pixels=guess[0].size,
+        thresholds=settings.thresholds,
+        risk=settings.risk,
     )
+    return Counted(guess, tested, drawn)
 
 
 def salient(of: Subject, example: Example) -> Bool[np.ndarray, "m h w"]:

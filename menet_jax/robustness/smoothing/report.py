@@ -28,6 +28,7 @@ def table(analyses: Found, settings: SmoothSettings) -> Table:
         ),
         "smoothed_f": Score("smoothed F", "F of the smoothed map"),
         "clean_f": Score("clean F", "F of the map without noise, thresholded in the same way"),
+        "samples": Score("samples", "mean number drawn, until all pixels were decided", None, ".0f"),
     }
     records = []
     for analysis in analyses:
