@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from command_cases import Outcome, outcome, write_discs, write_narrow_run
+from matplotlib.figure import Figure
 from PIL import Image
 from robustness_cases import small_command
 from shallow_menet import SIDE
 
+from menet_jax.reporting.plots.ends import EndsCurves
 from menet_jax.robustness import __main__ as robustness
+from menet_jax.robustness import summary as summary_module
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -111,6 +114,29 @@ def test_takes_images_that_both_have_and_the_bound(tmp_path: Path) -> None:
     assert (dest / "summary_small_discs.pdf").is_file()
     again = summary(*flags)
     assert again.code == 2 and "--overwrite" in again.err
+
+
+def test_a_figure_of_every_image_shows_that_image_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = {**OF, "map": "probability", "strength": 0.05}
+    lines = [{**line, "image": "0.png", "share": 0.7}, {**line, "image": "1.png", "share": 0.9}]
+    smooth, drawn = written(tmp_path / "smooth", "smooth", lines), dict[str, float]()
+
+    def ends_curves(curves: EndsCurves, title: str) -> Figure:
+        drawn[title] = curves.certificate[0.05]
+        return plotted(curves, title)
+
+    plotted = summary_module.ends_curves
+    monkeypatch.setattr(summary_module, "ends_curves", ends_curves)
+    flags = ("--attack", attack_of(tmp_path / "attack"), "--smooth", smooth, "--dest", tmp_path / "dest")
+    done = summary(*flags, "--each-image")
+    assert done.code == 0 and "2 figures to" in done.out, done.err
+    assert drawn == {
+        "small on discs, probability map, 2 images": pytest.approx(0.2),
+        "small on discs, probability map, 0.png": pytest.approx(0.3),
+        "small on discs, probability map, 1.png": pytest.approx(0.1),
+    }
+    names = {file.name for file in (tmp_path / "dest" / "images").iterdir()}
+    assert names == {f"summary_small_discs_{image}.{kind}" for image in "01" for kind in ("png", "pdf")}
 
 
 @pytest.mark.parametrize(

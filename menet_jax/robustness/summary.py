@@ -8,13 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from menet_jax.reporting.files import IMAGES, write_results
+from menet_jax.reporting.files import IMAGES, file_name, write_results
 from menet_jax.reporting.plots.ends import EndsCurves, ends_curves
+from menet_jax.reporting.plots.page import save
 from menet_jax.reporting.tables import RESULTS, Record, Score, Table
 from menet_jax.robustness.analysis.report import grouped
 from menet_jax.robustness.summary_options import Summary
 from menet_jax.runtime.cli import run_command
+from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import listed, say
+
+EACH = "images"
+"""Folder of the figures of single images."""
 
 CHANNELS = 3
 """Values of the image for each of the map: a change of strength 1 is √3 times as long as a map that moves by 1."""
@@ -84,14 +89,11 @@ def read(options: Summary) -> Written:
 
 def do(options: Summary, written: Written) -> int:
     """Report; the exit status."""
-    curves = {pair: _curves(written, pair) for pair in written.attack}
-    images = {pair: len(_names(lines)) for pair, lines in written.attack.items()}
-    table = summary_table(written, curves, images)
+    images = {pair: _names(lines) for pair, lines in written.attack.items()}
+    curves = {pair: _curves(written, pair, names) for pair, names in images.items()}
+    table = summary_table(written, curves, {pair: len(names) for pair, names in images.items()})
     figures = [
-        (
-            f"summary_{pair.run}_{pair.dataset}",
-            ends_curves(of, f"{pair.run} on {pair.dataset}, {written.reading} map, {images[pair]} images"),
-        )
+        (_stem(pair), ends_curves(of, f"{_title(written, pair)}, {len(images[pair])} images"))
         for pair, of in curves.items()
     ]
     lines = [
@@ -102,10 +104,32 @@ def do(options: Summary, written: Written) -> int:
     ]
     options.dest.mkdir(parents=True, exist_ok=True)
     content = {"reading": written.reading, "tables": {table.stem: table.content()}}
+    drawn = _draw_images(options.dest / EACH, written, images) if options.each_image else 0
     files = write_results(options.dest, [table], lines, figures, content)
     notes = [f"note: {note}" for note in written.notes]
-    say(f"\n{table.text()}", *notes, f"wrote {', '.join(path.name for path in files)} to {options.dest}")
+    also = f" and {drawn:,} figures to {options.dest / EACH}" if drawn else ""
+    say(f"\n{table.text()}", *notes, f"wrote {', '.join(path.name for path in files)} to {options.dest}{also}")
     return 0
+
+
+def _draw_images(folder: Path, written: Written, images: Mapping[Pair, Set[str]]) -> int:
+    """Draw the figure of every image; how many."""
+    each = [(pair, name) for pair, names in images.items() for name in sorted(names)]
+    taken = set[str]()
+    with Bar(total=len(each), unit="figure") as bar:
+        for pair, name in each:
+            figure = ends_curves(_curves(written, pair, {name}), f"{_title(written, pair)}, {name}")
+            save(figure, folder / file_name(f"{_stem(pair)}_{Path(name).stem}", taken))
+            bar.update()
+    return len(each)
+
+
+def _stem(pair: Pair) -> str:
+    return f"summary_{pair.run}_{pair.dataset}"
+
+
+def _title(written: Written, pair: Pair) -> str:
+    return f"{pair.run} on {pair.dataset}, {written.reading} map"
 
 
 def summary_table(written: Written, curves: Mapping[Pair, EndsCurves], images: Mapping[Pair, int]) -> Table:
@@ -131,8 +155,9 @@ def summary_table(written: Written, curves: Mapping[Pair, EndsCurves], images: M
     return Table("summary", title, grouped(records), scores, written.notes)
 
 
-def _curves(written: Written, pair: Pair) -> EndsCurves:
-    attack, smooth = written.attack[pair], written.smooth[pair]
+def _curves(written: Written, pair: Pair, images: Set[str]) -> EndsCurves:
+    """Of a run on a dataset, means over these images."""
+    attack, smooth = ([line for line in of[pair] if line["image"] in images] for of in (written.attack, written.smooth))
 
     def moved(gain: str) -> dict[float, float]:
         return {s: value * s * math.sqrt(CHANNELS) for s, value in _means(attack, gain).items()}

@@ -21,6 +21,8 @@ class Summary:
     """Folder that `smooth` has written."""
     bound: Path | None = None
     """Folder that `bound` has written; none given: without the bound of Eq. 13."""
+    each_image: bool = False
+    """Draw a figure of every image too, into the folder `images`, not of the means of a dataset alone."""
     dest: Path
     """Folder for the table, the figures and the numbers of every image."""
     overwrite: bool = False
