@@ -203,6 +203,8 @@ class AttackSettings:
     """Draws of the noise for each image and strength."""
     qualities: tuple[int, ...] = (90, 50, 10)
     """JPEG compression to compare with."""
+    batch_size: int = 4
+    """Images that are searched at once; numbers depend on it only by rounding."""
     seed: int = 0
     """Another seed draws other noise and other starts."""
 
@@ -219,7 +221,7 @@ class Attack(AttackSettings, MeasuringOptions):
     """
 
     def check(self) -> None:
-        check_counts(steps=self.steps, starts=self.starts, draws=self.draws)
+        check_counts(steps=self.steps, starts=self.starts, draws=self.draws, batch_size=self.batch_size)
         rising = list(self.strengths) == sorted(set(self.strengths))
         if not self.strengths or not rising or not 0 < self.strengths[0] <= self.strengths[-1] <= 255:
             raise ValueError(f"--strengths {self.strengths}: want rising numbers of gray levels above 0, up to 255")

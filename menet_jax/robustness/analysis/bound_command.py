@@ -11,7 +11,7 @@ from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import NamedRun
 from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
-from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse
+from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse, one_by_one
 from menet_jax.robustness.analysis.report import UNITS, grouped, leave
 from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.analysis.subject import Subject, random_key
@@ -55,7 +55,7 @@ def do(options: Bound, work: Subjects) -> int:
     """Bound, measure and report; the exit status."""
     bounds, unbounded = bound_all(options, work)
     settings, bounded = among(BoundSettings, options), [pair for pair in work.runs if pair[0].name in bounds]
-    analyses, failures = analyse(work._replace(runs=bounded), settings, measure, Measurement, MEANING)
+    analyses, failures = analyse(work._replace(runs=bounded), settings, one_by_one(measure), Measurement, MEANING)
     outcomes = [
         Outcome(run, bounds[run.name], [image for each in analyses if each.run is run for image in each.images])
         for run, _ in bounded

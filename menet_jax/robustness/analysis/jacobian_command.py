@@ -12,7 +12,7 @@ from menet_jax.images.files import resize_image
 from menet_jax.reporting.plots.jacobians import SensitivityRow, sensitivity_maps
 from menet_jax.robustness.analysis import report
 from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
-from menet_jax.robustness.analysis.loop import Analysis, analyse
+from menet_jax.robustness.analysis.loop import Analysis, analyse, one_by_one
 from menet_jax.robustness.analysis.measurement import MEANING, Measurement, Pictures, measure, picture
 from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.analysis.subject import Subject, determinants
@@ -34,7 +34,7 @@ def run(options: Jacobian) -> int:
 def do(options: Jacobian, work: Subjects) -> int:
     """Measure and report; the exit status."""
     settings = among(Settings, options)
-    analyses, failures = analyse(work, settings, measure, Measurement, MEANING)
+    analyses, failures = analyse(work, settings, one_by_one(measure), Measurement, MEANING)
 
     def figures() -> list[tuple[str, Figure]]:
         folder = options.dest / PICTURES if options.dest else Path()

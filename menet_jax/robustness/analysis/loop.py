@@ -1,9 +1,9 @@
 """Measuring all that is asked for: runs at images of datasets, as far as the cache does not have it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pydantic
 
@@ -20,6 +20,9 @@ SettingsT = TypeVar("SettingsT", bound=AnySettings)
 
 Stage = Callable[[str], object]
 """Told what is being computed."""
+
+Measure = Callable[[Subject, Sequence[Example], SettingsT, Stage], Sequence[Measurement | ValueError]]
+"""Measures images; of one that cannot be measured, it gives the reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,38 +43,79 @@ class Analysis(Generic[Measurement]):
 def analyse(
     work: Subjects,
     settings: SettingsT,
-    measure: Callable[[Subject, Example, SettingsT, Stage], Measurement],
+    measure: Measure[SettingsT, Measurement],
     kind: type[Measurement],
     meaning: Determinants,
+    *,
+    batch_size: int = 1,
 ) -> tuple[list[Analysis[Measurement]], list[str]]:
     """Measure what the cache does not have, with a progress bar; also, what failed and why.
 
-    `measure` raises ValueError where an image cannot be measured. `kind` is the data class of what it measures, which
-    pydantic reads from JSON and writes to it. `meaning` is what its numbers depend on, see `determinants`.
+    `measure` gets as many images at once as `batch_size` says, or fewer. `kind` is the data class of what it measures,
+    which pydantic reads from JSON and writes to it. `meaning` is what its numbers depend on, see `determinants`.
     """
     adapter = pydantic.TypeAdapter[Measurement](kind)
     failures, analyses = list[str](), list[Analysis[Measurement]]()
 
-    def kept(subject: Subject, place: Place, stage: Stage) -> Measurement:
-        example = place.source[place.number]
-        compute = partial(measure, subject, example, settings, stage)
-        of = determinants(subject, example, settings, meaning)
-        return adapter.validate_python(work.cache.kept(of, lambda: adapter.dump_python(compute(), mode="json")))
+    def opened(places: Sequence[Place]) -> Iterator[Example]:
+        for place in places:
+            try:
+                yield place.source[place.number]
+            except UnreadableImageError as error:  # the same for all runs
+                failures.append(str(error))
+
+    def measured(subject: Subject, examples: Sequence[Example], stage: Stage) -> list[Measurement | ValueError]:
+        of = [determinants(subject, example, settings, meaning) for example in examples]
+        missing = [index for index, each in enumerate(of) if work.cache.get(each) is None]
+        found = measure(subject, [examples[index] for index in missing], settings, stage) if missing else ()
+        results = dict(zip(missing, found, strict=True))
+
+        def kept(index: int) -> Measurement:
+            def compute() -> Any:
+                if isinstance(result := results[index], ValueError):
+                    raise result
+                return adapter.dump_python(result, mode="json")
+
+            return adapter.validate_python(work.cache.kept(of[index], compute))
+
+        return [attempt(partial(kept, index)) for index in range(len(of))]
 
     total = len(work.runs) * sum(len(places) for _, places in work.datasets)
     with Bar(total=total, unit="image", smoothing=0.1, disable=not total) as bar:
         for named_run, subject in work.runs:
             for dataset, places in work.datasets:
                 images = list[Measurement]()
-                for place in places:
-                    bar.set_description(f"{named_run.name}, {place.file_name}")
-                    try:
-                        images.append(kept(subject, place, bar.set_postfix_str))
-                    except UnreadableImageError as error:  # the same for all runs
-                        failures.append(str(error))
-                    except ValueError as error:
-                        failures.append(f"{named_run.name} on {place.file_name}: {error}")
-                    bar.update()
+                for start in range(0, len(places), batch_size):
+                    several = places[start : start + batch_size]
+                    bar.set_description(f"{named_run.name}, {several[0].file_name}")
+                    examples = list(opened(several))
+                    for example, result in zip(examples, measured(subject, examples, bar.set_postfix_str), strict=True):
+                        if isinstance(result, ValueError):
+                            failures.append(f"{named_run.name} on {example.file_name}: {result}")
+                        else:
+                            images.append(result)
+                    bar.update(len(several))
                 analyses.append(Analysis(named_run, dataset, len(places), tuple(images)))
     work.cache.say_reused()
     return analyses, list(dict.fromkeys(failures))
+
+
+def attempt(compute: Callable[[], Measurement]) -> Measurement | ValueError:
+    """What is computed, or the ValueError that says why not."""
+    try:
+        return compute()
+    except ValueError as error:
+        return error
+
+
+def one_by_one(
+    measure: Callable[[Subject, Example, SettingsT, Stage], Measurement],
+) -> Measure[SettingsT, Measurement]:
+    """Measuring images together by a function that measures one, or raises ValueError."""
+
+    def together(
+        of: Subject, examples: Sequence[Example], settings: SettingsT, stage: Stage
+    ) -> list[Measurement | ValueError]:
+        return [attempt(partial(measure, of, example, settings, stage)) for example in examples]
+
+    return together

@@ -116,6 +116,49 @@ def attack(
     >>> float(found.value), float(found.image.max())
     (1224.0, 102.0)
     """
+    _check(image, starts, radius, steps)
+    x = jnp.asarray(image)
+    return _attack(as_tree(objective), x, jnp.asarray(radius, x.dtype), jnp.asarray(starts, x.dtype), ball, steps)
+
+
+def attack_each(
+    objective_of: Callable[[Any], Objective],
+    targets: Any,
+    images: Float[Array | np.ndarray, "n h w 3"],
+    ball: Ball,
+    radius: float,
+    starts: Float[Array | np.ndarray, "n starts h2 w2 3"],
+    *,
+    steps: int,
+) -> Attack:
+    """As `attack`, of several images at once; what is found has a leading axis, and is of each image what it is alone.
+
+    Args:
+        objective_of: target → objective of its image.
+        targets: what tells the images' objectives apart, a pytree of arrays with a leading axis.
+        images, ball, radius, starts, steps: as `attack`, with a leading axis.
+
+    Raises:
+        TypeError, ValueError: as `attack`.
+
+    >>> import numpy as np
+    >>> images, starts = np.full((2, 2, 2, 3), 100.0, np.float32), np.zeros((2, 1, 2, 2, 3), np.float32)
+    >>> signs = np.array([1.0, -1.0], np.float32)
+    >>> found = attack_each(lambda sign: lambda image: sign * image.sum(), signs, images, LINF, 2.0, starts, steps=4)
+    >>> found.value.tolist()
+    [1224.0, -1176.0]
+    """
+    for image, several in zip(images, starts, strict=True):
+        _check(image, several, radius, steps)
+    x = jnp.asarray(images)
+    radius_, starts_ = jnp.asarray(radius, x.dtype), jnp.asarray(starts, x.dtype)
+    of = jax.tree_util.Partial(objective_of)
+    return _attack_each(of, targets, x, radius_, starts_, ball, steps)
+
+
+def _check(
+    image: Float[Array | np.ndarray, "h w 3"], starts: Float[Array | np.ndarray, "..."], radius: float, steps: int
+) -> None:
     check_image(image)
     if not (np.asarray(image).min() >= 0 and np.asarray(image).max() <= 255):
         raise ValueError("want an image in 0 ... 255")
@@ -123,8 +166,6 @@ def attack(
         raise ValueError(f"want starts of shape (n, {', '.join(map(str, image.shape))}), got {starts.shape}")
     if not 0 < radius < float("inf") or steps < 1:
         raise ValueError(f"want a positive radius and at least one step, got {radius} and {steps}")
-    x = jnp.asarray(image)
-    return _attack(as_tree(objective), x, jnp.asarray(radius, x.dtype), jnp.asarray(starts, x.dtype), ball, steps)
 
 
 def random_starts(key: jax.Array, image: Float[Array | np.ndarray, "h w 3"], count: int) -> Float[Array, "n h w 3"]:
@@ -142,8 +183,7 @@ def within(image: Float[Array, "h w 3"], change: Float[Array, "h w 3"], ball: Ba
     return jnp.clip(image + ball.shorten(clipped, radius), 0, 255)
 
 
-@partial(jax.jit, static_argnames=("ball", "steps"))
-def _attack(
+def _climb(
     objective: Objective, image: jax.Array, radius: jax.Array, starts: jax.Array, ball: Ball, steps: int
 ) -> Attack:
     value_and_gradient = jax.value_and_grad(objective)
@@ -167,3 +207,22 @@ def _attack(
     images, highest, values = jax.vmap(climb)(starts)
     worst = jnp.argmax(highest)
     return Attack(images[worst], highest[worst], values)
+
+
+@partial(jax.jit, static_argnames=("ball", "steps"))
+def _attack_each(
+    objective_of: Callable[[Any], Objective],
+    targets: Any,
+    images: jax.Array,
+    radius: jax.Array,
+    starts: jax.Array,
+    ball: Ball,
+    steps: int,
+) -> Attack:
+    def one(target: Any, image: jax.Array, starts: jax.Array) -> Attack:
+        return _climb(objective_of(target), image, radius, starts, ball, steps)
+
+    return jax.vmap(one)(targets, images, starts)
+
+
+_attack = jax.jit(_climb, static_argnames=("ball", "steps"))

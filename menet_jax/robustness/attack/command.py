@@ -18,7 +18,7 @@ from menet_jax.robustness.analysis.report import leave
 from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.analysis.subject import Subject, determinants
 from menet_jax.robustness.attack import report
-from menet_jax.robustness.attack.measurement import MEANING, Image, Measurement, attacks, measure, nested, scored
+from menet_jax.robustness.attack.measurement import MEANING, Images, Measurement, attacks, measure, nested, scored
 from menet_jax.robustness.attack.transfer import Attacked, transfers
 from menet_jax.robustness.options import Attack, AttackSettings, among
 
@@ -39,7 +39,8 @@ def run(options: Attack) -> int:
 def do(options: Attack, work: Subjects) -> int:
     """Attack and report; the exit status."""
     settings, folder = among(AttackSettings, options), options.dest / ATTACKED if options.dest else None
-    found, failures = analyse(work, settings, partial(_measured, folder), Measurement, MEANING)
+    measured = partial(_measured, folder)
+    found, failures = analyse(work, settings, measured, Measurement, MEANING, batch_size=settings.batch_size)
     analyses = [replace(analysis, images=tuple(map(nested, analysis.images))) for analysis in found]
     attacked = partial(_attacked, folder or Path(), settings)
 
@@ -53,31 +54,34 @@ def do(options: Attack, work: Subjects) -> int:
 
 
 def _measured(
-    folder: Path | None, of: Subject, example: Example, settings: AttackSettings, stage: Stage
-) -> Measurement:
-    """Measure an image and, where there is a folder, keep the attacked images in it."""
-    measurement, attacked = measure(of, example, settings, stage)
-    if folder:
-        _kept(folder, settings, of, example, lambda: attacked)
-    return measurement
+    folder: Path | None, of: Subject, examples: Sequence[Example], settings: AttackSettings, stage: Stage
+) -> list[Measurement | ValueError]:
+    """Measure images and, where there is a folder, keep the attacked images in it."""
+    results = list[Measurement | ValueError]()
+    for example, result in zip(examples, measure(of, examples, settings, stage), strict=True):
+        if isinstance(result, ValueError):
+            results.append(result)
+            continue
+        measurement, attacked = result
+        if folder:
+            _kept(folder, settings, of, example, partial(np.asarray, attacked))
+        results.append(measurement)
+    return results
 
 
-def _attacked(folder: Path, settings: AttackSettings, of: Subject, example: Example) -> Sequence[Image]:
+def _attacked(folder: Path, settings: AttackSettings, of: Subject, example: Example) -> Images:
     """The attacked images of the greatest strength; they are searched for anew only if they were not kept."""
 
-    def last() -> Sequence[Image]:
-        *_, found = attacks(of, example, settings)
-        return found
+    def last() -> Images:
+        *_, found = attacks(of, [example], settings)
+        return found[0]
 
     return _kept(folder, settings, of, example, last)
 
 
-def _kept(
-    folder: Path, settings: AttackSettings, of: Subject, example: Example, find: Callable[[], Sequence[Image]]
-) -> Sequence[Image]:
+def _kept(folder: Path, settings: AttackSettings, of: Subject, example: Example, find: Callable[[], Images]) -> Images:
     depends_on = determinants(of, example, settings, MEANING)
-    arrays = kept_arrays(folder, Path(example.file_name).stem, depends_on, lambda: {"images": np.stack(find())})
-    return list(arrays["images"])
+    return kept_arrays(folder, Path(example.file_name).stem, depends_on, lambda: {"images": find()})["images"]
 
 
 def _worst(

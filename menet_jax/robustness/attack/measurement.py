@@ -8,31 +8,37 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Float
 
 from menet_jax.data.sources import Example
 from menet_jax.images.distortions import Jpeg
 from menet_jax.images.files import resize_mask
-from menet_jax.robustness.analysis.loop import Stage
+from menet_jax.robustness.analysis.loop import Stage, attempt
 from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.analysis.subject import THRESHOLDED, Subject, random_key
-from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack, random_starts, within
+from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack_each, random_starts, within
 from menet_jax.robustness.attack.objectives import LostF, Moved
 from menet_jax.robustness.jacobian import image_function
-from menet_jax.robustness.jacobian.image_function import evaluate, norm
+from menet_jax.robustness.jacobian.image_function import NetworkMap, evaluate, norm
 from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos
 from menet_jax.robustness.options import AttackSettings
 from menet_jax.training.validation import score_map
 
-MEANING: Determinants = {"attack": 3}
+MEANING: Determinants = {"attack": 4}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 Image = Float[np.ndarray, "h w 3"]
+
+ObjectiveOf = Callable[[jax.Array], Objective]
+
+Images = Float[np.ndarray, "objectives h w 3"]
+"""One image, attacked by each objective."""
 
 
 class Scores(NamedTuple):
@@ -95,23 +101,52 @@ class Measurement:
     compressed: tuple[Compressed, ...]
 
 
-def measure(of: Subject, example: Example, settings: AttackSettings, stage: Stage) -> tuple[Measurement, list[Image]]:
-    """Measure one image; also, the attacked images of the greatest strength.
+def measure(
+    of: Subject, examples: Sequence[Example], settings: AttackSettings, stage: Stage
+) -> list[tuple[Measurement, Images] | ValueError]:
+    """Measure images; also, each as attacked at the greatest strength.
 
-    Raises:
-        ValueError: the Jacobian is not finite there, or the image cannot be compressed.
+    Of an image where the Jacobian is not finite, or that cannot be compressed, a ValueError says so.
     """
+    spectra = list[SpectralNorm | ValueError]()
+    for example in examples:
+        stage(f"spectral norm, {example.file_name}")
+        spectra.append(attempt(partial(_spectral, of, example, settings)))
+    able = [
+        (example, spectral)
+        for example, spectral in zip(examples, spectra, strict=True)
+        if not isinstance(spectral, ValueError)
+    ]
+    stage("attack")
+    together = [example for example, _ in able], settings, [spectral for _, spectral in able]
+    found = list(attacks(of, *together)) if able else []
+    measured = iter(
+        [
+            attempt(partial(_measured, of, example, settings, spectral, [at[index] for at in found], stage))
+            for index, (example, spectral) in enumerate(able)
+        ]
+    )
+    return [spectral if isinstance(spectral, ValueError) else next(measured) for spectral in spectra]
+
+
+def _measured(
+    of: Subject,
+    example: Example,
+    settings: AttackSettings,
+    spectral: SpectralNorm,
+    attacked: Sequence[Images],
+    stage: Stage,
+) -> tuple[Measurement, Images]:
+    """Measure an image that was attacked at each strength."""
+    stage(f"scores, {example.file_name}")
     ball, x = BALLS[settings.norm], of.seen(example.image)
-    stage("spectral norm")
-    spectral = _spectral(of, example, settings)
     before = of.saliency(x)
     react = partial(_reaction, of, ball, THRESHOLDED[settings.reading], example, x, before)
     found = list[AtStrength]()
-    for strength, attacked in zip(settings.strengths, attacks(of, example, settings, spectral), strict=True):
-        stage(f"strength {strength:g}")
+    for strength, images in zip(settings.strengths, attacked, strict=True):
         noisy = [react(image) for image in _noise(of, example, settings, ball, strength)]
-        worst = [react(image) for image in attacked]
-        files = [scored(of, np.rint(image), example) for image in attacked]
+        worst = [react(image) for image in images]
+        files = [scored(of, np.rint(image), example) for image in images]
         found.append(
             AtStrength(
                 strength,
@@ -125,38 +160,56 @@ def measure(of: Subject, example: Example, settings: AttackSettings, stage: Stag
             )
         )
     compressed = tuple(_compressed(of, example, quality, ball) for quality in settings.qualities)
-    measurement = Measurement(example.file_name, spectral.value, _scores(before, example), tuple(found), compressed)
-    return measurement, attacked
+    clean = _scores(before, example)
+    return Measurement(example.file_name, spectral.value, clean, tuple(found), compressed), attacked[-1]
 
 
 def attacks(
-    of: Subject, example: Example, settings: AttackSettings, spectral: SpectralNorm | None = None
-) -> Iterator[list[Image]]:
-    """Attacked images at each strength, one for each objective: that moves the map furthest, that costs most soft F,
-    and of the metric map that moves the logit margin furthest.
+    of: Subject,
+    examples: Sequence[Example],
+    settings: AttackSettings,
+    spectra: Sequence[SpectralNorm] | None = None,
+) -> Iterator[Float[np.ndarray, "n objectives h w 3"]]:
+    """Attacked images at each strength, each for all objectives: one moves the map furthest, one costs most soft F,
+    and of the metric map one moves the logit margin furthest.
 
     A search begins at the first singular vector of the Jacobian, at what was found at the strength below (at first, at
-    the opposite of that vector), and at random.
+    the opposite of that vector), and at random. The compiled program is always of `batch_size` images, some of which
+    are there twice where there are fewer; so an image's attack depends on no other.
     """
-    ball, x = BALLS[settings.norm], of.seen(example.image)
-    direction = (spectral or _spectral(of, example, settings)).right
-    random = random_starts(_keys(settings, example).starts, x, settings.starts)
-    mask = jnp.asarray(resize_mask(example.mask, (of.size, of.size)), jnp.float32)
-    objectives: list[Objective] = [Moved(of.f, evaluate(of.f, jnp.asarray(x))), LostF(of.f, mask)]
+    count, ball = len(examples), BALLS[settings.norm]
+    examples = [*examples, *[examples[-1]] * (settings.batch_size - count)]
+    spectra = spectra or [_spectral(of, example, settings) for example in examples[:count]]
+    spectra = [*spectra, *[spectra[-1]] * (len(examples) - count)]
+    images = np.stack([of.seen(example.image) for example in examples])
+    direction = np.stack([spectral.right for spectral in spectra]).astype(images.dtype)
+    random = np.stack([random_starts(_keys(settings, each).starts, images[0], settings.starts) for each in examples])
+    objectives = _objectives(of, examples, images, settings)
+    below = [-direction for _ in objectives]
+    for strength in settings.strengths:
+        for index, (objective_of, targets) in enumerate(objectives):
+            starts = np.concatenate([np.stack([direction, below[index]], axis=1), random], axis=1)
+            radius = strength * ball.gray_level(images[0].size)
+            found = attack_each(objective_of, targets, images, ball, radius, starts, steps=settings.steps)
+            below[index] = np.asarray(found.image) - images
+        yield np.stack([images + each for each in below], axis=1)[:count]
+
+
+def _objectives(
+    of: Subject, examples: Sequence[Example], images: Float[np.ndarray, "n h w 3"], settings: AttackSettings
+) -> list[tuple[ObjectiveOf, Float[np.ndarray, "n h w"]]]:
+    """What is raised: a function of each image's target, and these targets."""
+
+    def maps(f: NetworkMap) -> Float[np.ndarray, "n h w"]:
+        return np.stack([evaluate(f, jnp.asarray(image)) for image in images])
+
+    masks = np.stack([resize_mask(example.mask, (of.size, of.size)) for example in examples]).astype(np.float32)
+    objectives: list[tuple[ObjectiveOf, Any]] = [(Partial(Moved, of.f), maps(of.f)), (Partial(LostF, of.f), masks)]
     if settings.reading == "metric":
         # Where the probabilities cross ½, the metric map jumps, and has no gradient that says so.
         margin = of.f.replace(reading=image_function.logit_margin)
-        objectives.append(Moved(margin, evaluate(margin, jnp.asarray(x))))
-    below = [-direction for _ in objectives]
-    for strength in settings.strengths:
-        radius = strength * ball.gray_level(x.size)
-        images = list[Image]()
-        for index, objective in enumerate(objectives):
-            starts = jnp.concatenate([jnp.stack([direction, below[index]]), random])
-            found = attack(objective, x, ball, radius, starts, steps=settings.steps)
-            images.append(np.asarray(found.image))
-            below[index] = images[-1] - x
-        yield images
+        objectives.append((Partial(Moved, margin), maps(margin)))
+    return objectives
 
 
 def nested(found: Measurement) -> Measurement:

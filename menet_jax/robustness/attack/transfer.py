@@ -12,14 +12,14 @@ from menet_jax.evaluation.inputs import NamedRun
 from menet_jax.robustness.analysis.inputs import Subjects
 from menet_jax.robustness.analysis.loop import Analysis
 from menet_jax.robustness.analysis.subject import Subject
-from menet_jax.robustness.attack.measurement import Image, Measurement, scored
+from menet_jax.robustness.attack.measurement import Images, Measurement, scored
 from menet_jax.runtime.progress import Bar
 
 TOLERANCE = 0.005
 """F by which a transferred attack must cost more, to count as stronger."""
 
 
-Attacked = Callable[[Subject, Example], Sequence[Image]]
+Attacked = Callable[[Subject, Example], Images]
 """A network, an image → the attacked images of the greatest strength."""
 
 

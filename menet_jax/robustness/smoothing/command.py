@@ -13,7 +13,7 @@ from menet_jax.images.files import resize_image, resize_mask
 from menet_jax.images.pictures import TINT
 from menet_jax.reporting.plots.rows import Row, gray, image_rows
 from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
-from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse
+from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse, one_by_one
 from menet_jax.robustness.analysis.report import leave
 from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.analysis.subject import Subject, determinants
@@ -46,7 +46,7 @@ def do(options: Smooth, work: Subjects) -> int:
         drawn.extend({each.sigma: each.samples for each in found.certified}.values())
         return found
 
-    analyses, failures = analyse(work, settings, measured, Measurement, MEANING)
+    analyses, failures = analyse(work, settings, one_by_one(measured), Measurement, MEANING)
     if drawn:
         taken, passes = time.monotonic() - start, sum(drawn) + len(drawn) * settings.guesses
         say(f"{passes:,} noisy images in {taken:.0f} s, {passes / taken:.1f} images/s with compilation")
