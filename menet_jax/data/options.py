@@ -17,8 +17,8 @@ from menet_jax.runtime.whole_files import check_writable
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlacesOptions:
-    """The flags of all commands that take images of datasets, but for training: where these are, and what they are."""
+class DatasetFlags:
+    """The flags of all commands that take images of datasets: where these are, and what they are."""
 
     graded_masks: bool = False
     """Masks in folders are means over observers: threshold them at half, even where that leaves no salient pixel. For
@@ -27,6 +27,11 @@ class PlacesOptions:
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
     manual_dir: Path | None = None
     """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacesOptions(DatasetFlags):
+    """Those, for all commands but training, which says in its configuration whether to skip bad files."""
 
     def places(self, skip_bad: bool) -> Places:
         """Where datasets come from and go to, and whether without files that cannot be used."""

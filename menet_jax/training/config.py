@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 import tyro
 
+from menet_jax.data.options import DatasetFlags
 from menet_jax.data.specs import Places
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Distortion, Jpeg, Noise
 from menet_jax.runtime.whole_files import written_whole
@@ -79,7 +80,7 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(DatasetFlags):
     """The data: names of known datasets, or folders that hold images and masks."""
 
     train: tuple[str, ...] = ("synthetic",)
@@ -100,13 +101,6 @@ class DataConfig:
     """JPEG qualities to draw from."""
     skip_bad: bool = False
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them or at a wrong count."""
-    graded_masks: bool = False
-    """Masks in folders are means over observers: threshold them at half, even where that leaves no salient pixel. For
-    named benchmarks it is known."""
-    cache: Path | None = None
-    """Where prepared datasets are kept; none given: where TFDS keeps them."""
-    manual_dir: Path | None = None
-    """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
     threads: int = 2
     """Threads that decode images; the batches do not depend on it."""
 
