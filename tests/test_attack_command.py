@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from shallow_menet import SIDE
 from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.attack.command import ATTACKED
 from menet_jax.robustness.attack.measurement import AtStrength, Measurement, Scores, nested
-from menet_jax.robustness.attack.objectives import LostF, Moved
+from menet_jax.robustness.attack.objectives import LostF, Moved, WrongSide
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -164,3 +165,12 @@ def test_soft_f_is_f_of_a_map_of_zeros_and_ones(saliency: list[int], f: float) -
 def test_distance_of_a_map() -> None:
     objective = Moved(lambda image: image[..., 0], jnp.zeros((1, 2)))
     assert float(objective(jnp.asarray([[[3.0, 1, 1], [4.0, 1, 1]]]))) == 25.0
+
+
+def test_wrong_side_by_hand() -> None:
+    """A salient pixel right by 3, one wrong by 0.5; background right by 2, and wrong by 5, which counts as 1."""
+    objective = WrongSide(lambda image: image[..., 0], jnp.asarray([[1.0, 1, 0, 0]]))
+    margins = jnp.asarray([[3.0, -0.5, -2.0, 5.0]])
+    value, gradient = jax.value_and_grad(objective)(jnp.stack([margins] * 3, axis=-1))
+    assert float(value) == pytest.approx(-(3 - 0.5 + 2 - 1) / 4)
+    np.testing.assert_allclose(gradient[..., 0], [[-0.25, -0.25, 0.25, 0]])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,9 @@ from menet_jax.robustness.analysis.loop import Stage, attempt
 from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.analysis.subject import THRESHOLDED, Subject, random_key
 from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack_each, random_starts, within
-from menet_jax.robustness.attack.objectives import LostF, Moved
+from menet_jax.robustness.attack.objectives import LostF, Moved, WrongSide
 from menet_jax.robustness.jacobian import image_function
-from menet_jax.robustness.jacobian.image_function import NetworkMap, evaluate, norm
+from menet_jax.robustness.jacobian.image_function import evaluate, norm
 from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos
 from menet_jax.robustness.options import AttackSettings
 from menet_jax.training.validation import score_map
@@ -170,8 +170,8 @@ def attacks(
     settings: AttackSettings,
     spectra: Sequence[SpectralNorm] | None = None,
 ) -> Iterator[Float[np.ndarray, "n objectives h w 3"]]:
-    """Attacked images at each strength, each for all objectives: one moves the map furthest, one costs most soft F,
-    and of the metric map one moves the logit margin furthest.
+    """Attacked images at each strength, each for all objectives: one moves the map furthest, one costs most soft F, and
+    one drives most pixels to the wrong side of the logit margin.
 
     A search begins at the first singular vector of the Jacobian, at what was found at the strength below (at first, at
     the opposite of that vector), and at random. The compiled program is always of `batch_size` images, some of which
@@ -184,7 +184,7 @@ def attacks(
     images = np.stack([of.seen(example.image) for example in examples])
     direction = np.stack([spectral.right for spectral in spectra]).astype(images.dtype)
     random = np.stack([random_starts(_keys(settings, each).starts, images[0], settings.starts) for each in examples])
-    objectives = _objectives(of, examples, images, settings)
+    objectives = _objectives(of, examples, images)
     below = [-direction for _ in objectives]
     for strength in settings.strengths:
         for index, (objective_of, targets) in enumerate(objectives):
@@ -196,20 +196,19 @@ def attacks(
 
 
 def _objectives(
-    of: Subject, examples: Sequence[Example], images: Float[np.ndarray, "n h w 3"], settings: AttackSettings
+    of: Subject, examples: Sequence[Example], images: Float[np.ndarray, "n h w 3"]
 ) -> list[tuple[ObjectiveOf, Float[np.ndarray, "n h w"]]]:
     """What is raised: a function of each image's target, and these targets."""
 
-    def maps(f: NetworkMap) -> Float[np.ndarray, "n h w"]:
-        return np.stack([evaluate(f, jnp.asarray(image)) for image in images])
-
+    before = np.stack([evaluate(of.f, jnp.asarray(image)) for image in images])
     masks = np.stack([resize_mask(example.mask, (of.size, of.size)) for example in examples]).astype(np.float32)
-    objectives: list[tuple[ObjectiveOf, Any]] = [(Partial(Moved, of.f), maps(of.f)), (Partial(LostF, of.f), masks)]
-    if settings.reading == "metric":
-        # Where the probabilities cross ½, the metric map jumps, and has no gradient that says so.
-        margin = of.f.replace(reading=image_function.logit_margin)
-        objectives.append((Partial(Moved, margin), maps(margin)))
-    return objectives
+    # The margin has a gradient where a probability is saturated, and where the metric map jumps: at a margin of 0.
+    margin = of.f.replace(reading=image_function.logit_margin)
+    return [
+        (Partial(Moved, of.f), before),
+        (Partial(LostF, of.f), masks),
+        (Partial(WrongSide, margin), masks),
+    ]
 
 
 def nested(found: Measurement) -> Measurement:

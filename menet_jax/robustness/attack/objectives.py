@@ -1,4 +1,4 @@
-"""What an attack raises: how far the map moves, or how much of the F-measure it loses."""
+"""What an attack raises: how far the map moves, how much of the F-measure it loses, or how wrong its pixels are."""
 
 import jax.numpy as jnp
 from flax import struct
@@ -42,3 +42,23 @@ class LostF(struct.PyTreeNode):
         # Eq. 16 with P and R put in: no division by what may be zero, but by what is zero only where all is.
         denominator = BETA_SQUARED * jnp.sum(self.mask) + jnp.sum(saliency)
         return -(1 + BETA_SQUARED) * hits / jnp.where(denominator == 0, 1, denominator)
+
+
+class WrongSide(struct.PyTreeNode):
+    """How far the logit margin m of the pixels is on the wrong side of 0: `−mean(max(± m, −1))`, + where salient.
+
+    The gradient of a probability vanishes where the network is sure of itself, and so do those of `Moved` and `LostF`.
+    Here all pixels count alike until they are wrong by a margin of 1, and not at all from there on.
+
+    Attributes:
+        margin: image → logit margin.
+        mask: 1 where salient, else 0, of the map's shape.
+
+    Source: Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", 2017, their f₆, pixel by pixel.
+    """
+
+    margin: ImageMap
+    mask: Float[Array, "h w"]
+
+    def __call__(self, image: Float[Array, "h w 3"]) -> Float[Array, ""]:
+        return -jnp.mean(jnp.maximum((2 * self.mask - 1) * self.margin(image), -1))
