@@ -1,8 +1,7 @@
 """The attack's steps find no less than those of Auto-PGD, with as many gradients from the same start."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -36,9 +35,14 @@ def objectives(f: NetworkMap, images: np.ndarray, masks: Sequence[np.ndarray]) -
     }
 
 
+@jax.jit
+def differentiated(objective: Objective, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    value, gradient = jax.value_and_grad(objective)(image)
+    return value, gradient
+
+
 def gains(of: Sequence[Objective], images: np.ndarray, ball: Ball, radius: float, steps: int) -> tuple[float, float]:
     """What is found above the value at the image itself, mean over images: by our steps, and by Auto-PGD's."""
-    differentiated: Callable[[Any, jax.Array], Any] = jax.jit(lambda objective, x: jax.value_and_grad(objective)(x))
     ours, theirs = list[float](), list[float]()
     for number, (objective, image) in enumerate(zip(of, images, strict=True)):
         at_image = float(differentiated(objective, jnp.asarray(image))[0])
@@ -64,14 +68,13 @@ def test_of_a_small_network(ball: Ball, strength: float) -> None:
 @pytest.mark.parametrize("strength", [0.3, 2.0])
 def test_of_the_network_of_the_package(strength: float) -> None:
     of = subject(load_run(RELEASED, report=pytest.fail), "probability")
-    photographs = [getattr(skimage.data, name)() for name in ("astronaut", "coffee", "chelsea")]
+    photographs = [getattr(skimage.data, name)() for name in ("astronaut", "coffee")]
     images = np.stack([resize_image(each, (of.size, of.size)).astype(np.float32) for each in photographs])
     masks = [of.saliency(image) > 0.5 for image in images]
     for name, several in objectives(of.f, images, masks).items():
-        for steps in (5, 20):
-            ours, theirs = gains(several, images, L2, strength * L2.gray_level(images[0].size), steps)
-            print(f"strength {strength:g}, {steps} gradients, {name}: {ours:.4g}, Auto-PGD {theirs:.4g}")
-            assert ours > (1 - SLACK) * theirs > 0, name
+        ours, theirs = gains(several, images, L2, strength * L2.gray_level(images[0].size), 10)
+        print(f"strength {strength:g}, {name}: {ours:.4g}, Auto-PGD {theirs:.4g}")
+        assert ours > (1 - SLACK) * theirs > 0, name
 
 
 def test_checkpoints_are_those_of_the_paper() -> None:
