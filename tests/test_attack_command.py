@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,12 @@ from robustness_cases import small_command, small_subject
 from shallow_menet import SIDE
 
 from menet_jax.robustness.analysis.results_cache import kept_arrays
+from menet_jax.robustness.attack import measurement
 from menet_jax.robustness.attack.command import ATTACKED
 from menet_jax.robustness.attack.measurement import AtStrength, Measurement, Scores, nested
 from menet_jax.robustness.attack.objectives import LostF, Moved, WrongSide
+from menet_jax.robustness.jacobian.image_function import ImageMap
+from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -92,6 +96,42 @@ def test_goes_on_where_it_stopped(run: Path, dataset: Path, tmp_path: Path) -> N
     again = command(run, dataset, *CHEAP, "--dest", tmp_path, "--reading", "probability", "--overwrite")
     assert len(list(kept.parent.iterdir())) == 2 and kept.stat().st_mtime_ns == before
     assert first.code == again.code == 0 and "reusing  1 of 2 results" in again.out
+
+
+def test_what_is_found_depends_on_no_other_image(run: Path, tmp_path: Path) -> None:
+    """Three images one by one, and in twos, of which the last one is filled up."""
+    discs, cheap = write_discs(tmp_path / "three", 3), ["--strengths", "1", "--steps", "3", "--qualities", "50"]
+    found = []
+    for batch_size in ("1", "2"):
+        dest = tmp_path / batch_size
+        done = command(run, discs, *cheap, "--dest", dest, "--batch-size", batch_size)
+        assert done.code == 0, done.err
+        with (dest / "images.csv").open() as file:
+            found.append(list(csv.DictReader(file)))
+    for alone, together in zip(*found, strict=True):
+        for name in ("image", "attack_gain", "attack_flipped", "attack_adaptive_f", "file_mae"):
+            if name == "image":
+                assert alone[name] == together[name]
+            else:
+                assert float(together[name]) == pytest.approx(float(alone[name]), rel=1e-3, abs=1e-3)
+
+
+def test_one_image_that_cannot_be_measured_leaves_the_others(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first_fails(f: ImageMap, image: np.ndarray, key: jax.Array, **settings: Any) -> SpectralNorm:
+        calls.append(image)
+        if len(calls) == 1:
+            raise ValueError("the Jacobian at this image is not finite")
+        return lanczos(f, image, key, **settings)
+
+    calls = list[np.ndarray]()
+    monkeypatch.setattr(measurement, "lanczos", first_fails)
+    done = command(run, dataset, "--strengths", "1", "--steps", "1", "--qualities", "50", "--dest", tmp_path)
+    with (tmp_path / "images.csv").open() as file:
+        [left] = [row["image"] for row in csv.DictReader(file)]
+    [failed] = {"0.png", "1.png"} - {left}
+    assert done.code == 1 and f"small on {failed}: the Jacobian at this image is not finite" in done.err
 
 
 def test_no_strength_is_milder_than_what_lies_within_it() -> None:

@@ -203,8 +203,6 @@ class AttackSettings:
     """Draws of the noise for each image and strength."""
     qualities: tuple[int, ...] = (90, 50, 10)
     """JPEG compression to compare with."""
-    batch_size: int = 4
-    """Images that are searched at once; numbers depend on it only by rounding."""
     seed: int = 0
     """Another seed draws other noise and other starts."""
 
@@ -219,6 +217,9 @@ class Attack(AttackSettings, MeasuringOptions):
     interrupted command goes on where it was. Exit status: 0; 1 if an image could not be attacked, the rest being done;
     2 for bad input, nothing being done.
     """
+
+    batch_size: int = 4
+    """Images that are searched at once; numbers depend on it by rounding alone."""
 
     def check(self) -> None:
         check_counts(steps=self.steps, starts=self.starts, draws=self.draws, batch_size=self.batch_size)

@@ -39,8 +39,9 @@ def run(options: Attack) -> int:
 def do(options: Attack, work: Subjects) -> int:
     """Attack and report; the exit status."""
     settings, folder = among(AttackSettings, options), options.dest / ATTACKED if options.dest else None
-    measured = partial(_measured, folder)
-    found, failures = analyse(work, settings, measured, Measurement, MEANING, batch_size=settings.batch_size)
+    batch_size = min(options.batch_size, max(len(places) for _, places in work.datasets))
+    measured = partial(_measured, folder, batch_size)
+    found, failures = analyse(work, settings, measured, Measurement, MEANING, batch_size=batch_size)
     analyses = [replace(analysis, images=tuple(map(nested, analysis.images))) for analysis in found]
     attacked = partial(_attacked, folder or Path(), settings)
 
@@ -54,11 +55,16 @@ def do(options: Attack, work: Subjects) -> int:
 
 
 def _measured(
-    folder: Path | None, of: Subject, examples: Sequence[Example], settings: AttackSettings, stage: Stage
+    folder: Path | None,
+    batch_size: int,
+    of: Subject,
+    examples: Sequence[Example],
+    settings: AttackSettings,
+    stage: Stage,
 ) -> list[Measurement | ValueError]:
     """Measure images and, where there is a folder, keep the attacked images in it."""
     results = list[Measurement | ValueError]()
-    for example, result in zip(examples, measure(of, examples, settings, stage), strict=True):
+    for example, result in zip(examples, measure(of, examples, settings, stage, batch_size), strict=True):
         if isinstance(result, ValueError):
             results.append(result)
             continue
@@ -73,7 +79,7 @@ def _attacked(folder: Path, settings: AttackSettings, of: Subject, example: Exam
     """The attacked images of the greatest strength; they are searched for anew only if they were not kept."""
 
     def last() -> Images:
-        *_, found = attacks(of, [example], settings)
+        *_, found = attacks(of, [example], settings, batch_size=1)
         return found[0]
 
     return _kept(folder, settings, of, example, last)

@@ -102,7 +102,7 @@ class Measurement:
 
 
 def measure(
-    of: Subject, examples: Sequence[Example], settings: AttackSettings, stage: Stage
+    of: Subject, examples: Sequence[Example], settings: AttackSettings, stage: Stage, batch_size: int
 ) -> list[tuple[Measurement, Images] | ValueError]:
     """Measure images; also, each as attacked at the greatest strength.
 
@@ -119,7 +119,7 @@ def measure(
     ]
     stage("attack")
     together = [example for example, _ in able], settings, [spectral for _, spectral in able]
-    found = list(attacks(of, *together)) if able else []
+    found = list(attacks(of, *together, batch_size=batch_size)) if able else []
     measured = iter(
         [
             attempt(partial(_measured, of, example, settings, spectral, [at[index] for at in found], stage))
@@ -169,16 +169,18 @@ def attacks(
     examples: Sequence[Example],
     settings: AttackSettings,
     spectra: Sequence[SpectralNorm] | None = None,
+    *,
+    batch_size: int,
 ) -> Iterator[Float[np.ndarray, "n objectives h w 3"]]:
     """Attacked images at each strength, each for all objectives: one moves the map furthest, one costs most soft F, and
     one drives most pixels to the wrong side of the logit margin.
 
     A search begins at the first singular vector of the Jacobian, at what was found at the strength below (at first, at
-    the opposite of that vector), and at random. The compiled program is always of `batch_size` images, some of which
-    are there twice where there are fewer; so an image's attack depends on no other.
+    the opposite of that vector), and at random. The program is always that of `batch_size` images: where there are
+    fewer, the last one is searched again, rather than another program compiled.
     """
     count, ball = len(examples), BALLS[settings.norm]
-    examples = [*examples, *[examples[-1]] * (settings.batch_size - count)]
+    examples = [*examples, *[examples[-1]] * (batch_size - count)]
     spectra = spectra or [_spectral(of, example, settings) for example in examples[:count]]
     spectra = [*spectra, *[spectra[-1]] * (len(examples) - count)]
     images = np.stack([of.seen(example.image) for example in examples])
