@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack, random_starts, within
+from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack, attack_each, random_starts, within
+from menet_jax.robustness.attack.objectives import Moved
 
 SHAPE = (3, 4, 3)
 BALLS = pytest.mark.parametrize("ball", [L2, LINF])
@@ -90,6 +91,22 @@ def test_more_steps_and_more_starts_never_find_less(ball: Ball) -> None:
     assert float(short.value) >= float(few.value) - 1e-4
     np.testing.assert_array_equal(random_starts(jax.random.key(1), MIDDLE, 2), starts[:2])
     assert float(long.value) == pytest.approx(float(bumpy(long.image)), rel=1e-6)
+
+
+def test_other_images_are_attacked_by_the_same_program() -> None:
+    traced = list[int]()
+
+    def saliency(scale: jax.Array, image: jax.Array) -> jax.Array:
+        traced.append(1)
+        return scale * image[..., 0]
+
+    starts, counts = random_starts(jax.random.key(0), MIDDLE, 1)[None], list[int]()
+    for level in (100, 150):
+        images = np.full((1, *SHAPE), level, np.float32)
+        of = jax.tree_util.Partial(Moved, jax.tree_util.Partial(saliency, jnp.ones(())))
+        attack_each(of, images[..., 0], images, L2, 1.0, starts, steps=2)
+        counts.append(len(traced))
+    assert counts[0] == counts[1] > 0
 
 
 @pytest.mark.parametrize(

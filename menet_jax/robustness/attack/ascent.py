@@ -162,8 +162,7 @@ def attack_each(
         _check(image, several, radius, steps)
     x = jnp.asarray(images)
     radius_, starts_ = jnp.asarray(radius, x.dtype), jnp.asarray(starts, x.dtype)
-    of = jax.tree_util.Partial(objective_of)
-    return _attack_each(of, targets, x, radius_, starts_, ball, steps)
+    return _attack_each(as_tree(objective_of), targets, x, radius_, starts_, ball, steps)
 
 
 def _check(

@@ -7,7 +7,7 @@ network's variables then travel as arguments of the compiled programs, not as co
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import flax.linen as nn
 import jax
@@ -21,6 +21,7 @@ from menet_jax.model.outputs import Outputs
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 ImageMap = Callable[[jax.Array], jax.Array]
 """Image (H, W, 3), float → map, float of any shape."""
@@ -159,9 +160,9 @@ def pooled(f: ImageMap, cells: int) -> Pooled:
     return Pooled(as_tree(f), cells)
 
 
-def as_tree(f: ImageMap) -> ImageMap:
+def as_tree(f: F) -> F:
     """`f` itself where it is a pytree; else wrapped into one, for `jax.jit` to take it as an argument."""
-    return jax.tree_util.Partial(f) if jax.tree_util.all_leaves([f]) else f
+    return cast(F, jax.tree_util.Partial(f)) if jax.tree_util.all_leaves([f]) else f
 
 
 def checked(f: ImageMap, image: jax.Array | np.ndarray) -> tuple[ImageMap, Float[Array, "h w 3"]]:
