@@ -3,10 +3,12 @@
 import asyncio
 import socket
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from tornado.httpserver import HTTPServer
 
@@ -29,7 +31,7 @@ class Work(NamedTuple):
     networks: Networks
     socket: socket.socket
     about: str
-    used: str
+    used: Sequence[jax.Device]
 
 
 def prepare(options: Demo) -> Work:
@@ -43,7 +45,7 @@ def prepare(options: Demo) -> Work:
     used = devices.start(options.device)[:1]
     run = load_run(options.run, report=warn)
     networks = Networks(Predictor(run.config, run.variables, used), subject(run, Jacobian().reading))
-    return Work(networks, listening, f"{options.run}, {run.history}, {run.validated}", devices.described(used))
+    return Work(networks, listening, f"{options.run}, {run.history}, {run.validated}", used)
 
 
 def serve(work: Work) -> int:
@@ -51,7 +53,7 @@ def serve(work: Work) -> int:
     host, port = work.socket.getsockname()[:2]
     if not ip_address(host).is_loopback:
         warn("everyone who can reach this machine can use the demo: it has no password")
-    say(f"devices  {work.used}", f"run      {work.about}", f"page     http://{_in_url(host)}:{port}/ until Ctrl-C")
+    say(devices.line(work.used), f"run      {work.about}", f"page     http://{_in_url(host)}:{port}/ until Ctrl-C")
     sys.stdout.flush()
     asyncio.run(_serve(work))
     return 0

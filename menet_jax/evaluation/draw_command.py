@@ -117,7 +117,7 @@ def run(options: Grid | Scales | Worst) -> int:
     """Do what the command line asks for; the exit status: 0; 2 for bad input or a figure that cannot be written."""
     with command("the figure is whole, or not there"):
         used = devices.start(options.device)
-        say(f"devices  {devices.described(used)}")
+        say(devices.line(used))
         match options:
             case Grid():
                 figure = grid(options)

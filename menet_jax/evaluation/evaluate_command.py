@@ -73,7 +73,7 @@ def prepare(options: Evaluate) -> Work:
 
 def describe(work: Work, used: Sequence[jax.Device]) -> str:
     """What the command says before it starts."""
-    lines = [f"devices  {devices.described(used)}"] if used else []
+    lines = [devices.line(used)] if used else []
     lines += [f"data     {source.summary()}" for dataset in work.datasets for source in dataset.sources[:1]]
     lines += [f"run      {run.summary()}" for run in work.runs]
     lines += [

@@ -25,7 +25,7 @@ def describe(options: Predict, used: Sequence[jax.Device], run: TrainedRun, imag
     kind = _kind(options)
     untrained = "" if run.config.loss.trains(kind) else ", which the run did not train: its loss had weight 0"
     lines = [
-        f"devices  {devices.described(used)}",
+        devices.line(used),
         f"run      {options.run}, {run.history}, {run.validated}",
         f"images   {images:,} from {options.source}{passed_over}",
         f"maps     {kind}{untrained}",

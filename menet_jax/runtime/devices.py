@@ -76,6 +76,11 @@ def described(used: Sequence[jax.Device], count: int | None = None) -> str:
     return f"{count or len(used)} × {used[0].device_kind} ({used[0].platform}{what})"
 
 
+def line(used: Sequence[jax.Device], count: int | None = None, *, width: int = 8) -> str:
+    """The line that a command prints of its devices, `described`, below a heading of so many columns."""
+    return f"{'devices':{width}} {described(used, count)}"
+
+
 def enable_compilation_cache() -> None:
     """Keep compiled programs on disk, for a program that asks for no devices, as notebooks.
 

@@ -125,7 +125,7 @@ def describe(
     kinds = " or ".join(distortion.label for distortion in config.data.distortions)
     distorted = f"distortions  {config.data.distort:.0%} of the training images: {kinds}"
     lines = [
-        f"devices      {devices.described(used, jax.device_count())}{processes}",
+        f"{devices.line(used, jax.device_count(), width=12)}{processes}",
         f"precision    {config.model.precision} (parameters and losses float32)",
         *(f"{'training' if not i else '':12} {source.summary()}" for i, source in enumerate(training)),
         *([distorted] if config.data.distort else []),

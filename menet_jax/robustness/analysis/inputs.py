@@ -80,7 +80,7 @@ def run_analysis(options: Options, reading: ReadingName, about: str, do: Callabl
 
 
 def _opened_lines(work: Subjects, used: Sequence[jax.Device]) -> list[str]:
-    lines = [f"devices  {devices.described(used)}"]
+    lines = [devices.line(used)]
     lines += [
         f"data     {dataset.sources[0].summary()}: {len(places)} of {dataset.images} images of {dataset.name}"
         for dataset, places in work.datasets

@@ -65,7 +65,7 @@ def prepare(options: Distortion) -> Work:
 
 def describe(options: Distortion, work: Work, used: Sequence[jax.Device]) -> str:
     """What the command says before it starts."""
-    lines = [f"devices      {devices.described(used)}"] if used else []
+    lines = [devices.line(used, width=12)] if used else []
     lines += [f"data         {dataset.sources[0].summary()}" for dataset in work.datasets]
     lines += [f"run          {run.summary()}" for run in work.runs]
     where = "the network's size" if options.after_resizing else "the images' own size"
