@@ -104,7 +104,8 @@ class Pytorch(Benchmark):
     of its own, with the same weights and images. Ours is the step that training runs and the inference that predicting
     and evaluating run, which gives both saliency maps; PyTorch's are the same work, in PyTorch's eager mode, in both
     memory layouts, of which the faster one is compared; a layout in which PyTorch crashes is named. Medians are
-    reported. CPU seconds are those of all threads. How far both agree is computed on the CPU.
+    reported. CPU seconds are those of all threads. How far both agree is computed on the CPU. On a GPU, float32
+    products of training are rounded (TF32) by both, and those of inference by neither.
     """
 
     width: int = 4
@@ -122,15 +123,15 @@ class Pytorch(Benchmark):
     device: Literal["cpu", "gpu"] = "cpu"
     """To compute on, both."""
     precision: Precision = "float32"
-    """That convolutions compute in; PyTorch's bfloat16 is by autocast. On a GPU, float32 products of training are
-    rounded (TF32) by both, and those of inference by neither."""
+    """What convolutions compute in; PyTorch's bfloat16 is by autocast."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upsampling(Benchmark):
-    """Time of a whole training step by how stride-2 transposed convolutions are computed: as the network has them
-    (`model.convolution`), as `jax.lax.conv_transpose` (input dilation), and by phases (`model.phases`).
-    All compute the same. They are timed in turns; medians are reported.
+    """Time of a whole training step by how stride-2 transposed convolutions are computed.
+
+    They are computed as the network has them (`model.convolution`), as `jax.lax.conv_transpose` (input dilation), and
+    by phases (`model.phases`). All compute the same. They are timed in turns; medians are reported.
     """
 
     width: int = 4

@@ -21,8 +21,7 @@ class DatasetFlags:
     """The flags of all commands that take images of datasets: where these are, and what they are."""
 
     graded_masks: bool = False
-    """Masks in folders are means over observers: threshold them at half, even where that leaves no salient pixel. For
-    named benchmarks it is known."""
+    """Masks in folders are averages over annotators: threshold at half, even if nothing is salient then."""
     cache: Path | None = None
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
     manual_dir: Path | None = None

@@ -41,8 +41,7 @@ class Grid(Common):
     """
 
     run: tuple[str, ...] = ()
-    """Run directories, files of `menet_jax.export`, or `released`, the network that comes with the package. NAME=RUN
-    gives one another name than its directory's."""
+    """Runs, files of `menet_jax.export`, or `released`, which comes with the package; NAME=RUN gives another name."""
     maps: tuple[str, ...] = ()
     """Folders of saliency maps, of any size and bit depth; NAME=FOLDER gives one another name than its folder's."""
     images: tuple[str, ...] = ()

@@ -47,8 +47,7 @@ class InputOptions(SourceOptions):
     """Those, and the flags of all commands that take several runs and datasets."""
 
     run: tuple[str, ...] = ()
-    """Run directories, files of `menet_jax.export`, or `released`, the network that comes with the package. NAME=RUN
-    gives one another name than its directory's."""
+    """Runs, files of `menet_jax.export`, or `released`, which comes with the package; NAME=RUN gives another name."""
     data: tuple[str, ...] = ()
     """Datasets to take images from: names or folders, as in training."""
     dest: Path | None = None
@@ -159,6 +158,10 @@ class Predict:
 class Export:
     """Write a trained network into one file.
 
+    The format weights holds float16 parameters, which every command takes for a run. The others hold the whole
+    network, from uint8 images (b, size, size, 3) to both maps, and need no menet_jax: stablehlo as a program of JAX for
+    CPU, GPU and TPU, onnx in float32.
+
     Exit status: 0; 1 if it cannot be written; 2 for bad input, nothing being done.
     """
 
@@ -167,9 +170,7 @@ class Export:
     dest: Path
     """The file to write: .safetensors for weights, .stablehlo for stablehlo, .onnx for onnx."""
     format: Literal["weights", "stablehlo", "onnx"] = "weights"
-    """Weights: float16 parameters, which every command takes for a run. Stablehlo: the network as a program of JAX, for
-    CPU, GPU and TPU, that needs no menet_jax: uint8 images (b, size, size, 3) to both maps. Onnx: the same for ONNX,
-    in float32."""
+    """Parameters alone, or the whole network as a program of JAX or of ONNX."""
     newest: bool = False
     """Use the newest checkpoint of the run, not the best."""
 

@@ -166,8 +166,8 @@ class Bound(BoundSettings, MeasuringOptions):
     """Bound the Jacobian of runs at every image (Eq. 13), beside the largest norm measured at images of datasets.
 
     What was found is kept in --dest as it comes; started again with the same flags, an interrupted command goes on
-    where it was. Exit status: 0; 1 if a network could not be bounded or an image not be measured, the rest being done;
-    2 for bad input, nothing being done.
+    where it was. Exit status: 0; 1 if a network could not be bounded or an image not be measured, the rest being
+    done; 2 for bad input, nothing being done.
     """
 
     limit: int | None = 5
@@ -214,8 +214,8 @@ class Attack(AttackSettings, MeasuringOptions):
     What is found is a lower bound on the worst case. Beside it stand noise of the same length and JPEG compression. All
     changes are of what the network sees, the image at its size. It takes about a minute an image for a network of
     width 8 on two cores. Each image's numbers are kept in --dest as they come; started again with the same flags, an
-    interrupted command goes on where it was. Exit status: 0; 1 if an image could not be attacked, the rest being done;
-    2 for bad input, nothing being done.
+    interrupted command goes on where it was. Exit status: 0; 1 if an image could not be attacked, the rest being
+    done; 2 for bad input, nothing being done.
     """
 
     batch_size: int = 4
