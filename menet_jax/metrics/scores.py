@@ -156,12 +156,14 @@ def score_image(saliency: np.ndarray, mask: np.ndarray, *, stretch: bool = True)
     (1.0, 0.0)
     """
     _check(saliency, mask)
+    # Two histograms hold all that is needed of the pixels, so that 256 thresholds cost no more than one.
     background, salient = _histograms(saliency, mask)
     lowest, highest = _occupied_range(background + salient) if stretch else (0, 255)
     span = highest - lowest
     pixels, salient_pixels = mask.size, int(salient.sum())
     values = np.arange(LEVELS) - lowest  # integers in units of 1 / span
     background_sum, salient_sum = int(values @ background), int(values @ salient)
+    # A threshold in units of 1 / 255 becomes the lowest 8-bit level that reaches it; the adaptive one goes last.
     curve_levels = np.searchsorted(np.floor(255 * min_max_stretch(lowest, highest)), np.arange(LEVELS))
     levels = np.append(curve_levels, _adaptive_level(background + salient, lowest, highest))
     true_positives = _at_or_above(salient)[levels]

@@ -107,12 +107,14 @@ def study(
         OSError: an image cannot be saved.
     """
     outcomes = []
+    # Runs of one input size share the resized images, and all runs the decoded and the distorted ones.
     sizes = frozenset(predictor.size for predictor in predictors)
     batch = max((predictor.batch_size for predictor in predictors), default=1)
     for dataset in datasets:
         scores = defaultdict[tuple[Condition, int, str], list[ImageScore]](list)
         folder = {condition: saved[dataset.truth, condition] for condition in wanted.all() if saved}
         load = partial(_load, seed=seed, after_resizing=after_resizing, folders=folder, sizes=sizes)
+        # At most two batches are decoded ahead, so that memory does not grow with the dataset.
         tasks = _tasks(dataset, wanted.all(), pool, 2 * batch)
         for outcome in predict_stream(
             predictors, tasks, load, _score, weigh=_weigh, passed_over=UnreadableImageError, pool=pool
@@ -124,6 +126,7 @@ def study(
                     for kind, score in of_kinds.items():
                         scores[outcome.condition, run, kind].append(score)
             done(max(len(runs), 1))
+        # The stream goes image by image, and what is returned condition by condition.
         outcomes += [
             Outcome(dataset, condition, runs[run], kind, tuple(scores[condition, run, kind]))
             for condition in wanted.all()
