@@ -7,7 +7,7 @@ import benchmark_archives as small
 import pytest
 import tensorflow_datasets as tfds
 
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig
 from menet_jax.datasets.pairs import IrregularFilesError
 
 NUMBERS = range(1, 9)
@@ -17,12 +17,14 @@ def config(**sizes: int) -> BenchmarkConfig:
     return BenchmarkConfig(name="small", sizes=sizes, copies=(6,))
 
 
-def make(kind: type[Benchmark], tmp_path: Path, count: BenchmarkConfig | None = None, **options: Any) -> Benchmark:
+def make(
+    kind: type[BenchmarkBuilder], tmp_path: Path, count: BenchmarkConfig | None = None, **options: Any
+) -> BenchmarkBuilder:
     wanted = count or config(test=8)
     return kind(manual_dir=tmp_path / "manual", data_dir=tmp_path / "cache", config=wanted, **options)
 
 
-def records(builder: Benchmark) -> dict[str, list[dict[str, bytes]]]:
+def records(builder: BenchmarkBuilder) -> dict[str, list[dict[str, bytes]]]:
     raw = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
     source: Any = builder.as_data_source
     return {split: list(source(split, decoders=raw)) for split in builder.info.splits}
@@ -32,11 +34,11 @@ def number(name: str) -> int:
     return int("".join(character for character in Path(name).stem.removeprefix("0_") if character.isdecimal()))
 
 
-def numbers(builder: Benchmark) -> dict[str, set[int]]:
+def numbers(builder: BenchmarkBuilder) -> dict[str, set[int]]:
     return {split: {number(each["file_name"].decode()) for each in found} for split, found in records(builder).items()}
 
 
-def complaint(builder: Benchmark) -> str:
+def complaint(builder: BenchmarkBuilder) -> str:
     with pytest.raises(IrregularFilesError) as caught:
         builder.prepare()
     assert not builder.data_path.exists()

@@ -22,7 +22,7 @@ from menet_jax import authors as authors_commands
 from menet_jax import evaluate, predict, train
 from menet_jax.authors import export_weights, import_weights
 from menet_jax.data.sources import NAMED
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig
 from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
@@ -301,7 +301,7 @@ def test_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "width 1" in capsys.readouterr().out
 
 
-def benchmark(kind: type[Benchmark], **sizes: int) -> Callable[..., Benchmark]:
+def benchmark(kind: type[BenchmarkBuilder], **sizes: int) -> Callable[..., BenchmarkBuilder]:
     config = BenchmarkConfig(name="small", sizes=sizes)
     return lambda places: kind(config=config, **places.arguments())
 

@@ -14,7 +14,7 @@ from menet_jax.data import audit
 from menet_jax.data.__main__ import main
 from menet_jax.data.sources import NAMED, open_split
 from menet_jax.data.specs import Places
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
 from menet_jax.datasets.pairs import IrregularFilesError
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 Check = Callable[..., tuple[int, str, str]]
 
 
-def benchmark(kind: type[Benchmark], **sizes: int) -> Callable[[Places], Benchmark]:
+def benchmark(kind: type[BenchmarkBuilder], **sizes: int) -> Callable[[Places], BenchmarkBuilder]:
     config = BenchmarkConfig(name="small", sizes=sizes)
     return lambda places: kind(config=config, **places.arguments())
 

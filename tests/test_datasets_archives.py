@@ -12,7 +12,7 @@ from folder_cases import make_folder, pixels
 
 from menet_jax.datasets import archives, pairs
 from menet_jax.datasets.archives import BadArchiveError
-from menet_jax.datasets.benchmark import NotAtHandError
+from menet_jax.datasets.benchmark_builder import NotAtHandError
 from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
 from menet_jax.datasets.duts.duts_dataset_builder import Duts
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from builder_cases import NUMBERS, complaint, config, make, number, numbers, records, unzipped
 from tensorflow_datasets.core import dataset_metadata
 
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig
 from menet_jax.datasets.dut_omron.dut_omron_dataset_builder import DutOmron
 from menet_jax.datasets.duts.duts_dataset_builder import Duts
 from menet_jax.datasets.ecssd.ecssd_dataset_builder import Ecssd
@@ -28,7 +28,7 @@ from menet_jax.images.files import fit_mask, read_image, read_mask
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-BUILDERS: tuple[type[Benchmark], ...] = (Msra10k, Msra1k, HkuIs, Ecssd, DutOmron, Sod, Duts, PascalS)
+BUILDERS: tuple[type[BenchmarkBuilder], ...] = (Msra10k, Msra1k, HkuIs, Ecssd, DutOmron, Sod, Duts, PascalS)
 FLAT_SOD = small.files("{}.jpg", small.jpeg, NUMBERS) | small.files("{}.png", small.one_bit_mask, NUMBERS)
 MSRA1K_MIXED = small.files("Images/0_{}.jpg", small.jpeg, NUMBERS)
 
@@ -56,7 +56,7 @@ MSRA1K_MIXED = small.files("Images/0_{}.jpg", small.jpeg, NUMBERS)
         (Sod, small.files("images/{}.jpg", small.jpeg, NUMBERS) | small.files("GT/{}.png", small.gray_mask, NUMBERS)),
     ],
 )
-def test_layouts(kind: type[Benchmark], contents: small.Files, tmp_path: Path) -> None:
+def test_layouts(kind: type[BenchmarkBuilder], contents: small.Files, tmp_path: Path) -> None:
     small.write(tmp_path / "manual", contents)
     builder = make(kind, tmp_path)
     builder.prepare()
@@ -78,7 +78,7 @@ def test_a_dataset_may_be_of_a_class_that_is_in_no_file() -> None:
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
-def test_what_tfds_knows_of_a_builder(kind: type[Benchmark], tmp_path: Path) -> None:
+def test_what_tfds_knows_of_a_builder(kind: type[BenchmarkBuilder], tmp_path: Path) -> None:
     builder = kind(data_dir=tmp_path)
     metadata = dataset_metadata.load(kind.pkg_dir_path)
     assert builder.name == Path(str(kind.pkg_dir_path)).name
@@ -233,7 +233,7 @@ def test_official_lists_that_cannot_be_used(tmp_path: Path, official: Callable[.
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
-def test_nothing_there_gives_instructions(kind: type[Benchmark], tmp_path: Path) -> None:
+def test_nothing_there_gives_instructions(kind: type[BenchmarkBuilder], tmp_path: Path) -> None:
     for there in (False, True):
         if there:
             (tmp_path / "manual").mkdir()

@@ -10,7 +10,7 @@ from PIL import Image
 from menet_jax import train
 from menet_jax.data import audit
 from menet_jax.data.sources import NAMED, Places, open_split
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig
 from menet_jax.datasets.hku_is.hku_is_dataset_builder import HkuIs
 from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k
 from menet_jax.datasets.pairs import IrregularFilesError
@@ -42,7 +42,7 @@ SHARED_SOD = Path(__file__).parents[2] / "shared" / "data" / "sod"
 )
 def test_the_published_sizes(name: str, sizes: dict[str, int], tmp_path: Path) -> None:
     builder = NAMED[name](Places(cache=tmp_path))
-    assert isinstance(builder, Benchmark)
+    assert isinstance(builder, BenchmarkBuilder)
     assert builder.sizes == sizes
     stems = [str(index) for index in range(sum(sizes.values()))]
     cut = split_by_rank(stems, builder.sizes)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from menet_jax.data.sources import Places, find_builder
-from menet_jax.datasets.benchmark import BenchmarkConfig
+from menet_jax.datasets.benchmark_builder import BenchmarkConfig
 from menet_jax.datasets.msra10k import msra10k_dataset_builder
 from menet_jax.datasets.msra10k.msra10k_dataset_builder import Msra10k, Msra10kConfig
 from menet_jax.datasets.pairs import IrregularFilesError

@@ -1,11 +1,11 @@
 """TFDS builder of DUT-OMRON."""
 
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, layout
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, layout
 
 CONFIGS = [BenchmarkConfig(name="standard", sizes={"test": 5168}, copies=(5166,))]
 
 
-class DutOmron(Benchmark):
+class DutOmron(BenchmarkBuilder):
     """5,168 images with one or more objects and busy backgrounds, all for testing; copies with 5,166 exist."""
 
     BUILDER_CONFIGS = CONFIGS

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from menet_jax.datasets.archives import Entry
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, gather, layout
 from menet_jax.datasets.pairs import Pair, stem
 from menet_jax.datasets.splits import split_by_rank
 
@@ -24,7 +24,7 @@ CONFIGS = [
 ]
 
 
-class Duts(Benchmark):
+class Duts(BenchmarkBuilder):
     """10,553 images to train on, DUTS-TR, and 5,019 to test on, DUTS-TE.
 
     Nothing was published for validation: 500 images of DUTS-TE are, and are not tested on. As published it is

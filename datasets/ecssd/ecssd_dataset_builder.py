@@ -3,12 +3,12 @@
 from collections.abc import Collection, Sequence
 
 from menet_jax.datasets.archives import Entry
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, layout
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, layout
 
 CONFIGS = [BenchmarkConfig(name="standard", sizes={"test": 1000})]
 
 
-class Ecssd(Benchmark):
+class Ecssd(BenchmarkBuilder):
     """1,000 images of natural scenes with structure, all for testing. The files are called 0001 to 1000."""
 
     BUILDER_CONFIGS = CONFIGS

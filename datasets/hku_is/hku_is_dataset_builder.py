@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from menet_jax.datasets.archives import Entry
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, gather, layout
 from menet_jax.datasets.pairs import Pair
 from menet_jax.runtime.text import composed, counted
 
@@ -29,7 +29,7 @@ CONFIGS = [
 ]
 
 
-class HkuIs(Benchmark):
+class HkuIs(BenchmarkBuilder):
     """4,447 images with several objects, objects at the border, or low contrast.
 
     Split as in the paper, about 80/5/15 %, or by the official lists, 2,500/500/1,447. Which images the paper had in

@@ -9,7 +9,7 @@ import numpy as np
 
 from menet_jax.datasets import pairs
 from menet_jax.datasets.archives import Entry
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, gather, layout
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, gather, layout
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.pairs import CHECK_THREADS, File, IrregularFilesError, Pair
 from menet_jax.datasets.splits import split_by_rank
@@ -47,7 +47,7 @@ WITHOUT_MSRA1K = Msra10kConfig(
 CONFIGS = [WITH_MSRA1K, WITHOUT_MSRA1K]
 
 
-class Msra10k(Benchmark):
+class Msra10k(BenchmarkBuilder):
     """10,000 images with pixelwise masks; 8,500 to train on and 500 to validate with, as in the paper.
 
     MSRA1K, the paper's test set, is part of it by other names and compressed otherwise. With it at hand, its images
@@ -80,7 +80,7 @@ class Msra10k(Benchmark):
         known = prepared or (msra1k is not None and msra1k.image_files())
         return builder if known else cls(config=WITHOUT_MSRA1K, **arguments)
 
-    def origins(self) -> list[Benchmark]:
+    def origins(self) -> list[BenchmarkBuilder]:
         return [self] if self.msra1k is None else [self, self.msra1k]
 
     def _split(

@@ -1,14 +1,14 @@
 """TFDS builder of MSRA1K, also called MSRA1000 and ASD."""
 
 from menet_jax.datasets.archives import Entry
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, is_jpeg, layout
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, is_jpeg, layout
 
 IMAGES = "images image"
 
 CONFIGS = [BenchmarkConfig(name="standard", sizes={"test": 1000})]
 
 
-class Msra1k(Benchmark):
+class Msra1k(BenchmarkBuilder):
     """1,000 images with pixelwise masks, all for testing. They are among MSRA10K's, by other names."""
 
     BUILDER_CONFIGS = CONFIGS

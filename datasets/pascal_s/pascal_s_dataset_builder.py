@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from menet_jax.datasets.archives import Entry
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, layout
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, layout
 
 IMAGES = "images image imgs img im"
 MASKS = "masks mask gt groundtruth ground_truth ground_truth_mask"
@@ -11,7 +11,7 @@ MASKS = "masks mask gt groundtruth ground_truth ground_truth_mask"
 CONFIGS = [BenchmarkConfig(name="standard", sizes={"test": 850})]
 
 
-class PascalS(Benchmark):
+class PascalS(BenchmarkBuilder):
     """850 images of PASCAL VOC 2010's validation set, all for testing; masks are means over twelve observers."""
 
     BUILDER_CONFIGS = CONFIGS

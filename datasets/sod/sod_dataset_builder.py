@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 
 from menet_jax.datasets.archives import Entry
-from menet_jax.datasets.benchmark import Benchmark, BenchmarkConfig, layout
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, layout
 
 MASKS = "masks mask gt groundtruth ground_truth sod_gt"
 LISTS = ("iids_train.txt", "iids_test.txt")
@@ -12,7 +12,7 @@ LISTS = ("iids_train.txt", "iids_test.txt")
 CONFIGS = [BenchmarkConfig(name="standard", sizes={"test": 300})]
 
 
-class Sod(Benchmark):
+class Sod(BenchmarkBuilder):
     """Masks of the 300 images of the Berkeley Segmentation Dataset (BSDS300), all for testing."""
 
     BUILDER_CONFIGS = CONFIGS

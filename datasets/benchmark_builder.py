@@ -1,7 +1,7 @@
 """What the builders of published benchmarks share: archives that the user downloads, and published counts.
 
 Each benchmark's builder says where it is published, in which folders its images and masks are, and how many it
-has; `Benchmark` finds them in archives or unpacked, compares the counts, and cuts the splits.
+has; `BenchmarkBuilder` finds them in archives or unpacked, compares the counts, and cuts the splits.
 """
 
 import hashlib
@@ -60,7 +60,7 @@ class NotAtHandError(FileNotFoundError):
     """There is nothing of a benchmark among the downloads, or no layout that it may have."""
 
 
-class Benchmark(pairs.PairsBuilder):
+class BenchmarkBuilder(pairs.PairsBuilder):
     """A published benchmark that the user downloads into the manual directory.
 
     Subclasses set the class attributes. Files are looked for in `<manual_dir>/<name>/`, and where there is no such
@@ -148,7 +148,7 @@ class Benchmark(pairs.PairsBuilder):
         now = {each.name: each.fingerprint() for each in self.origins()}
         return any(found is not None and found != built_of.get(name) for name, found in now.items())
 
-    def origins(self) -> list["Benchmark"]:
+    def origins(self) -> list["BenchmarkBuilder"]:
         """The benchmarks whose downloads decide what this one holds."""
         return [self]
 
