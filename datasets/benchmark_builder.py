@@ -1,4 +1,4 @@
-"""What the builders of published benchmarks share: archives that the user downloads, and published counts.
+"""Base of the builders of published benchmarks: archives that the user downloads, and published counts.
 
 Each benchmark's builder says where it is published, in which folders its images and masks are, and how many it
 has; `BenchmarkBuilder` finds them in archives or unpacked, compares the counts, and cuts the splits.
@@ -24,7 +24,7 @@ JPEG = frozenset((".jpg", ".jpeg"))
 
 @dataclass(kw_only=True)  # not frozen, because its base is not
 class BenchmarkConfig(tfds.core.BuilderConfig):
-    """How many pairs were published.
+    """The numbers of pairs that were published.
 
     Attributes:
         sizes: of each split, in the order in which `split_by_rank` cuts them.
@@ -71,9 +71,9 @@ class BenchmarkBuilder(pairs.PairsBuilder):
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
 
     LAYOUTS: ClassVar[tuple[Layout, ...]]
-    """Where images and masks are; the first layout of which there are both counts."""
+    """Layouts of the folders; the first one with both images and masks is taken."""
     MANUAL_DOWNLOAD_INSTRUCTIONS: Any  # its base says None
-    """What to download, and where it is published."""
+    """The files to download, and where they are published."""
     FILES: ClassVar[tuple[str, ...]]
     """Patterns, in lower case, of the names of archives and unpacked folders."""
     GRADED_MASKS: ClassVar[bool] = False
@@ -153,7 +153,7 @@ class BenchmarkBuilder(pairs.PairsBuilder):
         return [self]
 
     def fingerprint(self) -> str | None:
-        """Of folders, names, sizes and marks of all files; None if there are not both images and masks."""
+        """Digest of folders, names, sizes and marks of all files; None unless there are images and masks."""
         if not self.manual_dir.is_dir():
             return None
         entries = self.entries()
@@ -221,7 +221,7 @@ class BenchmarkBuilder(pairs.PairsBuilder):
         return ()
 
     def _wrong_counts(self, counts: Mapping[str, int]) -> list[str]:
-        """What is wrong with the numbers of pairs in the splits, a sentence each."""
+        """Errors of the numbers of pairs in the splits, a sentence each."""
         found, total = sum(counts.values()), self._config.total
         if found in (total, *self._config.copies):
             return []

@@ -1,4 +1,4 @@
-"""What all builders share: pairs of an image and its mask, matched, checked and turned into examples.
+"""Base of all builders: pairs of an image and its mask, matched, checked and turned into examples.
 
 A builder finds its files (in a folder or an archive) and calls `match`; `PairsBuilder` does the rest. It
 checks every pair before anything is written, so that bad files stop the build with a list of all of them, and
@@ -52,7 +52,7 @@ class Pair(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What an image and its mask, of the image's size, hold; whether the mask had gray values, thresholded at half."""
+    """An image, its mask of the same size, and whether the mask had gray values, which were thresholded at half."""
 
     image: Rgb
     mask: Mask
@@ -71,7 +71,7 @@ class Irregularity(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """What a builder found on disk.
+    """The files that a builder found.
 
     Attributes:
         splits: the pairs of each split, in the order in which they are kept.
@@ -231,7 +231,7 @@ def try_read(pair: Pair) -> Contents | Irregularity:
 
 
 class Verdict(NamedTuple):
-    """What the check of a pair found: what is wrong, or what its mask is."""
+    """Result of the check of a pair: its irregularity, or facts on its mask."""
 
     irregularity: Irregularity | None
     gray: bool = False
@@ -332,7 +332,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
 
     @property
     def where(self) -> str:
-        """What to call the dataset's place in messages."""
+        """The name of the dataset's place in messages."""
         return self.name
 
     @property
@@ -342,12 +342,12 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
 
     @property
     def irregularities(self) -> list[Irregularity]:
-        """What was skipped. After `prepare`."""
+        """The skipped files, with reasons. After `prepare`."""
         return [Irregularity(file, reason) for file, reason in self._metadata["irregularities"]]
 
     @property
     def masks(self) -> tuple[str, ...]:
-        """What is to be known of the masks, a phrase each. After `prepare`."""
+        """Notes on the masks, a phrase each. After `prepare`."""
         return tuple(self._metadata.get("masks", ()))  # those prepared before masks were counted say nothing
 
     @property

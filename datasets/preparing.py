@@ -87,7 +87,7 @@ def prepare(builder: tfds.core.DatasetBuilder, downloads: tfds.download.Download
 
 
 def damaged(folder: Path, error: Exception) -> OSError:
-    """What to raise where a prepared dataset cannot be read; the errors of TFDS and array_record name no file."""
+    """The error to raise if a prepared dataset cannot be read; those of TFDS and array_record name no file."""
     return OSError(f"{folder}: the prepared dataset is damaged ({error}); remove that folder, and it is prepared anew")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 
 
 def position(stem: str) -> bytes:
-    """Where a stem stands in the order that splits are cut from: its SHA-256, which nobody chose."""
+    """The key of a stem in the order that splits are cut from: its SHA-256, which nobody chose."""
     return hashlib.sha256(stem.encode(errors="surrogateescape")).digest()
 
 

@@ -5,7 +5,7 @@ What a program builds with is here by name; `python -m menet_jax` lists the comm
 
 import sys
 
-if sys.argv[:1] == ["-m"]:  # so while Python looks for the command that it is to run
+if sys.argv[:1] == ["-m"]:  # Python sets this while it looks for the module of `python -m`
     from menet_jax.runtime.interrupts import end_at_once
     from menet_jax.runtime.streams import make_lasting
 

@@ -17,7 +17,7 @@ Shape = Callable[[Draws, Field, Field], Field]
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a shape lies: centre and radius in pixels, (cos, sin) of its rotation, short to long side."""
+    """The place of a shape: centre and radius in pixels, (cos, sin) of its rotation, short to long side."""
 
     row: float
     column: float

@@ -18,7 +18,7 @@ from menet_jax.runtime.parallel import CORES, ahead, workers
 
 @dataclass(kw_only=True)  # not frozen, because its base is not
 class SyntheticConfig(tfds.core.BuilderConfig):
-    """How many scenes each split holds."""
+    """Number of scenes in each split."""
 
     train: int
     validation: int

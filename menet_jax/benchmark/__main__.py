@@ -32,7 +32,7 @@ BENCHMARKS: dict[str, tuple[type[Benchmark], str]] = {
     "pipeline": (Pipeline, "pipeline"),
     "scores": (Scores, "scores"),
 }
-"""By name: the flags, and the module whose `run` measures. That imports JAX, so it is imported last."""
+"""Benchmarks by name: the flags, and the module whose `run` measures, which is imported last, for it imports JAX."""
 
 
 def main(arguments: Sequence[str]) -> None:

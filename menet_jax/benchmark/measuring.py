@@ -21,7 +21,7 @@ TURN = 0.5
 
 
 class Seconds(NamedTuple):
-    """What one call takes.
+    """Time of one call.
 
     Attributes:
         wall: seconds that pass.
@@ -34,7 +34,7 @@ class Seconds(NamedTuple):
 
 
 def timed(function: Callable[[], Any], calls: int = 1) -> Seconds:
-    """What a call of the function takes, mean over several calls."""
+    """Mean time of a call of the function, over several calls."""
     wall, cpu = time.perf_counter(), cpu_seconds()
     for _ in range(calls):
         function()
@@ -42,19 +42,20 @@ def timed(function: Callable[[], Any], calls: int = 1) -> Seconds:
 
 
 def cpu_seconds() -> float:
-    """That this process has computed so far, and its child processes, those that have ended among them."""
+    """CPU seconds of this process and its child processes so far, those that have ended included."""
     ended = os.times()
     living = sum(map(_seconds_of, multiprocessing.active_children()))
     return time.process_time() + ended.children_user + ended.children_system + living
 
 
 def _seconds_of(process: BaseProcess) -> float:
-    """That a child process has computed; 0 where the system does not tell, or it has just ended."""
+    """CPU seconds of a child process; 0 if the system does not tell, or the process has just ended."""
     try:
         fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, the 14th and 15th
+    # utime and stime, fields 14 and 15 of proc(5), which counts from 1; what follows the name begins with field 3
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def timer(function: Callable[[], Any]) -> Callable[[], Seconds]:
@@ -68,9 +69,9 @@ def calls_a_turn(once: Seconds) -> int:
 
 
 def in_turns(timers: Sequence[Callable[[], Seconds]], rounds: int) -> list[list[Seconds]]:
-    """What each function takes in each round; every round calls all of them once.
+    """Time of each function in each round; every round calls all of them once.
 
-    So whatever else the machine does meets all of them alike.
+    So other load on the machine slows all of them alike.
 
     Raises:
         ValueError: there is to be no round.

@@ -1,4 +1,4 @@
-"""What `python -m menet_jax.benchmark` is told: the flags of each benchmark, and what of it can be refused at once.
+"""The flags of `python -m menet_jax.benchmark`, and their first checks.
 
 This takes no time to import, so that help and refusals need not wait for JAX.
 """
@@ -33,9 +33,9 @@ class Suite(Benchmark):
     dest: Path
     """Folder to write to."""
     widths: tuple[int, ...] = (4, 8, 32)
-    """Of the networks; the paper's is 32."""
+    """Channels of the networks at full resolution; 32 in the paper."""
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
-    """That convolutions compute in, of training and inference."""
+    """Data types in which convolutions compute, in training and inference."""
     batch_size: int = 5
     """Images of a training step, over all devices."""
     inference_batches: tuple[int, ...] = (1, 8)
@@ -43,7 +43,7 @@ class Suite(Benchmark):
     rounds: int = 5
     """How often each is timed."""
     device: Device | None = None
-    """To compute on; none given: what JAX prefers."""
+    """Device to compute on; none given: what JAX prefers."""
     overwrite: bool = False
     """Replace results that are there."""
 
@@ -57,15 +57,15 @@ class Training(Benchmark):
 
     activity: ClassVar[Activity] = "training"
     width: int = 4
-    """Of the network; the paper's is 32."""
+    """Channels of the network at full resolution; 32 in the paper."""
     precision: Precision = "float32"
-    """That convolutions compute in."""
+    """Data type in which convolutions compute."""
     batch_size: int = 5
     """Images computed at once, over all devices."""
     rounds: int = 5
     """How often it is timed; a round lasts half a second at least."""
     device: Device | None = None
-    """To compute on; none given: what JAX prefers."""
+    """Device to compute on; none given: what JAX prefers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +87,9 @@ class Tpu(Benchmark):
     topology: str = "v5e:2x4"
     """Generation and chips along each axis: v2:2x2 (Colab's v2-8), v5e:1x1, v5e:2x4, v6e:2x4, …"""
     width: int = 32
-    """Of the network; the paper's is 32."""
+    """Channels of the network at full resolution; 32 in the paper."""
     precision: Precision = "bfloat16"
-    """That convolutions compute in."""
+    """Data type in which convolutions compute."""
     batch_size: int = 64
     """Images of a step, over all devices."""
     largest_batch: bool = True
@@ -109,21 +109,21 @@ class Pytorch(Benchmark):
     """
 
     width: int = 4
-    """Of the network; the paper's is 32."""
+    """Channels of the network at full resolution; 32 in the paper."""
     batch_size: int = 5
     """Images of a training step; at least 2."""
     inference_batches: tuple[int, ...] = (1, 8)
     """Images of an inference."""
     what: tuple[Activity, ...] = ("training", "inference")
-    """To time."""
+    """Activities to time."""
     rounds: int = 5
     """How often each is timed; a turn lasts half a second at least."""
     agreement: bool = True
     """Say first how far both agree."""
     device: Literal["cpu", "gpu"] = "cpu"
-    """To compute on, both."""
+    """Device on which both compute."""
     precision: Precision = "float32"
-    """What convolutions compute in; PyTorch's bfloat16 is by autocast."""
+    """Data type in which convolutions compute; PyTorch's bfloat16 is by autocast."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ class Upsampling(Benchmark):
     """
 
     width: int = 4
-    """Of the network; the paper's is 32."""
+    """Channels of the network at full resolution; 32 in the paper."""
     batch_size: int = 5
     """Images of a step."""
     rounds: int = 5
@@ -151,7 +151,7 @@ class Jacobian(Benchmark):
     """
 
     width: int = 32
-    """Of the network; the paper's is 32."""
+    """Channels of the network at full resolution; 32 in the paper."""
     size: int = 224
     """Side of the image."""
     rounds: int = 3
@@ -174,7 +174,7 @@ class Pipeline(Benchmark):
     batch_size: int = 5
     """Images a batch."""
     threads: int = 2
-    """Of the pipeline, and of the second bare loop."""
+    """Threads of the pipeline, and of the second bare loop."""
     batches: int = 40
     """How many batches one round takes."""
     rounds: int = 5
@@ -200,7 +200,7 @@ class Scores(Benchmark):
     masks: Path
     """Folder of masks, matched by stem."""
     processes: int = 2
-    """Of the evaluation from files, as of many maps; their start is not timed."""
+    """Processes of the evaluation from files, as for many maps; their start is not timed."""
     rounds: int = 5
     """How often each is timed."""
 

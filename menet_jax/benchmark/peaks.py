@@ -1,4 +1,4 @@
-"""What devices can compute at most, as their makers publish it: the measure of what a program makes of one.
+"""Peak arithmetic of devices, as their makers publish it, to compare a program's with.
 
 Dense arithmetic, without the sparsity that doubles the figures of NVIDIA's data sheets. `float32` is what JAX makes of
 float32 convolutions unless told otherwise: TF32 on NVIDIA's tensor cores since Ampere, bfloat16 passes on TPUs.

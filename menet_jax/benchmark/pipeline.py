@@ -51,7 +51,7 @@ def run(options: Pipeline) -> None:
 
 
 def _decode_and_resize(record: dict[str, Any], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """What cannot be avoided: an image and its mask out of their files, at the size wanted."""
+    """The least work that the pipeline has to do: decode an image and its mask, and resize them."""
     with Image.open(io.BytesIO(record["image"])) as image, Image.open(io.BytesIO(record["mask"])) as mask:
         small = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
         return np.asarray(small), np.asarray(mask.resize((size, size), Image.Resampling.BILINEAR)) > 127

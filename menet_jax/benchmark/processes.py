@@ -42,7 +42,7 @@ class Worker:
         self.calls = calls_a_turn(self._receive())
 
     def turn(self) -> Seconds:
-        """What a call takes, mean over a turn."""
+        """Mean time of a call, over a turn."""
         self._connection.send(self.calls)
         taken: Seconds = self._receive()
         return taken
@@ -127,7 +127,7 @@ def _forget_peak() -> bool:
 
 
 def _resident_peak() -> int:
-    """Of this process, in bytes."""
+    """Largest resident memory of this process so far, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # elsewhere too there is `getrusage`, but on Linux that counts the parent's memory as well
         [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]

@@ -1,4 +1,4 @@
-"""What is timed of ours: a training step and an inference, as training and predicting run them."""
+"""Our programs to time: a training step and an inference, as training and predicting run them."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -26,7 +26,7 @@ PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 another program takes a core, takes many times as long."""
 
 OURS = {"cpu": {"JAX_PLATFORMS": "cpu"}, "gpu": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}}
-"""By device. A GPU's memory is for both: by default JAX takes three quarters of it at the start."""
+"""Environment of our process, by device. JAX would by default take three quarters of the GPU's memory at the start."""
 
 LEGEND = """wall s, CPU s: of one call, median over the rounds; CPU seconds of all threads
 peak MiB: largest resident memory of the process since its start, with imports and compilation
@@ -35,7 +35,7 @@ account is told by the benchmarks training and inference"""
 
 
 class Side(NamedTuple):
-    """What one of both libraries takes."""
+    """Time and memory of one of both libraries."""
 
     name: str
     times: Seconds
@@ -86,7 +86,7 @@ def _card(options: Pytorch) -> str:
 
 
 def _agreement(width: int, variables: dict[str, Any]) -> list[str]:
-    """In float64, where the same network is the same to many digits, and in float32, in which both are timed."""
+    """Lines on the agreement in float64, where many digits agree, and in float32, in which both are timed."""
     from menet_jax.benchmark import pytorch_agreement as agree
 
     batch = programs.random_batch(2)  # the fewest that can be normalised: float64 takes memory
@@ -97,7 +97,7 @@ def _agreement(width: int, variables: dict[str, Any]) -> list[str]:
 
 
 def _measure(options: Pytorch, activity: Activity, weights: Path, count: int) -> list[Side | str]:
-    """Ours, then PyTorch's in each layout; of one that it crashes in, that it does."""
+    """Ours, then PyTorch's in each layout; a sentence in the place of a layout in which it crashes."""
     from menet_jax.benchmark import pytorch_programs
 
     makes = {"training": "training_step", "inference": "inference"}

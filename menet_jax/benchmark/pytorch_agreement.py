@@ -19,7 +19,7 @@ from menet_jax.training.step import Batch
 from menet_jax.training.step import total_loss as our_total_loss
 
 MOMENTUM = 0.9
-"""Of the running statistics: the share that stays."""
+"""Share of the running statistics that a step keeps."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -94,7 +94,7 @@ def both(
 
 
 def differences(own: Arrays, other: Arrays) -> dict[str, float]:
-    """How far both agree: the largest difference relative to the largest value; of gradients, by norms."""
+    """The largest difference relative to the largest value, by name; for gradients, norms in their place."""
     gradients = [name for name in own if name.startswith("gradient")]
     found = {name: _largest(own[name] - other[name]) / _largest(own[name]) for name in own if name not in gradients}
     apart = [_norm([own[name] - other[name]]) for name in gradients]

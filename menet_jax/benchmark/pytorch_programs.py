@@ -1,4 +1,4 @@
-"""What is timed of PyTorch: its training step and inference, in PyTorch's best setting.
+"""PyTorch's programs to time: its training step and inference, in PyTorch's best setting.
 
 Best means: denormal numbers flushed, in evaluation mode and without a record for gradients where there is to be no
 gradient, gradients dropped instead of zeroed, the fused optimizer, all cores; on a GPU, the fastest of cuDNN's ways to

@@ -1,4 +1,4 @@
-"""What a benchmark found: a table to print and to write."""
+"""Results of a benchmark: a table to print and to write."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

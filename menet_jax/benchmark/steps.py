@@ -39,7 +39,7 @@ SCORES = (
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: a training step, or inference, of one network."""
+    """A training step, or inference, of one network."""
 
     activity: Activity
     width: int
@@ -56,7 +56,7 @@ def run(options: Training) -> None:
 
 
 def table(rows: Sequence[tuple[Record, Sequence[str]]]) -> Table:
-    """Of what `measure` found."""
+    """The table of results of `measure`."""
     notes = list(dict.fromkeys(note for _, notes in rows for note in notes))
     title = f"Training steps and inference, images of {SIZE}×{SIZE}"
     records = [record for record, _ in rows]

@@ -1,4 +1,4 @@
-"""What TPUs would make of the training step, by the account of their compiler, which needs none.
+"""Memory and speed of the training step on TPUs, as their compiler estimates them; it needs no TPU.
 
 It is the step that training maps by `pmap`, compiled for devices that libtpu describes.
 """
@@ -32,21 +32,21 @@ from menet_jax.training.step import Batch, check_batch, create_state, mapped_tra
 GIBIBYTE = 2**30
 
 ENVIRONMENT = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
-"""For libtpu not to look for TPUs, nor for other processes."""
+"""Variables that keep libtpu from looking for TPUs and for other processes."""
 
 TOPOLOGIES = ("v2:2x2", "v3:2x2", "v5e:1x1", "v5e:2x4", "v6e:1x1", "v6e:2x4")
-"""Of which machines have been offered to anyone; others are taken too."""
+"""Topologies of machines that have been on offer; the command accepts others too."""
 
 ONE_HOST = 8
 """Chips up to which a topology is taken for one machine."""
 
 
 class Chip(NamedTuple):
-    """Of one device.
+    """A device of one kind.
 
     Attributes:
         memory: GiB that the compiler has for a program, which is less than there is.
-        clock: cycles a second; what the maker says that it computes at most, by what its matrix units do in a cycle.
+        clock: cycles a second; the maker's peak, divided by what the matrix units compute in a cycle.
     """
 
     memory: float
@@ -59,16 +59,16 @@ CHIPS = {
     "TPU v5 lite": Chip(15.75, 1.50e9),
     "TPU v6 lite": Chip(31.25, 1.75e9),
 }
-"""By `device_kind`."""
+"""Devices by their `device_kind`."""
 
 FULL = 0.9
-"""Of the memory of a device, from which on no larger batch is looked for."""
+"""Share of a device's memory at which the search for a larger batch stops."""
 
 MOST_TRIES = 6
 """Compilations to find the largest batch; each takes minutes."""
 
 UNKNOWN = 2**50
-"""Cycles from which on a number is none: it was 2⁶⁰ where the compiler expected nothing of an instruction."""
+"""Numbers of cycles from here on mean unknown: the compiler gave 2⁶⁰ for an instruction that it cannot estimate."""
 
 SCORES = (
     Score("compile s", "seconds until it was compiled, after tracing", None, ".0f"),
@@ -90,15 +90,15 @@ SCORES = (
 
 @dataclass(frozen=True)
 class Program:
-    """What the compiler tells of a step.
+    """The compiler's account of a step.
 
     Attributes:
-        compiling: what that took.
+        compiling: time of the compilation.
         arguments: bytes on one device of state and batch.
         temporary: bytes on one device in between.
         whole: bytes on one device of all.
-        cycles: that it expects of each instruction, together.
-        unknown: instructions of which it expects nothing.
+        cycles: sum of the cycles that it expects of each instruction.
+        unknown: number of instructions that it cannot estimate.
         least: seconds that arithmetic and memory traffic allow; negative where it does not know.
     """
 
@@ -261,7 +261,7 @@ def _whole(program: Program | None) -> int | None:
 
 
 def largest(whole: Callable[[int], int | None], images: int, memory: float) -> tuple[int, str]:
-    """How many images a device can take, and how that was found.
+    """The largest number of images that a device can take, and how it was found.
 
     What they take is extrapolated from a number of images and its double, because half of it may take more: the
     compiler lays out few images otherwise. What then should fit is compiled and extrapolated from in turn, until nine

@@ -1,4 +1,4 @@
-"""What the way of computing transposed convolutions does to a training step."""
+"""Time of a training step by the way in which transposed convolutions are computed."""
 
 from collections.abc import Callable
 from functools import partial

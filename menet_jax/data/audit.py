@@ -1,4 +1,4 @@
-"""What is in datasets as they were downloaded: sizes, masks, irregular files, and pictures that are there twice."""
+"""Audit of datasets as they were downloaded: sizes, masks, irregular files, and pictures that occur twice."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ TEST = "test"
 
 
 class Facts(NamedTuple):
-    """What is to be known of an image and its mask.
+    """Facts on an image and its mask.
 
     Attributes:
         dataset: what the user called its dataset.
@@ -59,7 +59,7 @@ class Facts(NamedTuple):
 
 @dataclass(frozen=True)
 class Audit:
-    """What is in one dataset.
+    """Facts on one dataset.
 
     Attributes:
         name: what the user called it.
@@ -145,7 +145,7 @@ def examine(dataset: str, split: str, pair: Pair) -> Facts | Irregularity:
 
 
 def mask_kind(data: bytes) -> str:
-    """How a mask file says what is salient: by which values, in which kind of file."""
+    """The format of a mask file: which values it has, in which kind of file."""
     with open_image(io.BytesIO(data)) as image:
         kind = f"{image.format} {image.mode}"
         values = np.unique(np.asarray(image.convert("L") if image.mode == "1" else image)).tolist()
@@ -169,7 +169,7 @@ def duplicates(audits: Sequence[Audit]) -> list[Duplicate]:
 
 
 def describe(found: Audit) -> Iterator[str]:
-    """What was found, in lines of text; all irregularities by name."""
+    """The findings in lines of text; all irregularities by name."""
     yield f"{found.name}: {len(found.facts):,} images with masks; {found.statement}"
     if found.facts:
         heights, widths = (np.array([getattr(each, side) for each in found.facts]) for side in ("height", "width"))

@@ -1,4 +1,4 @@
-"""What commands on data are told: their flags, and what of it can be refused at once.
+"""The flags of commands on data, and their first checks.
 
 This takes no time to import, so that help and refusals need not wait for TFDS.
 """
@@ -30,10 +30,10 @@ class DatasetFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class PlacesOptions(DatasetFlags):
-    """Those, for all commands but training, which says in its configuration whether to skip bad files."""
+    """The same flags, for all commands but training, whose configuration says whether to skip bad files."""
 
     def places(self, skip_bad: bool) -> Places:
-        """Where datasets come from and go to, and whether without files that cannot be used."""
+        """The folders of datasets, and whether to skip files that cannot be used."""
         return Places(self.cache, self.manual_dir, skip_bad, self.graded_masks)
 
 
@@ -50,7 +50,7 @@ class Show(PlacesOptions):
     count: int = 25
     """How many images to show."""
     seed: int = 0
-    """Of order and augmentation."""
+    """Seed of order and augmentation."""
     distort: float = 0.0
     """Share of the images that are distorted, as `--data.distort` of training does by default."""
     skip_bad: bool = False

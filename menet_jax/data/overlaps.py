@@ -21,7 +21,7 @@ from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.whole_files import written_whole
 
 PICTURES = "pictures.npz"
-"""In a run directory: what it has seen."""
+"""File in a run directory: the pictures that the run has seen."""
 
 
 class Pictures(NamedTuple):
@@ -95,7 +95,7 @@ def keep(run: Path, training: Sequence[Source], validation: Sequence[Source]) ->
 
 
 def load(run: Path) -> Pictures | None:
-    """What a run has seen; None if its directory does not tell.
+    """The pictures that a run has seen; None if its directory does not tell.
 
     Raises:
         ValueError: the file is damaged.
@@ -111,7 +111,7 @@ def load(run: Path) -> Pictures | None:
 
 
 def find(seen: Pictures, sources: Sequence[Source]) -> Overlap:
-    """Which of the sources' images show pictures that a run has seen."""
+    """Images of the sources that show pictures which a run has seen."""
     trained, validated = list[str](), list[str]()
     for source in sources:
         scored = thumbnails(source)

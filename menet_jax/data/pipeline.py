@@ -172,7 +172,7 @@ def training_batches(
 
 
 def _began_as(identities: Sequence[str], older: Sequence[str] | None) -> bool:
-    """Whether older checkpoints, which hold the beginnings of identities, hold those."""
+    """Whether an older checkpoint, which holds the beginnings of identities only, is of these."""
     return len(older or ()) == len(identities) and all(map(str.startswith, identities, older or ()))
 
 

@@ -1,4 +1,4 @@
-"""From what a user types after `--data.train` to examples that can be read in any order."""
+"""Datasets by name or folder, as after `--data.train`, opened as examples that can be read in any order."""
 
 import difflib
 import json
@@ -95,7 +95,7 @@ class Source:
         return str(self.records[index]["file_name"].decode())
 
     def decoded_bytes(self, index: int) -> int:
-        """What an image takes in memory, without decoding it."""
+        """Bytes of an image in memory, without decoding it."""
         return decoded_bytes(self.records[index]["image"])
 
     @property
@@ -151,10 +151,10 @@ def open_split(spec: str, split: str, places: Places = TFDS_PLACES) -> Source:
 
 
 def used_whole(train: Sequence[str], validation: Sequence[str]) -> tuple[str, ...]:
-    """Which of the datasets to train on and to validate on are not split: folders without list files, in one of both.
+    """The datasets of which all images are used: folders without list files, named for one of both purposes alone.
 
-    The hash of the stems is there to have something to validate with. Where that is named, it would only take images
-    away. What is for training and for validation both is split all the same.
+    Other folders are split by a hash of the stems, so that there is something to validate on. If datasets to validate
+    on are named, that split would only take images away. A folder that is named for both is split all the same.
 
     Raises:
         ValueError: a folder has two lists of one split.
@@ -166,12 +166,12 @@ def used_whole(train: Sequence[str], validation: Sequence[str]) -> tuple[str, ..
 
 
 def place(spec: str) -> str:
-    """The name of a dataset, or a folder's full path: the same for all ways to write it."""
+    """The name of a dataset, or a folder's full path without links: the same however it is written."""
     return spec if spec in NAMED else str(real(at_home(spec)))
 
 
 def full_path(spec: str) -> str:
-    """The name of a dataset, or a folder's path from the root, by the links that the user went by."""
+    """The name of a dataset, or a folder's absolute path, with the links that the user wrote."""
     return spec if spec in NAMED else str(at_home(spec).absolute())
 
 

@@ -1,4 +1,4 @@
-"""Where datasets are, as all that open them are told."""
+"""Folders of datasets, for all code that opens them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Places:
-    """Where datasets come from and go to, and how strict to be with them.
+    """Folders of downloaded and prepared datasets, and how strict to be with their files.
 
     Attributes:
         cache: where prepared datasets are kept; None: where TFDS keeps its own.
@@ -22,9 +22,9 @@ class Places:
     graded_masks: bool = False
 
     def arguments(self) -> dict[str, Any]:
-        """For the builder of a benchmark."""
+        """Arguments of the builder of a published benchmark."""
         return {"data_dir": self.cache, "manual_dir": self.manual_dir, "skip_bad": self.skip_bad}
 
 
 TFDS_PLACES = Places()
-"""Where TFDS keeps its own."""
+"""The folders that TFDS uses."""

@@ -1,4 +1,4 @@
-"""What the page asks of a photograph, and what it is told, line by line as it comes."""
+"""Answers to the questions of the page on a photograph, sent line by line as they are computed."""
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ class Networks(NamedTuple):
 
 
 class Question(BaseModel):
-    """What is asked besides the photograph.
+    """The parameters of a question.
 
     Attributes:
         name: of the photograph's file.
@@ -92,7 +92,7 @@ ANSWERS: Mapping[str, Callable[[Networks, bytes, Question, Tell], None]] = {
     "distorted": distorted,
     "jacobian": jacobian,
 }
-"""By name: what the page asks. All raise UnreadableImageError of a file that is no photograph."""
+"""Answers by the name of the question. All raise UnreadableImageError for a file that is no photograph."""
 
 
 def _show(seen: Seen, kind: Kind, tell: Tell) -> None:

@@ -1,4 +1,4 @@
-"""What the demo is told: its flags, and what of it can be refused at once."""
+"""The flags of the demo, and their first checks."""
 
 import importlib.util
 from dataclasses import dataclass

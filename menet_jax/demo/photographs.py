@@ -72,7 +72,7 @@ def distort(picture: Picture, name: str, sigma: float, quality: int | None) -> P
 
 
 def agreement(clean: UInt8[np.ndarray, "h w"], distorted: UInt8[np.ndarray, "h w"]) -> float | None:
-    """How far the map of a distorted photograph finds what the map without distortion cuts out.
+    """Agreement of the map of a distorted photograph with what the map without distortion cuts out.
 
     The adaptive F-measure (Eq. 15 and 16) of the one, with the other's, thresholded adaptively, for a mask: 1 where
     both cut out the same. None if there is nothing, or nothing but, to find.

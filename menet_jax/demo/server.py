@@ -35,7 +35,7 @@ POLICY = (
 """What the browser may load for the page: nothing from elsewhere."""
 
 TYPE = "application/octet-stream"
-"""Of questions. Pages from elsewhere cannot send it without asking first, which is refused."""
+"""Content type of questions. Browsers ask before other sites' pages may send it, and the server refuses."""
 
 
 def application(

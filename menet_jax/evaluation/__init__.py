@@ -1,1 +1,1 @@
-"""What a trained network makes of images, and how good it is (Section IV-D)."""
+"""Saliency maps of trained networks, and their scores (Section IV-D)."""

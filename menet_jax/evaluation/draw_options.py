@@ -1,4 +1,4 @@
-"""What `python -m menet_jax.draw` is told: the flags of its figures."""
+"""The flags of `python -m menet_jax.draw`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from menet_jax.runtime.whole_files import check_writable
 
 @dataclass(frozen=True, kw_only=True)
 class Common(SourceOptions):
-    """What all figures need."""
+    """The flags of all figures."""
 
     data: str
     """Dataset: a name or a folder, as in training."""
@@ -51,7 +51,7 @@ class Grid(Common):
     jpeg: tuple[int, ...] = ()
     """Compress to this JPEG quality (1 ... 100): one for all images, or one for each."""
     seed: int = 0
-    """Of the noise, together with the image's name."""
+    """Seed of the noise, together with the image's name."""
     probability: bool = False
     """Draw the runs' probability maps (cross-entropy branch) instead of their metric maps."""
 
@@ -89,7 +89,7 @@ class Worst(Common):
     run: str
     """Run directory, file of `menet_jax.export`, or `released`, the network that comes with the package."""
     count: int = 5
-    """How many."""
+    """Number of images."""
     probability: bool = False
     """Judge and draw the probability map (cross-entropy branch) instead of the metric map."""
     batch_size: int = 8

@@ -42,7 +42,7 @@ PROCESSES_FROM_WITH_MEASURES = 200
 
 
 class Work(NamedTuple):
-    """All there is to score, opened and checked: runs on datasets, and folders of maps."""
+    """The runs, datasets and folders of maps to score, opened and checked."""
 
     datasets: list[Dataset]
     runs: list[NamedRun]
@@ -51,7 +51,7 @@ class Work(NamedTuple):
     masks_truth: str
 
     def published(self) -> dict[str, str]:
-        """Of every ground truth that the paper's numbers may be of: what the paper may call it."""
+        """Ground truth → the name that the paper may have for it; only those that its numbers may be of."""
         names = {dataset.truth: dataset.published for dataset in self.datasets if dataset.published}
         return names | ({self.masks_truth: self.masks_name} if self.matches else {})
 
@@ -72,7 +72,7 @@ def prepare(options: Evaluate) -> Work:
 
 
 def describe(work: Work, used: Sequence[jax.Device]) -> str:
-    """What the command says before it starts."""
+    """The lines that the command prints before it starts."""
     lines = [devices.line(used)] if used else []
     lines += [f"data     {source.summary()}" for dataset in work.datasets for source in dataset.sources[:1]]
     lines += [f"run      {run.summary()}" for run in work.runs]
@@ -96,7 +96,7 @@ def evaluate(options: Evaluate, work: Work, used: Sequence[jax.Device]) -> list[
 
 
 def irregularities(result: Result) -> tuple[list[str], list[str]]:
-    """What left images of a result without score, and what else is to be known of its files, a line each."""
+    """Errors, which left images of a result without score, and notes on its other files, a line each."""
     where = f"{result.method} ({result.source})"
     errors = [f"{where}: no map of {listed(result.missing)}"] if result.missing else []
     errors += [f"{where}: cannot be read: {listed(result.unreadable, '; ')}"] if result.unreadable else []
@@ -107,7 +107,7 @@ def irregularities(result: Result) -> tuple[list[str], list[str]]:
 
 
 def masks_notes(results: Sequence[Result]) -> list[str]:
-    """What is to be known of the masks that maps out of files were scored against, a line for each folder of them."""
+    """Notes on the masks that maps out of files were scored against, a line for each folder of them."""
     notes = []
     for truth in dict.fromkeys(result.truth for result in results if result.kind == "given"):
         group = [result for result in results if result.truth == truth and result.kind == "given"]

@@ -1,4 +1,4 @@
-"""From image files to files of saliency maps: what is written where, and the writing."""
+"""Files of saliency maps from image files: which are written where, and the writing."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,7 +48,7 @@ class Job:
 
 
 def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list[Job], list[str]]:
-    """What to write of which image, decided before anything is computed.
+    """Decide which files to write for each image, before anything is computed.
 
     Args:
         source: an image file, or a folder of them; sub-folders and hidden files are left alone.
@@ -118,7 +118,7 @@ def cut_out(picture: Picture, saliency: UInt8[np.ndarray, "h w"]) -> UInt8[np.nd
 
 
 def _product(first: UInt8[np.ndarray, "h w"], second: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Of shares of 255, rounded."""
+    """The product of two shares of 255, rounded."""
     return ((first.astype(np.uint16) * second + 127) // 255).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""What commands that score are given: runs, datasets and folders, opened and checked before anything is computed."""
+"""Runs and datasets of the commands that score, opened and checked before anything is computed."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -37,12 +37,12 @@ class Dataset(NamedTuple):
 
     @property
     def note(self) -> str:
-        """What is to be known of them: counts, how they were split, what was passed over."""
+        """A line for the tables: counts, how the images were split, what was skipped."""
         return self.sources[0].summary()
 
     @property
     def images(self) -> int:
-        """How many there are."""
+        """Number of images in all sources."""
         return sum(len(source) for source in self.sources)
 
 
@@ -62,7 +62,7 @@ class NamedRun(NamedTuple):
     overlaps: Mapping[str, Overlap] = {}
 
     def mark(self, dataset: Dataset, among: Collection[str] | None = None) -> str:
-        """What a table says beside the number of images: how many of them the run has seen."""
+        """The mark beside the number of images in a table: how many of them the run has seen."""
         return self.overlaps[dataset.truth].mark(among) if dataset.truth in self.overlaps else ""
 
     def summary(self) -> str:
@@ -86,7 +86,7 @@ def open_runs(options: InputOptions) -> list[NamedRun]:
 
 
 def recipes(runs: Sequence[NamedRun]) -> dict[str, str]:
-    """Of runs that differ by their seed alone: name → what they are called together, by how their names begin."""
+    """Names of runs that differ by their seed alone → the name of their group, the common start of theirs."""
     together: dict[str, list[str]] = {}
     for run in runs:
         if run.trained.config.origin is None:
@@ -119,7 +119,7 @@ def find_overlaps(runs: Sequence[NamedRun], datasets: Sequence[Dataset]) -> list
 
 
 def _overlap_notes(run: NamedRun, datasets: Sequence[Dataset]) -> Iterator[str]:
-    """Which of the datasets' images a run has seen, a line for each dataset; or that this is not known."""
+    """Sentences on the datasets' images that a run has seen, one for each dataset; or that this is not known."""
     if run.seen is None and any(source.thumbnails for each in datasets for source in each.sources):
         yield f"{run.name}: not checked for images that it was trained on, which are not known"
     means = {"trained": "its scores there are flattered", "validated": "its best checkpoint was chosen by them"}
@@ -144,12 +144,15 @@ def open_datasets(options: InputOptions) -> list[Dataset]:
 
 
 def dataset_notes(datasets: Sequence[Dataset], runs: Sequence[NamedRun]) -> list[str]:
-    """What is to be known of the images that runs, of `find_overlaps`, are scored on; a line each, for the tables."""
+    """Notes for the tables, a line each, on overlaps with training images and on the datasets.
+
+    The runs are those that `find_overlaps` returns.
+    """
     return [*(note for run in runs for note in _overlap_notes(run, datasets)), *(each.note for each in datasets)]
 
 
 def published_notes(names: Collection[str]) -> list[str]:
-    """What is to be known of the published rows beside results on datasets of these names; a line each."""
+    """Notes for the tables, a line each, on the published rows beside results on datasets of these names."""
     unknown = [name for name in names if published.dataset_name(name) is None]
     notes = [
         "published: the paper's own numbers, adaptive_f and mae, of MEnet's metric map; the images, distortions and "
@@ -160,7 +163,7 @@ def published_notes(names: Collection[str]) -> list[str]:
             f"published: the paper has no numbers of {', '.join(unknown)}; it has of "
             f"{', '.join(published.dataset_names())}, recognised by these names"
         )
-    return notes[len(unknown) == len(names) :]  # no row, no note of rows
+    return notes[len(unknown) == len(names) :]  # the first note is on published rows: without a row, it is left out
 
 
 def _dataset_name(spec: str) -> str:

@@ -26,7 +26,7 @@ class Match:
     no_masks: tuple[str, ...]
 
     def __len__(self) -> int:
-        """How many masks there are."""
+        """Number of masks."""
         return len(self.pairs) + len(self.missing)
 
 

@@ -1,4 +1,4 @@
-"""What commands are told: their flags, and what of it can be refused at once.
+"""The flags of commands on trained runs, and their first checks.
 
 This takes no time to import, so that help and refusals need not wait for JAX.
 """
@@ -20,7 +20,7 @@ from menet_jax.runtime.whole_files import check_writable
 from menet_jax.training.run_folder import RELEASED, check_trained
 
 SUFFIXES = {"weights": ".safetensors", "stablehlo": ".stablehlo", "onnx": ".onnx"}
-"""Of the files that `export` writes, by format."""
+"""Suffixes of the files that `export` writes, by format."""
 
 RunFlag = Annotated[Path, tyro.conf.arg(aliases=["--checkpoint"])]
 """A flag for one run, `--run`, with the name that it had before 0.2."""
@@ -31,7 +31,7 @@ class SourceOptions(PlacesOptions):
     """The flags of all commands that take images of datasets to runs, be it one or several."""
 
     split: Literal["train", "validation", "test", "all"] = "test"
-    """Which images of a dataset."""
+    """Images of a dataset to take."""
     overwrite: bool = False
     """Replace what --dest holds."""
     newest: bool = False
@@ -44,7 +44,7 @@ class SourceOptions(PlacesOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class InputOptions(SourceOptions):
-    """Those, and the flags of all commands that take several runs and datasets."""
+    """The flags of all commands that take several runs and datasets."""
 
     run: tuple[str, ...] = ()
     """Runs, files of `menet_jax.export`, or `released`, which comes with the package; NAME=RUN gives another name."""
@@ -71,7 +71,7 @@ def check_dest(dest: Path, overwrite: bool) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringOptions(InputOptions):
-    """Those, and the flags that all commands have that score maps."""
+    """The flags of all commands that score maps."""
 
     published: bool = False
     """The paper's own numbers on these datasets too, in rows that say so. Datasets are recognised by name."""

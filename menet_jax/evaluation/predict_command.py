@@ -20,7 +20,7 @@ from menet_jax.training.run import TrainedRun, load_run
 
 
 def describe(options: Predict, used: Sequence[jax.Device], run: TrainedRun, images: int, others: list[str]) -> str:
-    """What the command says before it starts."""
+    """The lines that the command prints before it starts."""
     passed_over = f"; {len(others)} others passed over: {listed(others)}" if others else ""
     kind = _kind(options)
     untrained = "" if run.config.loss.trains(kind) else ", which the run did not train: its loss had weight 0"
@@ -62,7 +62,7 @@ def _kind(options: Predict) -> Kind:
 
 
 class Work(NamedTuple):
-    """All there is to do, opened and checked."""
+    """The images and the network, opened and checked."""
 
     jobs: list[Job]
     passed_over: list[str]

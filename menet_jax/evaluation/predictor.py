@@ -83,15 +83,16 @@ class Predictor(Network):
         return np.asarray(metric)
 
     def maps(self, image: str | Path | Image.Image | np.ndarray) -> Maps:
-        """Both maps of one image, `metric` and `probability`, as `__call__` gives the first."""
+        """Both maps of one image, `metric` and `probability`; `__call__` gives the first."""
         rgb = _to_rgb(image)
         [small] = self.evaluate([resize_image(rgb, (self.size, self.size))])
         return small.each(lambda each: resize_map(np.asarray(each), rgb.shape[:2]))
 
 
 def look_inside(config: Config, variables: Mapping[str, Any], image: Rgb) -> tuple[Outputs, Maps]:
-    """All that a network of `params` and `batch_stats` says of one image, of any size, and both maps; without batch
-    axis, at the network's size.
+    """Outputs and both maps of a network (`params` and `batch_stats`) for one image of any size.
+
+    They are at the network's size, without batch axis.
     """
     size = config.data.size
     compute = jax.jit(partial(outputs_and_maps, network(config), region=background_region(config.loss)))

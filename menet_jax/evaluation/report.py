@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: tables, scores of every image, curves and their figures."""
+"""Results of an evaluation: tables, scores of every image, curves and their figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,7 +36,7 @@ IMAGE_COLUMNS = (
     "mae",
     "max_f",
 )
-"""Of `images.csv`; further measures follow."""
+"""Columns of `images.csv`; further measures follow."""
 
 MEASURES = (
     Score("s_measure", "structure measure, α = 0.5 (Fan et al. 2017), mean over images"),

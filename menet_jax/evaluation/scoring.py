@@ -94,7 +94,7 @@ class Result:
         return dataset_scores([image.scores for image in self.images]) if self.images else None
 
     def numbers(self) -> dict[str, float]:
-        """All scores over the images that are single numbers, by name; empty if there are no images."""
+        """The scores over all images that are single numbers, by name; empty if there are no images."""
         scores = self.dataset_scores()
         if scores is None:
             return {}

@@ -146,11 +146,11 @@ class Distortion(Protocol):
 
     @property
     def label(self) -> str:
-        """What to call it."""
+        """Its name, with its strength."""
         ...
 
     def strength(self, name: str, seed: int) -> float | None:
-        """How strongly it distorts the image of that name: a σ or a quality; None: not at all."""
+        """The σ or quality for the image of that name; None: the image stays as it is."""
         ...
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str, seed: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -28,7 +28,7 @@ COLOURED = 32  # a palette entry whose channels differ by more is a colour, not 
 
 
 class MaskFile(NamedTuple):
-    """What a mask file holds.
+    """Contents of a mask file.
 
     Attributes:
         mask: True = salient.
@@ -149,7 +149,7 @@ def read_mask_file(source: Source, name: str | None = None, *, graded: bool = Fa
 
 
 def mask_notes(masks: int, gray: int, empty: int) -> list[str]:
-    """What is to be known of masks, a phrase each: how many have gray values, and how many are empty, if any do."""
+    """Notes on masks, a phrase each: how many have gray values, and how many are empty; no phrase for a count of 0."""
     notes = []
     if gray:
         notes.append(f"{gray:,} of {masks:,} masks have gray values, thresholded at half")

@@ -1,4 +1,4 @@
-"""Which images show the same picture, though other names, sizes and compression make them different files.
+"""Search for images that show the same picture in files of other names, sizes or compression.
 
 An image is known by its thumbnail, 16 by 16 colours. Two thumbnails a, b are as far apart as
 

@@ -55,13 +55,13 @@ def normals(words: np.ndarray) -> Float64[np.ndarray, " n"]:
 def log(x: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     """Natural logarithm, to 1e-14: of x = m · 2ᵉ it is e · ln 2 + 2 artanh((m - 1) / (m + 1))."""
     m, e = np.frexp(x)
-    t = (m - 1) / (m + 1)  # in [-1/3, 0)
+    t = (m - 1) / (m + 1)  # in [-1/3, 0), for `frexp` gives m in [1/2, 1)
     artanh_over_t = _polynomial(t * t, [1 / k for k in range(29, 0, -2)])
     return e * 0.6931471805599453 + 2 * t * artanh_over_t
 
 
 def _polynomial(x: Float64[np.ndarray, " n"], coefficients: Sequence[float]) -> Float64[np.ndarray, " n"]:
-    """By Horner's rule, highest power first. NumPy rounds each product and each sum: nothing is fused."""
+    """The polynomial by Horner's rule, highest power first. NumPy rounds every product and sum; none are fused."""
     value = np.full_like(x, coefficients[0])
     for coefficient in coefficients[1:]:
         value = value * x + coefficient

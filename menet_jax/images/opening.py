@@ -74,7 +74,7 @@ def naming(name: str) -> Iterator[None]:
 
 
 def called(source: Source, name: str | None) -> str:
-    """What to call an image in an error."""
+    """The name of an image in an error."""
     return name or ("<bytes>" if isinstance(source, bytes) else str(source))
 
 
@@ -128,7 +128,7 @@ def open_image(file: io.BytesIO | io.BufferedReader) -> Image.Image:
 
 
 def is_upright(image: Image.Image) -> bool:
-    """Whether its EXIF block does not say otherwise; one that cannot be read says nothing."""
+    """Whether the image is upright: its EXIF block names no rotation, or cannot be read."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
     except Exception:  # Pillow raises SyntaxError, struct.error and others of a block that is not EXIF

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 PIXELS = 2**20
-"""Of one strip."""
+"""Pixels of one strip."""
 
 
 def by_strips(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:

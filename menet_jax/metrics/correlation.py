@@ -1,4 +1,4 @@
-"""Whether two numbers of the same images rise together: Spearman's rank correlation, and how sure that is."""
+"""Spearman's rank correlation of two numbers of the same images, its confidence interval and p-value."""
 
 import math
 from collections.abc import Sequence

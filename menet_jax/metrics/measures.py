@@ -15,7 +15,7 @@ def pysodmetrics() -> ModuleType:
     """
     try:
         return importlib.import_module("py_sod_metrics")
-    except Exception as error:  # what a package does when it is imported is its own affair
+    except Exception as error:  # importing a package runs its code, which can raise anything
         advice = 'pip install "menet_jax[measures]"'
         if isinstance(error, ModuleNotFoundError) and error.name == "py_sod_metrics":
             raise ValueError(f"PySODMetrics is not installed, and computes these measures: {advice}") from None

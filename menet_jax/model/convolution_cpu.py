@@ -1,4 +1,4 @@
-"""How a CPU computes the three maps of `convolution`: the same sums, in shapes that XLA's libraries are fast at."""
+"""The three maps of `convolution` on a CPU: the same sums, in shapes that XLA's libraries are fast at."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""From images to both saliency maps: a batch, on one device or on several, and a stream of single images."""
+"""Saliency maps of images: of a batch, on one device or on several, and of a stream of single images."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,11 +32,11 @@ class Maps(NamedTuple):
     probability: Float[Array | np.ndarray, "*b h w"]
 
     def named(self) -> dict[str, Array | np.ndarray]:
-        """Those that there are, by kind."""
+        """The maps that the network has, by kind."""
         return {kind: each for kind, each in self._asdict().items() if each is not None}
 
     def each(self, f: Callable[[Any], np.ndarray]) -> "Maps":
-        """`f` of those that there are."""
+        """`f` of each map that the network has."""
         return Maps(None if self.metric is None else f(self.metric), f(self.probability))
 
 
@@ -56,7 +56,7 @@ def outputs_and_maps(
     images: UInt8[Array, "b h w 3"],
     region: Region = border_background,
 ) -> tuple[Outputs, Maps]:
-    """All that the network says of every image, and both saliency maps.
+    """Outputs of the network for every image, and both saliency maps.
 
     Products of a float32 network are not rounded to 10 bits, as GPUs would, so that its maps are the same everywhere
     but for float32's own rounding.

@@ -15,7 +15,7 @@ from menet_jax.model.layers import ConvTranspose
 from menet_jax.model.menet import SMALLEST_SIDE
 
 CONSTANTS = {"bias": 0.0, "mean": 0.0, "scale": 1.0, "var": 1.0}
-"""What is not drawn, by its name."""
+"""Initial values of what is not drawn, by name."""
 
 
 def initial_variables(net: nn.Module, seed: int) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from menet_jax.model.normalisation import EPSILON
 from menet_jax.model.saliency import Region, border, border_background, border_band
 
 OPSET = 18
-"""Of ONNX's operators: that of onnxruntime 1.14 and everything newer."""
+"""Version of ONNX's operators: onnxruntime 1.14 and all newer ones have it."""
 
 IR_VERSION = 8
-"""Of the file: the one of that opset."""
+"""Version of the file format: the one of that opset."""
 
 LARGEST = 2**31 - 2**20
 """Bytes of weights: a file ends at 2 GiB."""

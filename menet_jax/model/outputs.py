@@ -1,4 +1,4 @@
-"""What a network says of every pixel."""
+"""Outputs of a network for every pixel."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 
 class Outputs(NamedTuple):
-    """What a network says of every pixel; all float32 (float64 of a network that computes in that).
+    """Outputs of a network for every pixel; all float32 (float64 of a network that computes in that).
 
     Attributes:
         features: point in the metric space, each coordinate in [−1, 1] (not of unit length); None of a network without

@@ -1,4 +1,4 @@
-"""What commands leave in a folder: tables, the numbers of every image, figures, and all of it as JSON."""
+"""Files of results: tables, the numbers of every image, figures, and all of it as JSON."""
 
 import csv
 import io

@@ -15,18 +15,18 @@ from menet_jax.reporting.tables import ABSENT, Record
 TABLES = ("table_1", "table_2", "table_3", "table_4", "table_5")
 
 DECIMALS = 3
-"""Of F and MAE as published."""
+"""Decimals of F and MAE as published."""
 
 CLEAN_TABLES = ("table_1", "table_4", "table_5")
-"""Those with scores on undistorted images, `adaptive_f` and `mae`."""
+"""Tables with scores on undistorted images, `adaptive_f` and `mae`."""
 
 AWGN, JPEG = "awgn", "jpeg"
-"""What Table II calls AWGN and compression: both columns are `adaptive_f`."""
+"""Columns of Table II, AWGN and compression: both are `adaptive_f`."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What the paper says of one method on one dataset, in one table.
+    """The paper's numbers of one method on one dataset, in one table.
 
     Attributes:
         dataset: the paper's name for it (Section IV-A).
@@ -82,7 +82,7 @@ def dataset_names() -> list[str]:
 
 
 def rows(name: str, tables: Sequence[str]) -> list[Published]:
-    """What some of `TABLES` say of a dataset, however it is spelled; nothing of an empty name.
+    """The entries of some of `TABLES` on a dataset, however it is spelled; none for an empty name.
 
     It is of each method once, for Table V repeats some of Table I.
     """

@@ -77,11 +77,11 @@ class Table:
     notes: Sequence[str] = ()
 
     def text(self) -> str:
-        """For a terminal; the notes are said elsewhere."""
+        """The table for a terminal, without its notes."""
         return "\n\n".join([*([self.title] if self.title else []), as_text(self.records, self.scores)])
 
     def markdown(self) -> str:
-        """With its title as a heading."""
+        """The table in Markdown, with its title as a heading."""
         return f"## {self.title}\n\n{as_markdown(self.records, self.scores, self.notes)}"
 
     def files(self) -> dict[str, str]:
@@ -96,11 +96,11 @@ class Table:
         }
 
     def legend(self) -> dict[str, str]:
-        """What each column is."""
+        """The meaning of each column."""
         return {score.name: score.about for score in self.scores}
 
     def content(self) -> dict[str, Any]:
-        """For JSON, numbers in full."""
+        """The table for JSON, numbers in full."""
         return {
             "title": self.title,
             "rows": [{**record.labels, "scores": dict(record.scores)} for record in self.records],
@@ -110,7 +110,7 @@ class Table:
 
 
 def best(records: Sequence[Record], score: Score) -> list[bool]:
-    """For each record, whether it has the best score of its group, as shown: records that look equal are all best.
+    """Whether each record has the best score of its group, as shown: records that look equal are all best.
 
     The only record of a group is not called best.
 
@@ -197,7 +197,7 @@ def as_latex(records: Sequence[Record], scores: Sequence[Score], notes: Sequence
 
 
 def legend(scores: Sequence[Score]) -> list[str]:
-    """What each column is, a line each."""
+    """The meanings of the columns, a line each."""
     better = {None: "", True: "; lower is better", False: "; higher is better"}
     return [f"{score.name}: {score.about}{better[score.lower_is_better]}" for score in scores]
 
@@ -221,12 +221,12 @@ def _shown(record: Record, score: Score) -> str:
 
 
 def _rounded(record: Record, score: Score) -> float:
-    """As shown; of a record with fewer digits, as the others would be."""
+    """The score as the table shows it; for a record with fewer digits, as other records show it."""
     return float(format(record.scores[score.name], score.form or f".{DIGITS}f"))
 
 
 def _breaks(records: Sequence[Record]) -> set[int]:
-    """Where a new group begins."""
+    """Rows at which a new group begins."""
     return {i for i in range(1, len(records)) if records[i].group != records[i - 1].group}
 
 

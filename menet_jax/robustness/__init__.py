@@ -1,1 +1,1 @@
-"""How a network takes distortions, and what its Jacobian says of that (Sections III-D and IV-F)."""
+"""Robustness of networks: scores on distorted images, and the Jacobian (Sections III-D and IV-F)."""

@@ -1,4 +1,4 @@
-"""What `python -m menet_jax.robustness` is told: the flags of its commands, and what measuring depends on."""
+"""The flags of `python -m menet_jax.robustness`, and the settings that measurements depend on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ class Distortion(ScoringOptions):
     """Write the images as they were scored, as PNG, and their masks: a dataset for each dataset and distortion."""
 
     def conditions(self) -> Conditions:
-        """What images are to be scored under; ValueError for impossible strengths."""
+        """The conditions to score images under; ValueError for impossible strengths."""
         return conditions(self.sigma_range, self.quality_range, self.sigmas, self.qualities, self.severities)
 
     def check(self) -> None:
@@ -94,18 +94,18 @@ class Settings:
     draws: int = 4
     """Draws of the noise for each image."""
     tolerance: float = 1e-3
-    """Residual at which a spectral norm has converged: so near, relatively, lies a singular value, mostly nearer."""
+    """Relative residual at which a spectral norm counts as converged: some singular value is at least that near."""
     max_iterations: int = 64
-    """Where a spectral norm stops at the latest, and is said not to have converged."""
+    """Most iterations of a spectral norm, which is then reported as not converged."""
     relative_error: float = 0.05
     """Relative standard error at which a Frobenius norm has converged."""
     max_samples: int = 128
-    """Where a Frobenius norm stops at the latest, but not before 64, and is said not to have converged."""
+    """Most samples of a Frobenius norm, at least 64, which is then reported as not converged."""
     seed: int = 0
     """Another seed draws other noise, starts and samples."""
 
     def draw_seeds(self, draws: int) -> range:
-        """Of the draws of a distortion; another `seed` has none of them."""
+        """Seeds of the draws of a distortion; no two values of `seed` share one."""
         return range(self.seed * draws, (self.seed + 1) * draws)
 
     @property
@@ -149,16 +149,16 @@ class Jacobian(Settings, MeasuringOptions):
 
 @dataclass(frozen=True)
 class BoundSettings:
-    """The flags that the norm of an image depends on that a bound is compared with."""
+    """Flags that determine the measured norm, with which the bound is compared."""
 
     reading: Literal["probability", "logit_margin"] = "probability"
     """What is differentiated. The metric map (Eq. 5) has no such bound."""
     tolerance: float = 1e-3
-    """Residual at which a measured norm has converged."""
+    """Relative residual at which a measured norm counts as converged."""
     max_iterations: int = 64
-    """Where a measured norm stops at the latest, and is said not to have converged."""
+    """Most iterations of a measured norm, which is then reported as not converged."""
     seed: int = 0
-    """Another seed starts otherwise."""
+    """Seed of the random start."""
 
 
 @dataclass(frozen=True, kw_only=True)

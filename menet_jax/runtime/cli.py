@@ -1,4 +1,4 @@
-"""How commands read their flags, refuse what is wrong, start and stop."""
+"""Flags, refusals, start and end of commands."""
 
 import sys
 from collections import Counter
@@ -23,7 +23,7 @@ Work = TypeVar("Work")
 
 @runtime_checkable
 class Options(Protocol):
-    """What a command line asks for."""
+    """The options of a command line."""
 
     def check(self) -> None:
         """Raise ValueError or OSError for what can be refused at once."""

@@ -1,4 +1,4 @@
-"""Where JAX computes, and where it keeps what it has compiled."""
+"""The devices on which JAX computes, and the cache of compiled programs."""
 
 import os
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ LEVEL_1 = "--xla_backend_optimization_level=1"
 EIGEN = "--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
 
 WITH_EIGEN = ("0.10.", "0.11.", "0.12.")
-"""How the versions of jaxlib begin that have been seen to know that flag: XLA aborts at one that it does not know."""
+"""Versions of jaxlib, by their beginning, that were seen to know that flag: XLA aborts at an unknown one."""
 
 
 def start(device: str | None) -> list[jax.Device]:
-    """This process's devices of one kind (cpu, gpu or tpu); None: of the kind that JAX prefers.
+    """The devices of this process, of one kind (cpu, gpu or tpu); None: the kind that JAX prefers.
 
     To be called before anything is computed, so that nothing can fall back. What is compiled is kept on disk from then
     on, so that a command's second start takes seconds.
@@ -95,7 +95,7 @@ def enable_compilation_cache() -> None:
 
 
 def share(x: np.ndarray, n: int) -> np.ndarray:
-    """(n·b, …) → (n, b, …): what each of n devices takes of a batch."""
+    """(n·b, …) → (n, b, …): a batch, split over n devices."""
     return x.reshape(n, -1, *x.shape[1:])
 
 
@@ -105,13 +105,13 @@ def replicate(tree: Any, n: int) -> Any:
 
 
 def put_everywhere(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """A tree of arrays → the same on every device, with a leading device axis: nothing of it travels any more."""
+    """A tree of arrays → the same on every device, with a leading device axis, so that no later step copies it."""
     sharding = NamedSharding(Mesh(np.array(devices), (DEVICES,)), PartitionSpec(DEVICES))
     return jax.device_put(replicate(tree, len(devices)), sharding)
 
 
 def _accelerators() -> bool:
-    """Whether anything is installed by which JAX could compute elsewhere than on the CPU."""
+    """Whether a JAX plugin for another device than the CPU is installed."""
     modules = any(find_spec(name) is not None for name in ("jax_plugins", "libtpu"))
     return modules or bool(entry_points(group="jax_plugins"))
 
@@ -119,9 +119,9 @@ def _accelerators() -> bool:
 def _tune_cpu() -> None:
     """Have XLA compile sooner for the CPU, and compute convolutions in all threads; what the user has set stays.
 
-    LLVM optimises less: a training step compiles in five sixths of the time and runs as fast. And Eigen computes
-    convolutions, where XLA would take YNNPACK, which computes each in a single thread: a step of width 8 then takes a
-    quarter less time on two cores.
+    At level 1 LLVM optimises less: a training step compiles in five sixths of the time, and runs as fast. XLA's default
+    for convolutions, YNNPACK, computes each in a single thread. With Eigen a step of width 8 takes a quarter less time
+    on two cores.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if flags and not flags.lstrip().startswith("-"):

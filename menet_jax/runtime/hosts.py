@@ -1,7 +1,7 @@
 """The processes of a run over several hosts: they are compared, and end together.
 
-Where a process dies JAX aborts the others, among addresses in C++. So every process keeps a line to process 0 besides,
-for messages of one line of JSON; `meeting.py` makes it.
+If a process dies, JAX aborts the others with a C++ stack trace as the only reason. So every process keeps a connection
+of its own to process 0, for messages of one line of JSON. `meeting.py` opens these connections.
 """
 
 import atexit
@@ -19,11 +19,11 @@ from typing import Any, NoReturn
 from menet_jax.runtime.cli import FAILED, complain_of
 
 PATIENCE = 10.0
-"""Seconds that are waited without a word."""
+"""Seconds of waiting after which a message says so."""
 BEAT = 10.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 SILENCE = 60.0
-"""Seconds without one after which a process is given up; JAX would do so after 100."""
+"""Seconds without a heartbeat after which a process counts as lost; JAX waits for 100."""
 
 GONE = "it was killed, or its machine or the network failed"
 
@@ -40,7 +40,7 @@ class Line:
         self._lock = Lock()
 
     def send(self, **message: Any) -> None:
-        """Send it; who listens to this line notices by itself where nobody is there."""
+        """Send a message. A broken connection is ignored here: the thread that listens to it reports it."""
         with self._lock, suppress(OSError):
             self._connection.sendall((json.dumps(message) + "\n").encode())
 
@@ -69,10 +69,10 @@ class Line:
 
 
 class Hosts:
-    """The processes of a run, as one of them sees them; by default it is the only one."""
+    """The connections of this process to the others of its run; by default there are no others."""
 
     def __init__(self, index: int = 0, labels: Sequence[str] = ("",), lines: Sequence[Line] = ()) -> None:
-        """Use `meet` instead, if there are several.
+        """Make it for a single process; `meet` makes it for several.
 
         Args:
             index: which of them this one is.
@@ -123,7 +123,7 @@ class Hosts:
         atexit.register(_leave, status)  # called before what JAX has registered, which would wait for the others
 
     def _exchange(self, value: object) -> list[Any]:
-        """What all processes give, in order."""
+        """The values of all processes, in their order."""
         value = json.loads(json.dumps(value))
         if not self._lines:
             return [value]

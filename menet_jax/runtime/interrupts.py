@@ -39,10 +39,10 @@ def blocked() -> Iterator[None]:
 def interruptible(line: Callable[[], str]) -> Iterator[None]:
     """End the program with a line on stderr and status 130 after Ctrl-C.
 
-    Ctrl-C raises KeyboardInterrupt, so that what is open is closed. That does not always come about. Libraries that are
-    half imported make anything of it, or crash: a command then ends without. Compilers and networks are waited for
-    outside of Python, and so a thread sees to it that the process is gone after `GRACE` seconds. Where another handler
-    of Ctrl-C is in place, that one is trusted the first time.
+    Ctrl-C raises KeyboardInterrupt, so that open files are closed. That does not work everywhere. Libraries that are
+    half imported swallow the exception or crash: during imports a command ends at once, without it. Python raises
+    nothing while it waits for a compiler or a network: a thread ends the process after `GRACE` seconds. If another
+    handler of Ctrl-C is installed, the thread leaves the first Ctrl-C to it.
 
     Args:
         line: what to print.
@@ -113,14 +113,14 @@ def _again_where_dropped() -> Iterator[None]:
     try:
         yield
     finally:
-        # Otherwise it is somebody's that outlives this one, and hands on what it does not want.
+        # Otherwise somebody has replaced this hook by one that calls it, and theirs stays.
         if sys.unraisablehook is again:
             sys.unraisablehook = hook
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of what leaves something half done, or that no library lets go of cleanly."""
+    """Delay Ctrl-C until the end of work that must not be left half done, or that a library cannot abort cleanly."""
     waiting: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
     try:

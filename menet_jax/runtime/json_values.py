@@ -1,4 +1,4 @@
-"""What JSON can hold."""
+"""Values that JSON can hold."""
 
 import math
 from collections.abc import Mapping

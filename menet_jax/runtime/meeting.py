@@ -1,4 +1,4 @@
-"""How the processes of a run over several hosts find one another.
+"""Connections between the processes of a run over several hosts, made before JAX starts.
 
 JAX says nothing while it waits for them, and aborts where one does not come. So they meet at the coordinator's address
 before JAX listens there.

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from typing import TypeVar
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""That this process may use."""
+"""CPU cores that this process may use."""
 
 IN_FLIGHT = 2**30
 """Bytes of decoded images that are worked on or wait for it, at most, unless a single one has more."""

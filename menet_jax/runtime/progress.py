@@ -33,18 +33,18 @@ class Bar(tqdm):
         self.set_postfix_str("compiling")
 
     def display(self, *args: Any, **kwargs: Any) -> None:
-        """As tqdm's, but for what cannot be printed: the work goes on without a bar."""
+        """Draw the bar as tqdm does; if it cannot be printed, go on without a bar."""
         try:
             super().display(*args, **kwargs)
         except OSError:
             self.disable = True
 
     def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
-        """As tqdm's; names in it may hold what a terminal would obey."""
+        """Set the text before the bar; escapes replace control characters of names."""
         super().set_description(printable(desc or ""), refresh)
 
     def update(self, n: float | int | None = 1) -> bool | None:
-        """As tqdm's."""
+        """Advance the bar as tqdm does."""
         if not self._compiling or self.disable or n is None:
             return super().update(n)
         self._compiling = False

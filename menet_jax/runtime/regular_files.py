@@ -39,12 +39,12 @@ def at_home(path: str | Path) -> Path:
 
 
 def real(path: Path) -> Path:
-    """Where a path leads, absolute and without links; one that leads in a circle stays, where `resolve` would raise."""
+    """The absolute path without links; one that leads in a circle stays, where `resolve` would raise."""
     return Path(os.path.realpath(path))
 
 
 def reason(error: OSError, name: str) -> str:
-    """What went wrong with a file, without its name."""
+    """The reason of an error of a file, without its name."""
     return (error.strerror or str(error)).removeprefix(f"{name}: ")
 
 

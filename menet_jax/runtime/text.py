@@ -1,4 +1,4 @@
-"""What commands say to people, in words that all of them use alike."""
+"""Messages of commands, in one form for all of them."""
 
 import sys
 import unicodedata
@@ -14,12 +14,12 @@ def say(*texts: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Say something that does not end the work."""
+    """Print a warning: the work goes on."""
     print(f"warning: {shown(message)}", file=sys.stderr)
 
 
 def complain(heading: str, lines: Sequence[str] = ()) -> None:
-    """Say what is wrong: a heading, and all that it is about."""
+    """Print an error: a heading, and the lines that it is about."""
     print(f"error: {printable(heading)}", *(f"  {printable(line)}" for line in lines), sep="\n", file=sys.stderr)
 
 

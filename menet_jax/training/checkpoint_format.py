@@ -53,7 +53,7 @@ def library_versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything a run needs to go on as if it had never stopped.
+    """The whole state of a run: with it, the run goes on as if it had never stopped.
 
     Arrays may be on the host or on a device; replicated ones are to be unreplicated before they are saved.
     """
@@ -74,7 +74,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class TrainedVariables:
-    """What prediction needs of a checkpoint."""
+    """The part of a checkpoint that prediction needs."""
 
     step: int
     variables: Tree
@@ -84,7 +84,7 @@ class TrainedVariables:
 
 
 def to_items(checkpoint: Checkpoint) -> ocp.args.Composite:
-    """What Orbax is to write."""
+    """The arrays and the record for Orbax to write."""
     training = {"rng": checkpoint.rng, "optimizer": _leaves(checkpoint.optimizer)}
     on_host = jax.device_get({"variables": checkpoint.variables, "training": training})
     trees = jax.tree.map(np.asarray, on_host)  # scalars too: only arrays have a dtype to keep
@@ -178,7 +178,7 @@ class _Patient(ocp.type_handlers.NumpyHandler):
     """Reads every array to its end, also where one fails; those still under way would miss their event loop."""
 
     async def deserialize(self, infos: Sequence[Any], args: Sequence[Any] | None = None) -> Sequence[np.ndarray]:
-        """As Orbax's."""
+        """Read the arrays as Orbax does, but wait for all of them before an error is raised."""
         read = super().deserialize
         each = zip(infos, args or [None] * len(infos), strict=True)
         outcomes = await asyncio.gather(

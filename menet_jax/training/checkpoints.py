@@ -46,8 +46,10 @@ DAMAGED = "damaged"
 
 @contextmanager
 def _said_once() -> Iterator[None]:
-    """What Orbax raises of a save it also logs, from each of its threads; and arrays that are still under way when the
-    first one fails say that its event loop is closed.
+    """Keep Orbax from saying an error of a save twice.
+
+    It logs what it raises, from each of its threads. And arrays that are still being written when the first one fails
+    complain that its event loop is closed.
     """
     before = sys.unraisablehook
 
@@ -200,7 +202,7 @@ def _load_variables(folder: Path, steps: Sequence[int], report: Report) -> Train
 
 
 def _first_sound(folder: Path, steps: Sequence[int], read: Callable[[Path], T]) -> tuple[T, dict[int, str]]:
-    """What is read of the first sound step, and what is wrong with the steps before it."""
+    """The contents of the first sound step, and the problems of the steps before it."""
     damage: dict[int, str] = {}
     for step in steps:
         try:
@@ -232,7 +234,7 @@ def _read_together(read: Callable[[], T]) -> T:
 
 
 def _move_aside(folder: Path, into: Path) -> None:
-    """Nothing is deleted: a file system that was away for a moment must not cost a run its checkpoints."""
+    """Move a damaged checkpoint. Nothing is deleted: the file system may only have failed for a moment."""
     into.mkdir(exist_ok=True)
     copies = sum(path.name.split("-")[0] == folder.name for path in into.iterdir())
     folder.rename(into / (f"{folder.name}-{copies + 1}" if copies else folder.name))

@@ -49,7 +49,7 @@ def join(config: Config) -> Hosts:
 
 
 def _cluster() -> tuple[str, int, int, Sequence[int] | None]:
-    """As JAX finds it: the coordinator's address, how many processes there are, which one this is, and its devices."""
+    """The cluster as JAX detects it: the coordinator's address, number of processes, index of this one, its devices."""
     from jax._src.clusters import ClusterEnv  # no public function tells it without waiting for the others
 
     address, count, index, used = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, 300)
@@ -83,7 +83,8 @@ def with_whole(config: Config) -> Config:
     if not config.resume:
         return _with_whole(config, used_whole(config.data.train, config.data.validation))
     data, saved = config.data, read_config(config.run, report=warn).data
-    whole = [now for was, now in zip(saved.train, data.train, strict=False) if was in saved.whole]  # it may have moved
+    # A folder may have moved since the run began: its old and its new path stand at the same place in both lists.
+    whole = [now for was, now in zip(saved.train, data.train, strict=False) if was in saved.whole]
     trained_whole = {place(spec) for spec in (*whole, *(spec for spec in saved.train if spec in saved.whole))}
     leaking = [spec for spec in data.validation or data.train if place(spec) in trained_whole]
     if leaking:
@@ -119,7 +120,7 @@ def describe(
     validation: Sequence[Source],
     state: TrainState,
 ) -> str:
-    """What a run says of itself at its start."""
+    """The lines that a training prints at its start."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
     kinds = " or ".join(distortion.label for distortion in config.data.distortions)
@@ -186,13 +187,13 @@ def train(
 
 
 def advice(config: Config) -> str:
-    """What to do with a trained run."""
+    """The command that uses a trained run."""
     only = "" if "metric" in config.model.maps else " --probability"
     return f"Predict with: python -m menet_jax.predict --run {config.run} --source IMAGES --dest MAPS{only}"
 
 
 class Opened(NamedTuple):
-    """All that a run needs, opened and checked."""
+    """A run, opened and checked."""
 
     hosts: Hosts
     config: Config

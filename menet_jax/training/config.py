@@ -1,4 +1,4 @@
-"""What a run is: frozen dataclasses that become command-line flags, and files."""
+"""The configuration of a run: frozen dataclasses that become command-line flags, and files."""
 
 import json
 import math
@@ -75,7 +75,7 @@ class LossConfig:
         )
 
     def trains(self, kind: str) -> bool:
-        """Whether it trains the map of this kind, metric or probability."""
+        """Whether the loss trains the map of this kind, metric or probability."""
         return bool(self.metric if kind == "metric" else self.cross_entropy)
 
 
@@ -88,7 +88,7 @@ class DataConfig(DatasetFlags):
     validation: tuple[str, ...] = ()
     """Sets whose validation splits are scored; none given: the training sets. Some given: folders are not split."""
     whole: Annotated[tuple[str, ...], tyro.conf.Suppress, tyro.conf.Fixed] = ()
-    """Those of the sets that are not split (`sources.used_whole`), as decided when the run began."""
+    """The sets that are not split (`sources.used_whole`), as decided when the run began."""
     size: int = 224
     """Side of the square images that the network sees."""
     augment: bool = True
@@ -106,12 +106,12 @@ class DataConfig(DatasetFlags):
 
     @property
     def distortions(self) -> tuple[Distortion, ...]:
-        """What distorts training images, where any are to be distorted."""
+        """The distortions of training images, if any are to be distorted."""
         return Noise(*self.distort_sigma), Jpeg(*self.distort_quality)
 
     @property
     def places(self) -> Places:
-        """Where datasets come from and go to."""
+        """The folders of datasets."""
         return Places(self.cache, self.manual_dir, self.skip_bad, self.graded_masks)
 
     def __post_init__(self) -> None:
@@ -148,7 +148,7 @@ class OptimizerConfig:
     momentum: float = 0.9
     """Share of each step that carries over into the next."""
     weight_decay: float = 1e-8
-    """On convolution weights only."""
+    """Weight decay, of convolution weights only."""
     bias_rate: float = 2.0
     """Learning rate of convolution biases, as a multiple of the others'."""
 
@@ -175,9 +175,9 @@ class DistributedConfig:
     coordinator: str | None = None
     """HOST:PORT of process 0, or 'auto' where JAX finds the cluster itself (Cloud TPU, Slurm)."""
     processes: int = 1
-    """How many processes there are."""
+    """Number of processes."""
     process_id: int = 0
-    """Which of them this one is, from 0."""
+    """Index of this process, from 0."""
 
     def __post_init__(self) -> None:
         _require(self.processes >= 1, "distributed.processes", self.processes, "must be at least 1")
@@ -231,7 +231,7 @@ class Config:
     overwrite: bool = False
     """Delete the run in the run directory and start anew."""
     origin: Annotated[str | None, tyro.conf.Suppress, tyro.conf.Fixed] = None
-    """What a network that was not trained here is from. Only `ELSEWHERE` means something then; no flag sets this."""
+    """Origin of a network that was not trained here; then only `ELSEWHERE` has a meaning. No flag sets this."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "save_every", "log_every"):
@@ -268,10 +268,10 @@ RESUMABLE = (
 
 
 OF_A_HOST = ("data.cache", "data.manual_dir", "data.threads", "distributed.coordinator", "distributed.process_id")
-"""What may be another one in each process of a run."""
+"""Fields that may differ between the processes of a run."""
 
 ELSEWHERE = ("run", "origin", "model")
-"""What is known, and kept, of the configuration of a network that was not trained here."""
+"""Fields that are known, and kept, of a network that was not trained here."""
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -342,7 +342,7 @@ def check_resumable(saved: Config, wanted: Config) -> None:
 
 
 def recipe(config: Config) -> str:
-    """What tells one recipe from another: all of a configuration that touches the parameters, but the seed."""
+    """All fields that influence the parameters, except for the seed, as text: equal for runs of one recipe."""
     values = {name: value for name, value in flatten(to_dict(config)).items() if name not in ("seed", "run")}
     kept = {name: value for name, value in values.items() if name == "steps" or not _resumable(name)}
     data = [[Path(each).name for each in of] for of in (config.data.train, config.data.validation)]
@@ -354,7 +354,7 @@ def _resumable(name: str) -> bool:
 
 
 def changes(before: Config, after: Config) -> list[str]:
-    """What trains otherwise, by the names of flags."""
+    """The differences that change the training, by the names of flags."""
     was, now = flatten(to_dict(before)), flatten(to_dict(after))
     return [
         f"{_flag(name)} was {was[name]}, is {now[name]}"

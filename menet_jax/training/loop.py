@@ -141,7 +141,7 @@ def fit(
             stopping = _anywhere(bool(received)) if logging or jax.process_count() == 1 else False
             if logging or stopping:
                 log.write(step, _check(step, metrics))
-            # What is saved with a checkpoint is how good it is, as far as it was asked for.
+            # Validate first: the checkpoint stores its scores.
             scores, samples = _validated(config, mapped, state, validation, validated) if due else (None, [])
             validated |= due
             if due or stopping:
@@ -206,7 +206,7 @@ class _Log:
         self._step, self._time = step, time.monotonic()
 
     def write(self, step: int, metrics: Metrics) -> None:
-        """What a step says, and how fast the steps since the last time were."""
+        """Write the metrics of a step, and the speed of the steps since the last log line."""
         values = {name: float(value) for name, value in metrics._asdict().items()}
         values["learning_rate"] = np.asarray(self._rate(step - 1)).item()
         seconds = max(time.monotonic() - self._time, 1e-9)

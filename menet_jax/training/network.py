@@ -24,7 +24,8 @@ def network(config: Config, axis_name: str | None = None) -> nn.Module:
 
 
 def background_region(config: LossConfig) -> Region:
-    """From where the metric map of a network trained with this loss measures: logits that no loss trained say nothing
-    of where background is.
+    """The region that the metric map takes for background, by the loss that trained the network.
+
+    Logits tell where background is only if a loss trained them.
     """
     return border_background if config.cross_entropy else border

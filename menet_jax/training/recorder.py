@@ -1,4 +1,4 @@
-"""What a run leaves to read: one JSON line per log step, TensorBoard scalars, pictures of sample maps."""
+"""Records of a run for people: one JSON line per log step, TensorBoard scalars, pictures of sample maps."""
 
 import json
 import socket
@@ -132,7 +132,7 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def _event(event: Event) -> bytes:
-    """What a TensorBoard file holds of an event."""
+    """An event in the form of a TensorBoard file."""
     event.wall_time = time.time()
     data = event.SerializeToString()
     header = struct.pack("<Q", len(data))

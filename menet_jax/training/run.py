@@ -131,7 +131,7 @@ class TrainedRun:
 
     @property
     def step(self) -> int:
-        """How many steps it was trained."""
+        """Number of training steps."""
         return self.saved.step
 
     @property
@@ -152,13 +152,13 @@ class TrainedRun:
 
     @property
     def validated(self) -> str:
-        """That score in words."""
+        """The validation score in words."""
         name, value = self.score
         return "not validated" if value is None else f"{name} {value:.3f}"
 
     @property
     def history(self) -> str:
-        """What is known of its training, in a few words for the user."""
+        """Its training in a few words: steps and datasets, or where it is from."""
         if self.config.origin is not None:
             shortened = re.sub(r"([0-9a-f]{8})[0-9a-f]{56}", r"\1…", self.config.origin)
             return f"from {shortened}, trained elsewhere, on images that are not known"
@@ -208,7 +208,7 @@ def _load_variables(run: Path, newest: bool, report: Callable[[str], None]) -> T
     folder = locate(run)
     if folder.is_file():
         return read_weights(folder)
-    devices.backend()  # which reading takes; without, every checkpoint would be called damaged
+    devices.backend()  # reading needs a device: without one, every checkpoint would be called damaged
     checkpoints = folder / CHECKPOINTS
     if newest:
         return load_newest_variables(checkpoints, report=report)
@@ -216,5 +216,5 @@ def _load_variables(run: Path, newest: bool, report: Callable[[str], None]) -> T
 
 
 def _names(datasets: Sequence[str]) -> tuple[str, ...]:
-    """What datasets are called that are given by name or as folders."""
+    """Names of datasets; a folder is named by its last part."""
     return tuple(Path(each).name for each in datasets)

@@ -1,11 +1,11 @@
-"""Where runs are, and what is in a run directory, as far as the names of its files tell."""
+"""Run directories, and their contents as far as the names of files tell."""
 
 from pathlib import Path
 
 from menet_jax.runtime.regular_files import real
 
 RELEASED = Path("released")
-"""What stands for the trained network that comes with the package, wherever a trained run is asked for."""
+"""Name of the trained network that comes with the package, wherever a flag takes a trained run."""
 SHIPPED = Path(__file__).parents[1] / "weights" / "menet_width8_duts.safetensors"
 """The file of it (`weights_file.py`); the model card beside it, `README.md`, says what it is."""
 CONFIG_FILE = "config.json"
@@ -29,7 +29,7 @@ def check_run(run: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def locate(run: Path) -> Path:
-    """Where a trained run is: `released` is the file that comes with the package, all else its own path.
+    """The path of a trained run: for `released`, of the file that comes with the package.
 
     Raises:
         ValueError: there is something of that name in the current folder, and both could be meant.

@@ -26,7 +26,7 @@ SMALL = 2**16
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything that a training step reads and writes."""
+    """The state that a training step reads and writes."""
 
     step: jax.Array | np.ndarray
     params: Params
@@ -37,7 +37,7 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Params]:
-        """What the network is applied with."""
+        """The variables that the network is applied with."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
@@ -56,7 +56,7 @@ class LossTerms(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What a step says of itself; scalars, over the global batch."""
+    """Metrics of a step; scalars, over the global batch."""
 
     loss: Float[Array, "*d"]
     metric_loss: Float[Array, "*d"]

@@ -82,7 +82,7 @@ PARAMETERS = frozenset(
         "torch.nn.parameter.Parameter",
     }
 )
-"""What makes a parameter of the tensor that is its first argument."""
+"""Functions that make a parameter of their first argument, a tensor."""
 
 NAMES = 100_000
 LONGEST_NAME = 1000

@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from menet_jax.metrics.scores import Curve
 from menet_jax.reporting.plots.page import COLOURS, COLUMN, DASHES, SMALL, TICK, TITLE, wrapped
 
-LINE_HEIGHT = 0.12  # inches, of the legend
-LEGEND_TEXT = COLUMN - 0.5  # inches: what the legend's sample lines leave
+LINE_HEIGHT = 0.12  # inches of one line of the legend
+LEGEND_TEXT = COLUMN - 0.5  # inches beside the sample lines of the legend
 
 
 @dataclass(frozen=True, eq=False)
 class PrCurve:
-    """Precision and recall at the thresholds t / 255, for t = 0 ... 255, and what to call them."""
+    """Precision and recall at the thresholds t / 255, for t = 0 ... 255, and their label in the legend."""
 
     label: str
     precision: Curve
@@ -38,6 +38,6 @@ def pr_curves(curves: Sequence[PrCurve], title: str) -> Figure:
     axes.set_title(title, fontsize=TITLE)
     axes.tick_params(labelsize=TICK)
     axes.grid(color="0.88", linewidth=0.5)
-    # Handles are given, for matplotlib would leave out a label that begins with an underscore.
+    # Without handles, matplotlib would leave out a label that begins with an underscore.
     figure.legend(drawn, lines, loc="outside lower left", fontsize=SMALL, frameon=False, handlelength=3)
     return figure

@@ -12,7 +12,7 @@ NOISE, ATTACK, CERTIFICATE = COLOURS[:3]
 
 @dataclass(frozen=True)
 class EndsCurves:
-    """Of one run on one dataset, means over images; each is strength → value, in rising order.
+    """Curves of one run on one dataset, means over images; each is strength → value, in rising order.
 
     Attributes:
         noise_moved, attack_moved: root mean square change of the map.

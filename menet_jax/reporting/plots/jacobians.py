@@ -138,7 +138,7 @@ def heat(values: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def brightest(values: Float[np.ndarray, "h w"]) -> float:
-    """What is drawn the brightest of a sensitivity map: its 99.5 % quantile, or 1 where that is 0."""
+    """The brightest value of the drawing of a sensitivity map: its 99.5 % quantile, or 1 where that is 0."""
     return float(np.percentile(values, CLIP)) or 1.0
 
 

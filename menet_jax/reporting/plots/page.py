@@ -1,4 +1,4 @@
-"""What all figures have in common: the width of a column, sizes of text, colours and dashes, and how they are saved."""
+"""The style of all figures: the width of a column, sizes of text, colours and dashes, and how they are saved."""
 
 import re
 from pathlib import Path

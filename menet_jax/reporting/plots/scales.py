@@ -78,7 +78,7 @@ def principal_colours(features: Float[np.ndarray, "h w c"]) -> UInt8[np.ndarray,
 
 
 def _coloured(values: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """From dark blue through green to yellow, ever lighter: readable in gray, and by the colour-blind."""
+    """Colours from dark blue through green to yellow, ever lighter: readable in gray, and by the colour-blind."""
     return np.asarray(colormaps["viridis"](_stretched(values), bytes=True))[..., :3]
 
 

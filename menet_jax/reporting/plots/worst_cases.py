@@ -28,7 +28,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "jpeg": {"linestyle": "--", "marker": "s", "markersize": 2.5, "linewidth": 1.2},
     "attack": {"linestyle": "-", "marker": "v", "markersize": 2.5, "linewidth": 1.2},
 }
-"""Of each kind of change."""
+"""Line styles by the kind of change."""
 
 
 def attack_curves(curves: Sequence[GainCurve], title: str, axis: str) -> Figure:

@@ -22,10 +22,10 @@ from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import listed
 
 SOFTMAX = {"paper's, 1": PAPER_SOFTMAX, "tight, 1/4": TIGHT_SOFTMAX}
-"""What is taken as the largest derivative of the softmax."""
+"""The two bounds on a derivative of the softmax."""
 
 MEANING: Determinants = {"norm": 3}
-"""To be raised when what is recorded of an image under the same settings changes."""
+"""Version of the records; raise it when the record of an image under the same settings changes."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Measurement:
 
 
 class Outcome(NamedTuple):
-    """What was found of one run: the bound with the tight softmax factor, and what was measured."""
+    """Results of one run: the bound with the tight softmax factor, and the measured norms."""
 
     run: NamedRun
     bound: BoundNorms

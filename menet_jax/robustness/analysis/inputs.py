@@ -1,4 +1,4 @@
-"""What the commands that measure images have in common: what they open, and say of it."""
+"""Runs and images of the commands that measure images one by one: opened, checked and described."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
@@ -17,11 +17,11 @@ from menet_jax.runtime.text import say
 Options = TypeVar("Options", bound=MeasuringOptions)
 
 CACHE = "images.jsonl"
-"""In --dest: what was measured of each image, as it came."""
+"""File in --dest: the results of each image, as they came."""
 
 
 class Subjects(NamedTuple):
-    """What is to be measured, opened and checked."""
+    """The runs and images to measure, opened and checked."""
 
     runs: list[tuple[NamedRun, Subject]]
     datasets: list[tuple[Dataset, list[Place]]]

@@ -21,7 +21,7 @@ from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import listed
 
 PICTURES = "sensitivity"
-"""In --dest: folder of sensitivity maps as arrays."""
+"""Folder in --dest: sensitivity maps as arrays."""
 
 
 def run(options: Jacobian) -> int:

@@ -1,4 +1,4 @@
-"""What is measured of a trained network's Jacobian at one image (Section III-D).
+"""Measurements of a trained network's Jacobian at one image (Section III-D).
 
 Norms (Eq. 11), the reaction to distortions of a fixed strength (Eq. 12) and the loss of score that goes with it, and
 the statistics of Table III. Files are distorted as `robustness distortion` does it: at their own full size, in 8 bits,
@@ -34,7 +34,7 @@ from menet_jax.robustness.options import Settings
 from menet_jax.training.validation import score_map
 
 MEANING: Determinants = {"measurement": 3}
-"""To be raised when what is recorded under the same settings changes: older records are then measured anew."""
+"""Version of the records; raise it when they change under the same settings, to have older ones measured anew."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Reaction:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All that is measured of one image.
+    """All measurements of one image.
 
     Attributes:
         image: its file name.
@@ -89,7 +89,7 @@ class Measurement:
 
     @property
     def converged(self) -> bool:
-        """Whether both norms are."""
+        """Whether both norms have converged."""
         return self.spectral_converged and self.frobenius_converged
 
 

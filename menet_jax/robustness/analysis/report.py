@@ -1,4 +1,4 @@
-"""What an analysis of Jacobians leaves behind: Eq. 11, Eq. 12 and Table III, and the numbers of every image."""
+"""Results of an analysis of Jacobians: Eq. 11, Eq. 12 and Table III, and the numbers of every image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -39,7 +39,7 @@ QUANTILE_NAMES = {0.0: "min", 0.5: "median", 1.0: "max"} | {
 
 
 def all_tables(analyses: Sequence[Analysis[Measurement]], settings: Settings, with_published: bool) -> list[Table]:
-    """Everything that is printed and written, in the order of the paper."""
+    """All tables that are printed and written, in the order of the paper."""
     return [
         norms(analyses, settings),
         directions(analyses, settings),
@@ -118,7 +118,7 @@ def directions(analyses: Sequence[Analysis[Measurement]], settings: Settings) ->
 
 
 def correlations(analyses: Sequence[Analysis[Measurement]]) -> Table:
-    """Whether images with larger norms lose more: a row for each norm and distortion."""
+    """Correlation of the norm with the loss of F over images: a row for each norm and distortion."""
     scores = [
         Score("rho", "Spearman's rank correlation, over images, of the norm and of the F lost", None, ".3f"),
         Score(
@@ -146,7 +146,7 @@ def correlations(analyses: Sequence[Analysis[Measurement]]) -> Table:
 
 
 def correlation(analysis: Analysis[Measurement], norm: str, distortion: str) -> RankCorrelation | None:
-    """Of a norm and the F lost to a distortion; None where there are too few images."""
+    """Rank correlation of a norm and the F lost to a distortion; None where there are too few images."""
     return rank_correlation(
         [NORMS[norm](image) for image in analysis.images],
         [image.reactions[distortion].loss_of_f for image in analysis.images],

@@ -31,7 +31,7 @@ from menet_jax.runtime.text import complain, counted, say
 
 
 class Work(NamedTuple):
-    """All there is to do, opened and checked."""
+    """The datasets, runs and conditions, opened and checked."""
 
     wanted: Conditions
     datasets: list[Dataset]
@@ -40,7 +40,7 @@ class Work(NamedTuple):
 
     @property
     def maps(self) -> int:
-        """How many are to be scored; where there are no runs, how many images are to be saved."""
+        """Number of maps to score; without runs, of images to save."""
         images = sum(dataset.images for dataset in self.datasets)
         return images * len(self.wanted.all()) * max(len(self.runs), 1)
 
@@ -64,7 +64,7 @@ def prepare(options: Distortion) -> Work:
 
 
 def describe(options: Distortion, work: Work, used: Sequence[jax.Device]) -> str:
-    """What the command says before it starts."""
+    """The lines that the command prints before it starts."""
     lines = [devices.line(used, width=12)] if used else []
     lines += [f"data         {dataset.sources[0].summary()}" for dataset in work.datasets]
     lines += [f"run          {run.summary()}" for run in work.runs]

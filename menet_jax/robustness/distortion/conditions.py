@@ -1,4 +1,4 @@
-"""What images are scored under (Section IV-F): as they are, and distorted."""
+"""Conditions under which images are scored (Section IV-F): as they are, and distorted."""
 
 import re
 from collections.abc import Sequence
@@ -22,17 +22,17 @@ class Condition:
 
     @property
     def label(self) -> str:
-        """What it is called in tables."""
+        """Its name in tables."""
         return self.distortion.label + (f" (severity {self.severity})" if self.severity else "")
 
     @property
     def slug(self) -> str:
-        """What it is called in names of folders."""
+        """Its part of names of folders."""
         return re.sub(r"[^a-z0-9.]+", "-", self.label.lower().replace("σ", "sigma")).strip("-")
 
 
 class Conditions(NamedTuple):
-    """What images are scored under.
+    """All conditions of a study.
 
     Attributes:
         clean, noise, jpeg: the columns of Table II.
@@ -45,7 +45,7 @@ class Conditions(NamedTuple):
     fixed: tuple[Condition, ...]
 
     def all(self) -> tuple[Condition, ...]:
-        """In the order of tables."""
+        """All of them in the order of tables."""
         return self.clean, self.noise, self.jpeg, *self.fixed
 
 

@@ -1,4 +1,4 @@
-"""What a study of distortions leaves behind: Table II, all strengths, scores of every image, Figure 9."""
+"""Results of a study of distortions: Table II, all strengths, scores of every image, Figure 9."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How much of its score a run keeps on distorted images (Section IV-F, Table II and Figure 9).
+"""Scores of runs on distorted images (Section IV-F, Table II and Figure 9).
 
 Images are distorted in 8 bits at their own full size, before they are resized for the network, so that what is scored
 here is what any program reads from a saved PNG. Each clean image is decoded once for all distortions and runs.
@@ -51,7 +51,7 @@ class Outcome:
     run: NamedRun
     kind: str
     images: tuple[ImageScore, ...]
-    """Those that were scored."""
+    """The images that were scored."""
 
     @property
     def complete(self) -> bool:
@@ -65,7 +65,7 @@ class Outcome:
 
 
 def folders(dest: Path, datasets: Sequence[Dataset], wanted: Conditions) -> dict[tuple[str, Condition], Path]:
-    """Where the images of each dataset under each condition are saved: a dataset in itself, `images/` and `masks/`."""
+    """The folders of the saved images by dataset and condition: each is a dataset, with `images/` and `masks/`."""
     taken, found = set[str](), dict[tuple[str, Condition], Path]()
     for dataset in datasets:
         name = file_name(dataset.name, taken)
@@ -107,7 +107,6 @@ def study(
         OSError: an image cannot be saved.
     """
     outcomes = []
-    # Runs of one input size share the resized images, and all runs the decoded and the distorted ones.
     sizes = frozenset(predictor.size for predictor in predictors)
     batch = max((predictor.batch_size for predictor in predictors), default=1)
     for dataset in datasets:
@@ -126,7 +125,6 @@ def study(
                     for kind, score in of_kinds.items():
                         scores[outcome.condition, run, kind].append(score)
             done(max(len(runs), 1))
-        # The stream goes image by image, and what is returned condition by condition.
         outcomes += [
             Outcome(dataset, condition, runs[run], kind, tuple(scores[condition, run, kind]))
             for condition in wanted.all()
@@ -144,7 +142,7 @@ class _Task(NamedTuple):
 
 
 class _Distorted(NamedTuple):
-    """What is known of a distorted image."""
+    """A distorted image without its pixels."""
 
     name: str
     condition: Condition
@@ -153,7 +151,7 @@ class _Distorted(NamedTuple):
 
 
 class _Scored(NamedTuple):
-    """What the runs made of a distorted image: of each, the scores by kind of map."""
+    """Scores of a distorted image: for each run, by kind of map."""
 
     condition: Condition
     of_runs: list[dict[str, ImageScore]]

@@ -1,4 +1,4 @@
-"""What is differentiated: functions from one image to a map, of a network or anything else (F of Section III-D).
+"""The functions that are differentiated: from one image to a map, of a network or anything else (F of Section III-D).
 
 Everything in `norms`, `spectral`, `directions` and `sensitivity` takes any function of a float image (H, W, 3),
 range 0…255, that returns one float array. `network_map` makes one of a network and a reading of its outputs; the

@@ -82,7 +82,7 @@ def exact_jacobian(
 
 
 class ExactNorms(NamedTuple):
-    """What a pass over all rows of J gives.
+    """Results of a pass over all rows of J.
 
     Attributes:
         frobenius: ‖J‖_F, summed in float64.

@@ -1,4 +1,4 @@
-"""Where a map reacts and to what: sensitivity maps, and the gradient statistics of Table III."""
+"""Sensitivity maps, and the gradient statistics of Table III."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -150,7 +150,7 @@ def constant_gradient_statistics(
 def salient_gradient_statistics(
     network: nn.Module, variables: Mapping[str, Any], image: jax.Array | np.ndarray
 ) -> GradientStatistics:
-    """What Table III means to show: the same with the salient channel alone, `g = ∂/∂x Σ_pixels p_salient`.
+    """Table III as it was meant: statistics of the salient channel's gradient, `g = ∂/∂x Σ_pixels p_salient`.
 
     Args, Raises: as `constant_gradient_statistics`.
     """
@@ -178,7 +178,7 @@ def vjp(f: ImageMap, image: Float[Array, "h w 3"], cotangent: jax.Array) -> Floa
 def _gradient_statistics(
     network: nn.Module, variables: Mapping[str, Any], image: jax.Array | np.ndarray, weights: tuple[int, int]
 ) -> GradientStatistics:
-    """Of the gradient of the probabilities' weighted sum, the weights those of background and salient."""
+    """Statistics of the gradient of `Σ w · p`; `weights` w are those of background and salient probability."""
     f, x = checked(network_map(network, variables, _probabilities), image)
     value = evaluate.eval_shape(f, x)
     gradient = vjp(f, x, jnp.broadcast_to(jnp.array(weights, value.dtype), value.shape))
