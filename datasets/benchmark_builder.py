@@ -77,7 +77,7 @@ class BenchmarkBuilder(pairs.PairsBuilder):
     FILES: ClassVar[tuple[str, ...]]
     """Patterns, in lower case, of the names of archives and unpacked folders."""
     GRADED_MASKS: ClassVar[bool] = False
-    """Whether the values of masks are grades, as `images.files.read_mask_file` has it."""
+    """Whether masks are averaged over annotators, as `images.files.read_mask_file` has it."""
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ class File(Protocol):
 
 
 class Pair(NamedTuple):
-    """An image and its mask; whether the mask's values are grades, as `read_mask_file` has it."""
+    """An image and its mask; whether the mask is averaged over annotators, as `read_mask_file` has it."""
 
     image: File
     mask: File

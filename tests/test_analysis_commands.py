@@ -111,7 +111,7 @@ def test_goes_on_where_it_stopped(study: Study) -> None:
     assert study.interrupted.code == 130
     assert "go on with the same flags" in study.interrupted.err
     assert study.done.code == 0, study.done.err
-    assert "1 incomplete lines are passed over" in study.done.err
+    assert "1 incomplete lines are skipped" in study.done.err
     assert f"reusing  2 of 4 results from {study.dest / 'images.jsonl'}" in study.done.out
     assert len(rows(study.dest / "images.csv")) == IMAGES
     refused = command(*study.arguments)

@@ -349,7 +349,7 @@ def test_skipped_files_are_counted(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"0\.png: the file is empty"):
         open_split(str(folder), "train", Places(tmp_path / "cache"))
     source = open_split(str(folder), "train", Places(tmp_path / "cache", skip_bad=True))
-    assert source.summary().endswith("1 irregularity passed over")
+    assert source.summary().endswith("1 irregularity skipped")
     assert sum(source.counts.values()) == 19
 
 

@@ -11,7 +11,14 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from menet_jax.images.maps import quantise, resize_gray_map
-from menet_jax.metrics.scores import ImageScores, dataset_scores, f_measure, min_max_stretch, score_image, thresholded
+from menet_jax.metrics.scores import (
+    ImageScores,
+    dataset_scores,
+    f_measure,
+    min_max_normalised,
+    score_image,
+    thresholded,
+)
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -105,7 +112,7 @@ def test_stretch_is_scoring_the_stretched_map(data: st.DataObject, span: int) ->
     scores, expected = score_image(saliency, mask), score_image(stretched, mask, stretch=False)
     assert scores.mae == pytest.approx(expected.mae, abs=1e-15)
     assert scores.adaptive_f == expected.adaptive_f
-    np.testing.assert_allclose(min_max_stretch(lowest, lowest + span)[saliency], stretched / 255, atol=1e-15)
+    np.testing.assert_allclose(min_max_normalised(lowest, lowest + span)[saliency], stretched / 255, atol=1e-15)
 
 
 @steady
@@ -333,4 +340,4 @@ def test_other_errors_name_the_problem() -> None:
     with pytest.raises(ValueError, match="no images"):
         dataset_scores([])
     with pytest.raises(ValueError, match="9 and 9"):
-        min_max_stretch(9, 9)
+        min_max_normalised(9, 9)

@@ -53,7 +53,7 @@ def test_every_item_once_and_in_order(count: int, batch_size: int, sides: tuple[
     networks = [Network(each, side, batch_size) for each, side in zip(computed, sides, strict=True)]
     with ThreadPoolExecutor(3) as pool:
         found = list(
-            predict_stream(networks, range(count), load, use, weigh=weightless, passed_over=OddError, pool=pool)
+            predict_stream(networks, range(count), load, use, bytes_of=weightless, skipped=OddError, pool=pool)
         )
     assert len(found) == count
     for number, each in enumerate(found):
@@ -70,7 +70,7 @@ def test_other_errors_end_the_stream() -> None:
         raise OSError("no such disk")
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(OSError, match="no such disk"):
-        list(predict_stream([], [1], broken, use, weigh=weightless, passed_over=OddError, pool=pool))
+        list(predict_stream([], [1], broken, use, bytes_of=weightless, skipped=OddError, pool=pool))
 
 
 @pytest.mark.parametrize(("weight", "most"), [(0, 16), (IN_FLIGHT // 10, 10), (IN_FLIGHT // 2, 2), (2 * IN_FLIGHT, 1)])
@@ -94,9 +94,7 @@ def test_what_is_in_flight_is_bounded_by_bytes(weight: int, most: int) -> None:
     computed = Counting()
     with ThreadPoolExecutor(4) as pool:
         networks = [Network(computed, 4, 8)]
-        stream = predict_stream(
-            networks, range(30), begin, end, weigh=lambda _: weight, passed_over=OddError, pool=pool
-        )
+        stream = predict_stream(networks, range(30), begin, end, bytes_of=lambda _: weight, skipped=OddError, pool=pool)
         assert list(stream) == list(range(30))
     assert peak <= most if weight else peak >= most
 

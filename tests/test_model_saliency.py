@@ -14,8 +14,8 @@ from menet_jax.model.saliency import (
     border_background,
     border_band,
     metric_map,
+    min_max_normalise,
     probability_map,
-    stretch,
 )
 from menet_jax.training.config import LossConfig
 from menet_jax.training.network import background_region
@@ -100,9 +100,9 @@ def test_all_background_and_its_fallback() -> None:
     np.testing.assert_array_equal(all_background(jnp.full((HEIGHT, WIDTH), 0.5)), border_band(HEIGHT, WIDTH))
 
 
-def test_stretch_by_hand() -> None:
-    np.testing.assert_array_equal(stretch(jnp.array([[2.0, 4.0], [3.0, 6.0]])), [[0, 0.5], [0.25, 1]])
-    np.testing.assert_array_equal(stretch(jnp.full((2, 3), 7.0)), 0)
+def test_min_max_normalise_by_hand() -> None:
+    np.testing.assert_array_equal(min_max_normalise(jnp.array([[2.0, 4.0], [3.0, 6.0]])), [[0, 0.5], [0.25, 1]])
+    np.testing.assert_array_equal(min_max_normalise(jnp.full((2, 3), 7.0)), 0)
 
 
 def test_metric_map_by_hand() -> None:

@@ -103,7 +103,7 @@ def test_the_command_says_what_it_does(written: tuple[Outcome, Path], run: Path)
     assert lines[0].startswith("devices  4 × cpu (cpu")
     assert lines[1] == f"run      {run}, step 1 on synthetic, metric_adaptive_f 0.750"
     assert lines[2].startswith("images   9 from ")
-    assert lines[2].endswith("; 4 others passed over: .hidden.png, Thumbs.db, nested.png/, notes.txt")
+    assert lines[2].endswith("; 4 others skipped: .hidden.png, Thumbs.db, nested.png/, notes.txt")
     assert lines[3] == "maps     metric"
     assert lines[4].startswith(f"wrote 9 maps to {dest} in ") and "images/s" in lines[4]
 
@@ -323,7 +323,7 @@ def test_a_map_that_cannot_be_written_is_an_error(run: Path, one: Path, tmp_path
     assert outcome.code == 1 and "error: " in outcome.err and "photo.png" in outcome.err
 
 
-def test_a_damaged_checkpoint_is_reported_and_passed_over(run: Path, one: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_reported_and_skipped(run: Path, one: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "copy")
     damage(copy, step=1)
     outcome = command(copy, one, tmp_path / "maps")

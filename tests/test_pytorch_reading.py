@@ -227,7 +227,7 @@ def test_keys_that_cannot_be_hashed(before: bytes, after: bytes, key: bytes, tmp
 
 
 def test_what_is_kept_beside_a_network(tmp_path: Path) -> None:
-    """Things that training leaves in checkpoints are passed over, tensors among them."""
+    """Things that training leaves in checkpoints are skipped, tensors among them."""
     beside = {
         "scheduler": {"milestones": Counter([3, 5, 5]), "gamma": 0.1},
         "arguments": {

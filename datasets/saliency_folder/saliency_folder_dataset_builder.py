@@ -50,7 +50,7 @@ class SaliencyFolder(pairs.PairsBuilder):
             folder: where `images/` and `masks/` are, or another layout of the README.
             data_dir: where to keep the cache; by default where TFDS keeps its datasets.
             skip_bad: go on without irregular files, and not stop.
-            graded_masks: whether the values of masks are grades, as `images.files.read_mask_file` has it.
+            graded_masks: whether masks are averaged over annotators, as `images.files.read_mask_file` has it.
             file_format: as for `PairsBuilder`.
 
         Raises:

@@ -22,7 +22,7 @@ def check(options: Check) -> int:
     """The exit status of checking what is there of the datasets."""
     found: list[audit.Audit] = []
     absent: list[str] = []
-    places = options.places(skip_bad=True)  # nothing is prepared from what is passed over: it is reported instead
+    places = options.places(skip_bad=True)  # skipped files are reported, and nothing is prepared of them
     for spec in options.specs:
         try:
             found.append(audit.audit_dataset(spec, find_builder(spec, places)))

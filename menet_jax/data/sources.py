@@ -270,8 +270,8 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> tuple[preparing.InUse, tuple[
         return preparing.prepare(builder), ()
     in_use = builder.prepare()
     skipped = len(builder.irregularities)
-    passed_over = f"{skipped:,} irregularit{'y' if skipped == 1 else 'ies'} passed over"
-    return in_use, (builder.splitting, *builder.masks, *([passed_over] if skipped else []))
+    note = f"{skipped:,} irregularit{'y' if skipped == 1 else 'ies'} skipped"
+    return in_use, (builder.splitting, *builder.masks, *([note] if skipped else []))
 
 
 def _unknown(spec: str) -> str:

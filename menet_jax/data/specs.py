@@ -13,7 +13,8 @@ class Places:
         cache: where prepared datasets are kept; None: where TFDS keeps its own.
         manual_dir: where the user has put downloaded archives; None: `downloads/manual` in the cache.
         skip_bad: go on without files that cannot be used and with wrong counts.
-        graded_masks: the masks of folders hold grades (`images.files.read_mask_file`); benchmarks know of theirs.
+        graded_masks: masks in folders are averaged over annotators (`images.files.read_mask_file`); benchmarks know of
+            theirs.
     """
 
     cache: Path | None = None

@@ -57,7 +57,7 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
         cutout: whether to write `<stem>_cutout.png`.
 
     Returns:
-        the jobs in order of name, and the names of what else is in the folder and passed over: sub-folders, hidden
+        the jobs in order of name, and the names of the other entries, which are skipped: sub-folders, hidden
         files, and files not named like images.
 
     Raises:
@@ -69,9 +69,9 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
     entries = sorted(source.iterdir()) if source.is_dir() else [source]
     named = [path for path in entries if path == source or (not path.is_dir() and has_image_name(path))]
     chosen = set(named)
-    passed_over = [path.name + "/" * path.is_dir() for path in entries if path not in chosen]
+    skipped = [path.name + "/" * path.is_dir() for path in entries if path not in chosen]
     if not named:
-        others = f", only {listed(passed_over)}" if passed_over else ""
+        others = f", only {listed(skipped)}" if skipped else ""
         raise ValueError(f"--source {source}: holds no images{others}")
     jobs = [
         Job(
@@ -84,7 +84,7 @@ def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list
     ]
     _refuse_collisions(jobs)
     _refuse_overwriting(jobs)
-    return jobs, passed_over
+    return jobs, skipped
 
 
 def predict_files(
@@ -102,7 +102,7 @@ def predict_files(
     with ThreadPoolExecutor(threads) as pool:
         load, use = partial(_load, size=predictor.size), partial(_write, kind=kind)
         yield from predict_stream(
-            [predictor], jobs, load, use, weigh=_weigh, passed_over=UnreadableImageError, pool=pool
+            [predictor], jobs, load, use, bytes_of=_bytes_of, skipped=UnreadableImageError, pool=pool
         )
 
 
@@ -156,7 +156,7 @@ class _Loaded(NamedTuple):
     picture: Picture | None
 
 
-def _weigh(job: Job) -> int:
+def _bytes_of(job: Job) -> int:
     return decoded_bytes(job.source)
 
 

@@ -89,7 +89,7 @@ class ScoringOptions(InputOptions):
 class Evaluate(ScoringOptions):
     """Score trained runs on datasets, and any method's saliency maps against masks, in one table.
 
-    Maps are scored in 8 bits at the size of the ground truth, each stretched to 0 ... 255 first, as is usual. Exit
+    Maps are scored in 8 bits at the size of the ground truth, each min-max normalised first, as is usual. Exit
     status: 0; 1 if an image could not be scored, the rest being done; 2 for bad input, nothing being done.
     """
 

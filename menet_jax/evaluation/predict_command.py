@@ -21,13 +21,13 @@ from menet_jax.training.run import TrainedRun, load_run
 
 def describe(options: Predict, used: Sequence[jax.Device], run: TrainedRun, images: int, others: list[str]) -> str:
     """The lines that the command prints before it starts."""
-    passed_over = f"; {len(others)} others passed over: {listed(others)}" if others else ""
+    skipped = f"; {len(others)} others skipped: {listed(others)}" if others else ""
     kind = _kind(options)
     untrained = "" if run.config.loss.trains(kind) else ", which the run did not train: its loss had weight 0"
     lines = [
         devices.line(used),
         f"run      {options.run}, {run.history}, {run.validated}",
-        f"images   {images:,} from {options.source}{passed_over}",
+        f"images   {images:,} from {options.source}{skipped}",
         f"maps     {kind}{untrained}",
     ]
     return "\n".join(lines)
@@ -65,24 +65,24 @@ class Work(NamedTuple):
     """The images and the network, opened and checked."""
 
     jobs: list[Job]
-    passed_over: list[str]
+    skipped: list[str]
     used: Sequence[jax.Device]
     run: TrainedRun
 
 
 def prepare(options: Predict) -> Work:
     """Open and check everything, before anything is computed; ValueError or OSError says what cannot be used."""
-    jobs, passed_over = plan(options.source, options.dest, overlay=options.overlay, cutout=options.cutout)
+    jobs, skipped = plan(options.source, options.dest, overlay=options.overlay, cutout=options.cutout)
     used = devices.start(options.device)
     run = load_run(options.run, newest=options.newest, report=warn)
     run.check_map(_kind(options))
     options.dest.mkdir(parents=True, exist_ok=True)
-    return Work(jobs, passed_over, used, run)
+    return Work(jobs, skipped, used, run)
 
 
 def do(options: Predict, work: Work) -> int:
     """Predict all; the exit status."""
-    say(describe(options, work.used, work.run, len(work.jobs), work.passed_over))
+    say(describe(options, work.used, work.run, len(work.jobs), work.skipped))
     batch = min(options.batch_size, len(work.jobs))
     return 1 if predict(options, work.jobs, Predictor(work.run.config, work.run.variables, work.used, batch)) else 0
 

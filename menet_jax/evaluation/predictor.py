@@ -108,7 +108,7 @@ def load_predictor(
     Args:
         run: the run directory; by default the network that comes with the package.
         newest: take the newest checkpoint instead of the best.
-        report: told of damaged checkpoints, which are passed over; by default they are printed to stderr.
+        report: told of damaged checkpoints, which are skipped; by default they are printed to stderr.
 
     Raises:
         FileNotFoundError: there is no run there, or it has no checkpoint yet.

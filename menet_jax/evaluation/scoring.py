@@ -21,7 +21,7 @@ from menet_jax.images.maps import full_size, read_map, resize_gray_map
 from menet_jax.metrics.measures import measure
 from menet_jax.metrics.scores import DatasetScores, ImageScores, dataset_scores, score_image
 from menet_jax.model.inference import Maps, Network, predict_stream
-from menet_jax.training.validation import load_example, score_maps, weigh_example
+from menet_jax.training.validation import example_bytes, load_example, score_maps
 
 CHUNK = 8  # images that a process takes at once
 
@@ -107,7 +107,7 @@ class Result:
 def score_folder(match: Match, pool: Executor, *, measures: bool, graded: bool = False) -> Iterator[ImageResult | str]:
     """Score the maps of a folder at their masks' sizes, in order of name; `measures` asks for further ones too.
 
-    Masks that are `graded` are means over observers, see `read_mask_file`.
+    Masks that are `graded` are averaged over annotators, see `read_mask_file`.
 
     Yields:
         of each pair: its scores, or what is wrong with which file.
@@ -129,7 +129,7 @@ def score_networks(
     load = partial(load_example, sizes={network.size for network in networks})
     use = partial(_score_example, measures=measures)
     places = numbered(sources)
-    return predict_stream(networks, places, load, use, weigh=weigh_example, passed_over=UnreadableImageError, pool=pool)
+    return predict_stream(networks, places, load, use, bytes_of=example_bytes, skipped=UnreadableImageError, pool=pool)
 
 
 def _score_example(example: Example, maps: Sequence[Maps], measures: bool) -> list[dict[str, ImageResult]]:

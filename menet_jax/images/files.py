@@ -100,7 +100,7 @@ def read_mask(source: Source, name: str | None = None, *, graded: bool = False) 
     Args:
         source: a path, or the bytes of a file.
         name: what to call it in an error; by default the path.
-        graded: whether values are means over observers, of which nothing need reach half.
+        graded: whether masks are averaged over annotators: nothing of them need reach half.
 
     Raises:
         UnreadableImageError: as for `read_image`; or the mask holds labels whose meaning is unknown.
@@ -135,7 +135,7 @@ def read_mask_file(source: Source, name: str | None = None, *, graded: bool = Fa
     Args:
         source: a path, or the bytes of a file.
         name: what to call it in an error; by default the path.
-        graded: whether values are known to be grades, as in a mean over observers. Nothing of such a mask need reach
+        graded: whether the mask is known to be averaged over annotators. Nothing of such a mask need reach
             half: it is then empty. Otherwise that is taken for labels.
 
     Raises:
@@ -300,7 +300,9 @@ def _value_mask(values: np.ndarray, name: str, graded: bool) -> MaskFile:
     if not mask.any() and (labels or not graded):
         found = np.unique(values)
         listed = ", ".join(f"{value:g}" for value in found[:8]) + (", …" if len(found) > 8 else "")
-        hint = "" if labels else "; if all masks are means over observers, give --graded-masks (--data.graded-masks)"
+        hint = (
+            "" if labels else "; if all masks are averaged over annotators, give --graded-masks (--data.graded-masks)"
+        )
         raise UnreadableImageError(
             name, f"a mask of 0 and {white:g}, or of 0 and 1, is expected; this one has the values {listed}{hint}"
         )

@@ -28,7 +28,7 @@ def pysodmetrics() -> ModuleType:
 def measure(saliency: UInt8[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> dict[str, float]:
     """The measures of one map by name, in [0, 1]; `evaluation.report.MEASURES` explains them.
 
-    The map is stretched to 0 ... 1 first. Safe in threads.
+    The map is min-max normalised first. Safe in threads.
 
     Raises:
         ValueError: as of `pysodmetrics`.

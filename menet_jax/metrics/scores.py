@@ -115,23 +115,23 @@ class DatasetScores:
         }
 
 
-def min_max_stretch(lowest: int, highest: int) -> Float64[np.ndarray, "levels=256"]:
-    """The values of the 8-bit levels once a map from `lowest` to `highest` is stretched to 0 ... 1.
+def min_max_normalised(lowest: int, highest: int) -> Float64[np.ndarray, "levels=256"]:
+    """The values of the 8-bit levels once a map from `lowest` to `highest` is min-max normalised.
 
         value = (level - lowest) / (highest - lowest),   clipped to [0, 1]
 
-    Most published numbers come from toolboxes that stretch every map so before scoring it. From 0 to 255 it
-    is level / 255, no stretch. The operations are those of PySODMetrics one by one, because curves threshold
+    Most published numbers come from toolboxes that normalise every map so before scoring it. From 0 to 255 it
+    is level / 255, no change. The operations are those of PySODMetrics one by one, because curves threshold
     these values at multiples of 1 / 255, where the last bit decides.
 
     Raises:
         ValueError: these are not two levels, the lower one first.
     """
     if not 0 <= lowest < highest <= 255:
-        raise ValueError(f"want 0 <= lowest < highest <= 255 to stretch, got {lowest} and {highest}")
+        raise ValueError(f"want 0 <= lowest < highest <= 255 to normalise, got {lowest} and {highest}")
     values = np.arange(LEVELS) / 255
-    stretched = (values - values[lowest]) / (values[highest] - values[lowest])
-    return stretched.clip(0, 1)
+    normalised = (values - values[lowest]) / (values[highest] - values[lowest])
+    return normalised.clip(0, 1)
 
 
 def score_image(saliency: np.ndarray, mask: np.ndarray, *, stretch: bool = True) -> ImageScores:
@@ -141,7 +141,7 @@ def score_image(saliency: np.ndarray, mask: np.ndarray, *, stretch: bool = True)
         saliency: (H, W) uint8, as a saved map holds it; a float map goes through `quantise`, a map of another
             size through `resize_gray_map` first.
         mask: (H, W) bool, True where salient.
-        stretch: `min_max_stretch` the map over its own range first, as PySODMetrics and most published
+        stretch: min-max normalise the map first (`min_max_normalised`), as PySODMetrics and most published
             numbers do. A constant map stays as it is. False scores level / 255, as Eq. 15 and 17 are written.
 
     Raises:
@@ -164,7 +164,7 @@ def score_image(saliency: np.ndarray, mask: np.ndarray, *, stretch: bool = True)
     values = np.arange(LEVELS) - lowest  # integers in units of 1 / span
     background_sum, salient_sum = int(values @ background), int(values @ salient)
     # A threshold in units of 1 / 255 becomes the lowest 8-bit level that reaches it; the adaptive one goes last.
-    curve_levels = np.searchsorted(np.floor(255 * min_max_stretch(lowest, highest)), np.arange(LEVELS))
+    curve_levels = np.searchsorted(np.floor(255 * min_max_normalised(lowest, highest)), np.arange(LEVELS))
     levels = np.append(curve_levels, _adaptive_level(background + salient, lowest, highest))
     true_positives = _at_or_above(salient)[levels]
     positives = true_positives + _at_or_above(background)[levels]
@@ -183,7 +183,7 @@ def thresholded(saliency: np.ndarray) -> np.ndarray:
     """A map at its adaptive threshold (Eq. 15), (H, W) bool: what `score_image` takes as found there.
 
     Args:
-        saliency: (H, W) uint8. As there, it is stretched over its own range first.
+        saliency: (H, W) uint8. As there, it is min-max normalised first.
     """
     histogram = np.bincount(saliency.ravel(), minlength=LEVELS)
     return saliency >= _adaptive_level(histogram, *_occupied_range(histogram))
@@ -240,7 +240,7 @@ def _histograms(saliency: np.ndarray, mask: np.ndarray) -> Int64[np.ndarray, "2 
 
 
 def _occupied_range(histogram: Int64[np.ndarray, "levels=256"]) -> tuple[int, int]:
-    """Lowest and highest level that occur; the full range where only one does, which cannot be stretched."""
+    """Lowest and highest level that occur; the full range where only one does, which cannot be normalised."""
     occupied = np.flatnonzero(histogram)
     lowest, highest = int(occupied[0]), int(occupied[-1])
     return (lowest, highest) if lowest < highest else (0, 255)

@@ -140,8 +140,8 @@ def predict_stream(
     load: Callable[[Item], tuple[Loaded, Mapping[int, UInt8[np.ndarray, "s s 3"]]]],
     use: Callable[[Loaded, Sequence[Maps]], Result],
     *,
-    weigh: Callable[[Item], int],
-    passed_over: type[Error],
+    bytes_of: Callable[[Item], int],
+    skipped: type[Error],
     pool: Executor,
 ) -> Iterator[Result | Error]:
     """Load, predict and use images one after the other, in batches. While one batch is computed, threads use the maps
@@ -152,8 +152,8 @@ def predict_stream(
         items: what to load, in order.
         load: in threads: an item → what `use` needs of it, and the image at the size of each network.
         use: in threads: that, and the image's maps by each network, at its size.
-        weigh: an item → bytes that it takes once loaded. Where they are many, batches are not full.
-        passed_over: errors of `load` that do not end the stream.
+        bytes_of: an item → bytes that it takes once loaded. Where they are many, batches are not full.
+        skipped: errors of `load` that do not end the stream.
         pool: the threads.
 
     Yields:
@@ -163,14 +163,14 @@ def predict_stream(
     def attempt(item: Item) -> _Ready | Error:
         try:
             return _Ready(*load(item))
-        except passed_over as error:
+        except skipped as error:
             return error
 
     def used(each: _Ready | Error) -> Result | Error:
         return use(each.loaded, each.maps) if isinstance(each, _Ready) else each
 
     batch = max((network.batch_size for network in networks), default=1)
-    groups = grouped(items, batch, weigh)
+    groups = grouped(items, batch, bytes_of)
     following = next(groups, None)
     loading, using = deque[_Group](), deque[_Group]()
     while following or loading or using:

@@ -61,7 +61,7 @@ def border(probability: Float[Array, "h w"]) -> Bool[Array, "h w"]:
     return border_band(*probability.shape)
 
 
-def stretch(x: Float[Array, "h w"]) -> Float[Array, "h w"]:
+def min_max_normalise(x: Float[Array, "h w"]) -> Float[Array, "h w"]:
     """Min–max normalisation to [0, 1]; a constant map becomes 0, NaN stays NaN."""
     low, high = jnp.min(x), jnp.max(x)
     constant = high == low
@@ -91,4 +91,4 @@ def metric_map(
     unit = unit_features(features)
     expected = masked_mean(unit, region(probability_map(logits)))
     difference = unit - expected[None, None]
-    return stretch(jnp.sum(difference * difference, axis=-1))
+    return min_max_normalise(jnp.sum(difference * difference, axis=-1))

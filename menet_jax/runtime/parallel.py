@@ -40,7 +40,7 @@ def ahead(
     function: Callable[[T], R],
     items: Iterable[T],
     count: int,
-    weigh: Callable[[T], int] = lambda _: 0,
+    bytes_of: Callable[[T], int] = lambda _: 0,
 ) -> Iterator[R]:
     """`map` in threads and in order, at most `count` items ahead of what is taken.
 
@@ -49,33 +49,33 @@ def ahead(
         function: of an item.
         items: in order.
         count: items, at most; fewer of large ones: `IN_FLIGHT` bytes together, or one item.
-        weigh: an item → bytes that it takes.
+        bytes_of: an item → bytes that it takes.
     """
     waiting = deque[tuple[Future[R], int]]()
     for item in items:
-        weight = weigh(item)
-        while waiting and (len(waiting) == count or sum(each for _, each in waiting) + weight > IN_FLIGHT):
+        size = bytes_of(item)
+        while waiting and (len(waiting) == count or sum(each for _, each in waiting) + size > IN_FLIGHT):
             yield waiting.popleft()[0].result()
-        waiting.append((pool.submit(function, item), weight))
+        waiting.append((pool.submit(function, item), size))
     while waiting:
         yield waiting.popleft()[0].result()
 
 
-def grouped(items: Iterable[T], count: int, weigh: Callable[[T], int]) -> Iterator[tuple[list[T], int]]:
+def grouped(items: Iterable[T], count: int, bytes_of: Callable[[T], int]) -> Iterator[tuple[list[T], int]]:
     """Items in groups of at most `count`, and the bytes of each group: half of `IN_FLIGHT`, or one item."""
-    group, weight = list[T](), 0
+    group, size = list[T](), 0
     for item in items:
-        needed = weigh(item)
-        if group and weight + needed > IN_FLIGHT // 2:
-            yield group, weight
-            group, weight = [], 0
+        needed = bytes_of(item)
+        if group and size + needed > IN_FLIGHT // 2:
+            yield group, size
+            group, size = [], 0
         group.append(item)
-        weight += needed
+        size += needed
         if len(group) == count:
-            yield group, weight
-            group, weight = [], 0
+            yield group, size
+            group, size = [], 0
     if group:
-        yield group, weight
+        yield group, size
 
 
 def _leave_interrupts() -> None:

@@ -1,6 +1,6 @@
 """The checkpoints of a run: save, restore, resume.
 
-A folder holds one checkpoint (`checkpoint_format.py`) per saved step. A damaged one is never passed over in
+A folder holds one checkpoint (`checkpoint_format.py`) per saved step. A damaged one is never skipped in
 silence.
 """
 
@@ -38,7 +38,7 @@ from menet_jax.training.run_folder import saved_steps
 
 T = TypeVar("T")
 Report = Callable[[str], None]
-"""Told, in a sentence, of every damaged checkpoint that is passed over."""
+"""Told, in a sentence, of every damaged checkpoint that is skipped."""
 
 DAMAGED = "damaged"
 """Sub-folder into which a resuming run moves damaged checkpoints."""

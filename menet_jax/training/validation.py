@@ -50,7 +50,7 @@ def load_example(place: tuple[Source, int], sizes: Collection[int]) -> tuple[Exa
     return example, {size: resize_image(example.image, (size, size)) for size in sizes}
 
 
-def weigh_example(place: tuple[Source, int]) -> int:
+def example_bytes(place: tuple[Source, int]) -> int:
     """Bytes of an image of a dataset, for `predict_stream`."""
     source, index = place
     return source.decoded_bytes(index)
@@ -87,7 +87,7 @@ def validate(
             bar.compiling()
         load = partial(load_example, sizes=[network.size])
         stream = predict_stream(
-            [network], places, load, _scored, weigh=weigh_example, passed_over=UnreadableImageError, pool=pool
+            [network], places, load, _scored, bytes_of=example_bytes, skipped=UnreadableImageError, pool=pool
         )
         for outcome in stream:
             if isinstance(outcome, UnreadableImageError):

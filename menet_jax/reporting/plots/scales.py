@@ -74,14 +74,14 @@ def principal_colours(features: Float[np.ndarray, "h w c"]) -> UInt8[np.ndarray,
     axes = vectors[:, :-4:-1]
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0)
     components = (centred @ (axes * np.sign(largest))).reshape(*wide.shape[:2], 3)
-    return np.dstack([quantise(_stretched(components[..., index])) for index in range(3)])
+    return np.dstack([quantise(_normalised(components[..., index])) for index in range(3)])
 
 
 def _coloured(values: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     """Colours from dark blue through green to yellow, ever lighter: readable in gray, and by the colour-blind."""
-    return np.asarray(colormaps["viridis"](_stretched(values), bytes=True))[..., :3]
+    return np.asarray(colormaps["viridis"](_normalised(values), bytes=True))[..., :3]
 
 
-def _stretched(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+def _normalised(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     span = values.max() - values.min()
     return (values - values.min()) / (span if span else 1)

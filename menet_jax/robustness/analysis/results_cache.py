@@ -1,4 +1,4 @@
-"""Results that outlive an interruption: appended to a file as they come, each under all that determines it."""
+"""Results that outlive an interruption: appended to a file as they come, each under all that it depends on."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ from menet_jax.runtime.text import say, warn
 from menet_jax.runtime.whole_files import written_whole
 
 Determinants = Mapping[str, Any]
-"""All that a result depends on, as JSON knows it. Anything that differs makes it another result."""
+"""Key of a result in the cache: all that the result depends on, as JSON knows it."""
 
 
 class ResultsCache:
     """A file of JSON lines, one a result: `{"key": ..., "of": determinants, "value": ...}`.
 
-    What an interruption left incomplete is noticed and counts as not there. Lines of other determinants are left as
-    they are, and never mistaken for what is asked for.
+    A line that an interruption left incomplete counts as missing. Lines of other determinants stay in the file, and
+    are never taken for the wanted ones.
 
     Attributes:
         path: of the file; None: results are kept in memory alone.
@@ -50,7 +50,7 @@ class ResultsCache:
         self.before = frozenset(self._values)
 
     def __len__(self) -> int:
-        """How many results there are, of whatever determinants."""
+        """Number of results, of any determinants."""
         return len(self._values)
 
     def get(self, of: Determinants) -> Any | None:
@@ -72,7 +72,7 @@ class ResultsCache:
     def say_reused(self) -> None:
         """Print what an earlier start has left: how many results there were, and how many of them were of use."""
         if self.damaged:
-            warn(f"{self.path}: {self.damaged} incomplete lines are passed over, and measured anew")
+            warn(f"{self.path}: {self.damaged} incomplete lines are skipped, and measured anew")
         if self.before:
             others = len(self.before - self.asked)
             rest = f"; {others} others in it are of other networks, images or settings" if others else ""
@@ -98,7 +98,7 @@ class ResultsCache:
 
 
 def key(of: Determinants) -> str:
-    """The digest of determinants, whatever their order."""
+    """The digest of determinants, which does not depend on their order."""
     return hashlib.sha256(json.dumps(of, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 

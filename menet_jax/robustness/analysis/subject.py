@@ -1,4 +1,4 @@
-"""What is analysed, and at which images: a reading of a trained network, and some images of a dataset by a rule."""
+"""Networks and images to analyse: a reading of a trained network, and images of a dataset, chosen by a rule."""
 
 import hashlib
 import zlib
@@ -57,7 +57,7 @@ class Subject:
 
 
 class Place(NamedTuple):
-    """Where an image is."""
+    """The place of an image: its source and its number there."""
 
     source: Source
     number: int
@@ -98,12 +98,12 @@ def subject(run: TrainedRun, reading: ReadingName) -> Subject:
 
 
 def thresholded_metric(saliency: Float[Array, "h w"]) -> Bool[Array, "h w"]:
-    """Which pixels of a metric map are salient: from its adaptive threshold on, min(2 · mean, 1)."""
+    """The salient pixels of a metric map: those that reach its adaptive threshold, min(2 · mean, 1)."""
     return saliency >= jnp.minimum(2 * jnp.mean(saliency), 1)
 
 
 def thresholded_probability(saliency: Float[Array, "h w"]) -> Bool[Array, "h w"]:
-    """Which pixels of a probability map are salient: from ½ on."""
+    """The salient pixels of a probability map: those that reach ½."""
     return saliency >= 0.5
 
 
@@ -111,9 +111,10 @@ THRESHOLDED = {"metric": thresholded_metric, "probability": thresholded_probabil
 
 
 def determinants(of: Subject, example: Example, settings: AnySettings, meaning: Determinants) -> Determinants:
-    """All that what is measured of an image with its mask depends on; noise and random starts on the file's name.
+    """Key of a result in the cache: all that the measurement of an image with its mask depends on.
 
-    `meaning` says what is measured; it is to be changed when something else is recorded under the same settings.
+    The file's name is part of it, because noise and random starts depend on it. `meaning` says what is measured;
+    change it when something else is recorded under the same settings.
     """
     return {
         **meaning,
@@ -127,7 +128,7 @@ def determinants(of: Subject, example: Example, settings: AnySettings, meaning: 
 
 
 def random_key(seed: int, file_name: str) -> jax.Array:
-    """Of random starts and samples at an image: another for each, or errors of estimates would not average out."""
+    """Key of the random starts and samples at an image: one per image, or errors of estimates would not average out."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(file_name.encode()))
 
 

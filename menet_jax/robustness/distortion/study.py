@@ -23,7 +23,7 @@ from menet_jax.reporting.files import file_name
 from menet_jax.robustness.distortion.conditions import Condition, Conditions
 from menet_jax.runtime.parallel import ahead
 from menet_jax.runtime.whole_files import written_whole
-from menet_jax.training.validation import score_maps, weigh_example
+from menet_jax.training.validation import example_bytes, score_maps
 
 
 class ImageScore(NamedTuple):
@@ -116,7 +116,7 @@ def study(
         # At most two batches are decoded ahead, so that memory does not grow with the dataset.
         tasks = _tasks(dataset, wanted.all(), pool, 2 * batch)
         for outcome in predict_stream(
-            predictors, tasks, load, _score, weigh=_weigh, passed_over=UnreadableImageError, pool=pool
+            predictors, tasks, load, _score, bytes_of=_bytes_of, skipped=UnreadableImageError, pool=pool
         ):
             if isinstance(outcome, UnreadableImageError):
                 problem(str(outcome))
@@ -160,7 +160,7 @@ class _Scored(NamedTuple):
 def _tasks(dataset: Dataset, wanted: Sequence[Condition], pool: Executor, count: int) -> Iterator[_Task]:
     """Every image under every condition; each is decoded once, at most `count` before they are wanted."""
     places = numbered(dataset.sources)
-    for example in ahead(pool, _read, places, count, weigh_example):
+    for example in ahead(pool, _read, places, count, example_bytes):
         yield from (_Task(example, condition) for condition in wanted)
 
 
@@ -172,7 +172,7 @@ def _read(place: tuple[Source, int]) -> Example | UnreadableImageError:
         return error
 
 
-def _weigh(task: _Task) -> int:
+def _bytes_of(task: _Task) -> int:
     return 0 if isinstance(task.example, UnreadableImageError) else task.example.image.nbytes
 
 

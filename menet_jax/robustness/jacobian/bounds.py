@@ -82,8 +82,8 @@ def bounding_map(f: ImageMap, *, softmax: float = TIGHT_SOFTMAX) -> ImageMap:
 
     Raises:
         ValueError: the softmax factor is below ¼, which bounds nothing; or the reading has no such bound. The metric
-            map has none: normalising a feature to unit length magnifies changes by 1/‖f‖, stretching the map by one
-            over its range, and a pixel that changes class moves the expected background by a jump.
+            map has none: normalising a feature to unit length magnifies changes by 1/‖f‖, min-max normalising the map
+            by one over its range, and a pixel that changes class moves the expected background by a jump.
         TypeError: it is another kind of function, or a network of another kind.
     """
     if not softmax >= TIGHT_SOFTMAX:
@@ -265,7 +265,7 @@ def _bounding_reading(reading: Reading, softmax: float) -> Reading:
     if reading is image_function.metric:
         raise ValueError(
             "the metric map has no bound that holds at every image: scaling a feature f to unit length magnifies "
-            "changes by 1/‖f‖, and stretching the map by one over its range, both without limit. "
+            "changes by 1/‖f‖, and min-max normalising the map by one over its range, both without limit. "
             "Bound the probability, the logit margin or the features."
         )
     raise ValueError(f"do not know how to bound the reading {reading!r}; known are probability, logit_margin, features")

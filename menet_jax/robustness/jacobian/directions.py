@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from menet_jax.robustness.jacobian.image_function import ImageMap, checked, evaluate, exact, norm
 from menet_jax.robustness.jacobian.norms import Summary, summarise
 
-Distortion = Callable[[np.ndarray, int], np.ndarray]
+Perturbation = Callable[[np.ndarray, int], np.ndarray]
 """(image, number of the draw) → distorted image of the same shape and range.
 
 For instance `lambda image, draw: add_noise(image, 20.0, name=name, seed=draw)`, with a seed for each draw, and
@@ -43,7 +43,7 @@ def jvp(f: ImageMap, image: Float[Array, "h w 3"], direction: Float[Array, "h w 
 
 
 def directional_ratios(
-    f: ImageMap, image: np.ndarray | jax.Array, distortion: Distortion, *, draws: int = 16
+    f: ImageMap, image: np.ndarray | jax.Array, distortion: Perturbation, *, draws: int = 16
 ) -> DirectionalRatios:
     """Finite and infinitesimal reaction of `f` to a distortion (Eq. 12), side by side over the same directions.
 
