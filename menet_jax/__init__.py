@@ -1,6 +1,6 @@
 """MEnet, the Metric Expression Network for robust salient object segmentation, in JAX and Flax.
 
-What a program builds with is here by name; `python -m menet_jax` lists the commands.
+It offers the names that a program builds with (`__all__`); `python -m menet_jax` lists the commands.
 """
 
 import sys

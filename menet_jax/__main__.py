@@ -19,7 +19,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Print them; the exit status: 0, or 2 for anything else than --version or --help."""
+    """Print the list of commands; the exit status: 0, or 2 for arguments other than --version or --help."""
     if arguments == ["--version"]:
         print(f"menet_jax {menet_jax.__version__}")
         return 0

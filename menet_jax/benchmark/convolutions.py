@@ -1,4 +1,4 @@
-"""Which convolutions of a compiled program XLA's CPU backend computes by plain loops, far slower than a library does.
+"""Convolutions of a compiled program that XLA's CPU backend computes by plain loops, far slower than a library does.
 
 Eigen's convolution, and the others that XLA may choose for it, are taken under the conditions of
 `PotentiallyImplementedAsEigenConvolution` and `CanUseEigenConvolution` (xla/service/cpu/ir_emission_utils.cc): float32
@@ -40,12 +40,12 @@ class SlowConvolution:
 
 
 def convolutions(program: str) -> int:
-    """How many convolutions a compiled program has: optimised HLO, `compiled.as_text()`."""
+    """Number of convolutions of a compiled program: optimised HLO, `compiled.as_text()`."""
     return sum(" convolution(" in line for line in program.splitlines())
 
 
 def slow_convolutions(program: str) -> list[SlowConvolution]:
-    """Every convolution of a compiled program, as of `convolutions`, that no library computes, on the CPU.
+    """The convolutions of a compiled program (see `convolutions`) that no library computes on the CPU.
 
     Raises:
         ValueError: a convolution is written in a way that is not known here.

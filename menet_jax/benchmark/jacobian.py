@@ -1,4 +1,4 @@
-"""What the parts of the Jacobian analysis cost."""
+"""Costs of the parts of the Jacobian analysis."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -86,7 +86,7 @@ def measure(width: int, size: int, rounds: int) -> Table:
 
 
 def whole_analyses(parts: Mapping[str, Cost], outputs: int, vector: int) -> dict[str, Cost]:
-    """What whole analyses cost, by their parts, for a map of `outputs` pixels and an image of `vector` bytes."""
+    """Costs of whole analyses, by their parts, for a map of `outputs` pixels and an image of `vector` bytes."""
     forward, set_up, push, pull, single, wide_push, wide_pull = (cost.seconds for cost in parts.values())
     peaks = [cost.memory for cost in parts.values()]
     during, of_one, of_bound = max(peaks[1:4]), peaks[4], max(peaks[5:])

@@ -1,4 +1,4 @@
-"""What all benchmarks share: timing in turns, medians, and words for the machine."""
+"""Common parts of benchmarks: timing in turns, medians, and a description of the machine."""
 
 import math
 import multiprocessing
@@ -17,7 +17,7 @@ from menet_jax.runtime.cli import check_counts
 from menet_jax.runtime.parallel import CORES
 
 TURN = 0.5
-"""Seconds that a turn is to last at least, where what is timed takes less."""
+"""Shortest turn in seconds: faster calls are repeated to fill it."""
 
 
 class Seconds(NamedTuple):

@@ -26,8 +26,8 @@ class Benchmark:
 class Suite(Benchmark):
     """Everything that needs no data: training, inference, transposed convolutions and parts of the Jacobian analysis.
 
-    Each is measured in a process of its own, so that memory is its own. Writes benchmark.md and benchmark.json, which
-    holds all numbers in full, with what the machine is.
+    Each is measured in a process of its own, so that memory is its own. Writes benchmark.md, and benchmark.json with
+    all numbers in full and a description of the machine.
     """
 
     dest: Path
@@ -63,7 +63,7 @@ class Training(Benchmark):
     batch_size: int = 5
     """Images computed at once, over all devices."""
     rounds: int = 5
-    """How often it is timed; a round lasts half a second at least."""
+    """Number of timings; each lasts half a second at least."""
     device: Device | None = None
     """Device to compute on; none given: what JAX prefers."""
 
@@ -144,7 +144,7 @@ class Upsampling(Benchmark):
 
 @dataclass(frozen=True, kw_only=True)
 class Jacobian(Benchmark):
-    """Time and peak memory of what the Jacobian analysis is made of, as multiples of one forward pass of one image.
+    """Time and peak memory of the parts of the Jacobian analysis, as multiples of one forward pass of one image.
 
     Memory is the compiler's own account: what a program is given (the network's variables, or what linearising kept),
     what it returns and what it needs in between. Programs are timed in turns; medians are reported.
@@ -164,7 +164,7 @@ class Pipeline(Benchmark):
 
     The pipeline reads, decodes, checks, crops, resizes, flips, shuffles and batches. The bare loops decode
     and resize files already in memory, in one thread and in as many as the pipeline has. All are timed in
-    turns, so that whatever else the machine does meets all of them; medians are reported.
+    turns, so that other load on the machine slows all of them alike; medians are reported.
     """
 
     data: tuple[str, ...] = ("synthetic",)

@@ -47,7 +47,7 @@ _PEAKS = {
 
 
 def peak_share(speed: float, device_kind: str, precision: str) -> float | None:
-    """Share of what a device can compute at most; None where that is not known.
+    """Share of a device's peak arithmetic; None if the peak is not known.
 
     >>> peak_share(78e12, "NVIDIA A100-SXM4-40GB", "bfloat16")
     0.25

@@ -52,7 +52,7 @@ def ours(net: MENet, variables: Mapping[str, Any], batch: Batch, compiler: Mappi
 
 
 def theirs(network: TorchMENet, batch: Batch) -> Arrays:
-    """The same of the PyTorch network, which computes in what its parameters are; its statistics move by one step."""
+    """The same of the PyTorch network, in the type of its parameters; its statistics move by one step."""
     dtype = next(network.parameters()).dtype
     images = torch.from_numpy(np.asarray(batch.images)).permute(0, 3, 1, 2).to(dtype)
     labels = torch.from_numpy(np.asarray(batch.labels))

@@ -1,4 +1,4 @@
-"""Speed, arithmetic and memory of a training step and of inference, on the devices that there are."""
+"""Speed, arithmetic and memory of a training step and of inference, on the devices of this process."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass

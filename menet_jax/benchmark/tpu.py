@@ -166,7 +166,7 @@ def described(topology: str) -> Sequence[jax.Device]:
 
 
 def compiled(config: Config, devices: Sequence[jax.Device], images: int) -> Program | None:
-    """What the compiler tells of the step, with so many images a device; None if it takes more memory than there is."""
+    """The compiler's account of the step with so many images a device; None if it takes more memory than there is."""
 
     def shape(*sides: int, dtype: Any) -> Any:
         return jax.ShapeDtypeStruct((len(devices), *sides), dtype)
@@ -190,7 +190,7 @@ def compiled(config: Config, devices: Sequence[jax.Device], images: int) -> Prog
 
 
 def expected_cycles(program: str) -> tuple[int, int]:
-    """Sum of what the compiler notes with each instruction, a loop's body once; and how many it knows nothing of.
+    """Sum of the cycles that the compiler notes with each instruction, a loop's body once; and how many are unknown.
 
     The program is optimised HLO for a TPU, `compiled.as_text()`.
     """

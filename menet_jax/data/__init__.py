@@ -1,1 +1,1 @@
-"""Datasets by name or folder, batches for training, and checks of what was downloaded."""
+"""Datasets by name or folder, batches for training, and checks of downloads."""

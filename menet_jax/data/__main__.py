@@ -1,4 +1,4 @@
-"""Look at what the network is fed, and check datasets:  python -m menet_jax.data show|check"""
+"""Draw a training batch, and check datasets:  python -m menet_jax.data show|check"""
 
 import sys
 from collections.abc import Sequence

@@ -18,7 +18,7 @@ from menet_jax.runtime.whole_files import check_writable
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetFlags:
-    """The flags of all commands that take images of datasets: where these are, and what they are."""
+    """The flags of all commands that take images of datasets: the folders, and the kind of masks."""
 
     graded_masks: bool = False
     """Masks in folders are averages over annotators: threshold at half, even if nothing is salient then."""

@@ -43,7 +43,7 @@ class Overlap(NamedTuple):
     validated: tuple[str, ...]
 
     def mark(self, among: Collection[str] | None = None) -> str:
-        """Their numbers, for the table: ` (74 trained on)`; empty if there are none.
+        """The counts for the table: ` (74 trained on)`; empty if there are none.
 
         Args:
             among: file names, where only these were scored.

@@ -61,7 +61,7 @@ class Augmentation:
         return cls(top, left, crop_height, crop_width, bool(rng.random() < 0.5))
 
     def __call__(self, image: Rgb, mask: Mask, size: int) -> tuple[ResizedRgb, ResizedMask]:
-        """The crop of both, resized to size by size; a pixel more than half salient is salient."""
+        """The crop of image and mask, resized to size by size; a pixel that is more than half salient is salient."""
         window = np.s_[self.top : self.top + self.height, self.left : self.left + self.width]
         crop = resize_image(image[window], (size, size))
         crop_mask = resize_mask(mask[window], (size, size))

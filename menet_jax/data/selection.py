@@ -1,4 +1,4 @@
-"""Which images of a dataset a figure shows: those that are named, some from all over it, or the worst ones."""
+"""The images of a dataset that a figure shows: named ones, evenly spread ones, or the worst ones."""
 
 import difflib
 from collections.abc import Iterable, Sequence

@@ -180,7 +180,7 @@ def _is_unlisted(spec: str) -> bool:
 
 
 def open_all(openers: Iterable[Callable[[], T]]) -> list[T]:
-    """Open everything, or fail with all that is wrong, so that nobody mends one dataset to be told of the next.
+    """Open all datasets, or raise the errors of all of them together.
 
     Raises:
         ValueError, OSError: what the only one that failed raised; a ValueError with the texts of several.
@@ -230,7 +230,7 @@ def encoded(builder: tfds.core.DatasetBuilder, split: str, in_use: preparing.InU
 
 
 def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
-    """The builder of a dataset, as yet unprepared, by what `open_split` takes.
+    """The builder of a dataset, before `prepare`; the arguments are those of `open_split`.
 
     Raises:
         ValueError: neither a dataset nor a folder; there is no place to prepare it.
@@ -258,14 +258,14 @@ def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
 
 
 def check_known(specs: Iterable[str]) -> None:
-    """Raise ValueError for those that are neither datasets nor folders; that is all that is looked at."""
+    """Raise ValueError for specs that are neither datasets nor folders; nothing else is checked."""
     unknown = [spec for spec in specs if spec not in NAMED and not at_home(spec).is_dir()]
     if unknown:
         raise ValueError("\n".join(map(_unknown, unknown)))
 
 
 def _prepare(builder: tfds.core.DatasetBuilder) -> tuple[preparing.InUse, tuple[str, ...]]:
-    """Build the dataset unless it is cached; what keeps it from being removed, and what the user should know of it."""
+    """Build the dataset unless it is cached; returns the lock that keeps it, and notes for the user."""
     if not isinstance(builder, PairsBuilder):
         return preparing.prepare(builder), ()
     in_use = builder.prepare()

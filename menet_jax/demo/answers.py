@@ -51,7 +51,7 @@ def maps(networks: Networks, data: bytes, question: Question, tell: Tell) -> Non
 
 
 def distorted(networks: Networks, data: bytes, question: Question, tell: Tell) -> None:
-    """The same of the distorted photograph, and the F-measures between its maps and those without distortion."""
+    """The maps of the distorted photograph, and the F-measures between its maps and those without distortion."""
     picture = read(data, question.name)
     clean = see(networks.predictor, picture)
     other = see(networks.predictor, distort(picture, question.name, question.sigma, question.quality))

@@ -1,4 +1,4 @@
-"""The command `python -m menet_jax.demo`: what it says and does."""
+"""The command `python -m menet_jax.demo`: its work and its messages."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Photographs of the page: read, seen by a network, distorted, and made into pictures."""
+"""Photographs of the page: reading, maps, distortion, and pictures."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -18,10 +18,10 @@ from menet_jax.metrics.scores import score_image, thresholded
 from menet_jax.model.inference import Kind
 
 MEGABYTES = 32
-"""A file may have so many."""
+"""Largest file of a photograph."""
 
 MEGAPIXELS = 16
-"""A photograph may have so many: noise takes some 160 bytes a pixel, and much time."""
+"""Largest photograph: noise takes some 160 bytes a pixel, and much time."""
 
 
 class Seen(NamedTuple):
@@ -74,15 +74,15 @@ def distort(picture: Picture, name: str, sigma: float, quality: int | None) -> P
 def agreement(clean: UInt8[np.ndarray, "h w"], distorted: UInt8[np.ndarray, "h w"]) -> float | None:
     """Agreement of the map of a distorted photograph with what the map without distortion cuts out.
 
-    The adaptive F-measure (Eq. 15 and 16) of the one, with the other's, thresholded adaptively, for a mask: 1 where
-    both cut out the same. None if there is nothing, or nothing but, to find.
+    It is the adaptive F-measure (Eq. 15 and 16) of the distorted map, with the clean map, thresholded adaptively, for
+    a mask: 1 if both cut out the same. None if that mask is empty or full.
     """
     mask = thresholded(clean)
     return None if mask.all() or not mask.any() else score_image(distorted, mask).adaptive_f
 
 
 def pictures(seen: Seen, kind: Kind) -> Iterator[tuple[str, bytes]]:
-    """Name and PNG file of the photograph, its maps, and what is made of the map of this kind, one by one."""
+    """Names and PNG files: the photograph, its maps, and pictures made with the map of this kind, one by one."""
     saliency, profile = seen.maps[kind], seen.picture.profile
     yield "photograph", png(seen.picture.rgb, profile)
     yield from ((name, png(each)) for name, each in seen.maps.items())

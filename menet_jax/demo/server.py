@@ -1,7 +1,7 @@
-"""The page, served: its files, sample photographs, and answers to what it asks.
+"""The server of the page: its files, sample photographs, and answers to its questions.
 
 The server keeps nothing. The page sends the photograph with every question, and the answer is a line of JSON for
-each thing that is told, as it comes. One question is answered at a time; one that the page no longer waits for is
+each result, as it comes. One question is answered at a time; one that the page no longer waits for is
 given up.
 """
 

@@ -1,4 +1,4 @@
-"""The command `python -m menet_jax.draw`: the figures, and what it says of them."""
+"""The command `python -m menet_jax.draw`: the figures, and its messages."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -34,7 +34,7 @@ ROWS = 5
 
 
 def grid(options: Grid) -> Figure:
-    """The comparison; ValueError or OSError says what cannot be used, before anything is computed."""
+    """The figure of the comparison; ValueError or OSError says what cannot be used, before anything is computed."""
     runs, folders = named("--run", options.run), named("--maps", options.maps)
     found = {name: by_stem(folder)[0] for name, folder in folders}
     kind = _kind(options.probability)
@@ -64,7 +64,7 @@ def grid(options: Grid) -> Figure:
 
 
 def scales(options: Scales) -> Figure:
-    """The inside of the network; ValueError or OSError says what cannot be used."""
+    """The figure of the scale maps; ValueError or OSError says what cannot be used."""
     [(name, folder)] = named("--run", [options.run])
     run = _load(folder, options)
     model = run.config.model
@@ -79,7 +79,7 @@ def scales(options: Scales) -> Figure:
 
 
 def worst(options: Worst) -> Figure:
-    """The failures of a run, each with its scores; ValueError or OSError says what cannot be used."""
+    """The figure of a run's failures, each with its scores; ValueError or OSError says what cannot be used."""
     [(name, folder)] = named("--run", [options.run])
     run, kind = _load(folder, options), _kind(options.probability)
     run.check_map(kind)

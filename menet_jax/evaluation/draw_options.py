@@ -20,7 +20,7 @@ class Common(SourceOptions):
     """PNG file to write; a PDF is written beside it."""
 
     def check(self) -> None:
-        """Refuse at once what can be; ValueError or OSError says what cannot be used."""
+        """Raise ValueError or OSError for what can be refused at once."""
         if self.dest.suffix != ".png":
             raise ValueError(f"--dest {self.dest}: must end in .png; a .pdf is written beside it")
         for path in (self.dest, self.dest.with_suffix(".pdf")):

@@ -35,10 +35,10 @@ MASK_FOLDERS = frozenset(("gt", "ground_truth_mask", "mask", "masks"))
 """A folder of masks with one of these names is called by the name of the folder that it is in."""
 
 PROCESSES_FROM = 3000
-"""Maps from which on they are scored in processes: about what one core scores in the time that those take to start."""
+"""Number of maps from which processes score them: about as many as one core scores while processes start."""
 
 PROCESSES_FROM_WITH_MEASURES = 200
-"""The same with the measures of PySODMetrics, which take far longer."""
+"""The same number with the measures of PySODMetrics, which take far longer."""
 
 
 class Work(NamedTuple):

@@ -139,7 +139,7 @@ def _refuse_collisions(jobs: list[Job]) -> None:
 
 
 def _refuse_overwriting(jobs: list[Job]) -> None:
-    """Maps written earlier may be overwritten, but nothing that lies beside the images: it may be one of them."""
+    """Allow maps written earlier to be overwritten, but nothing beside the images: it may be one of them."""
     sources = {real(job.source) for job in jobs}
     folders = {path.parent for path in sources}
     for job in jobs:

@@ -47,7 +47,7 @@ class Dataset(NamedTuple):
 
 
 class NamedRun(NamedTuple):
-    """A run, what it is called, and where it came from: what is printed with every number of it.
+    """A run with its name and its source, which are printed with every number of it.
 
     Attributes:
         seen: the pictures that it has seen; None if that is not known.
@@ -106,7 +106,7 @@ def _start(names: Sequence[str]) -> str:
 
 
 def find_overlaps(runs: Sequence[NamedRun], datasets: Sequence[Dataset]) -> list[NamedRun]:
-    """The runs, with the images of the datasets that they have seen, of which the user is told."""
+    """The runs, with the images of the datasets that they have seen; the user is warned of these."""
     found = []
     for run in runs:
         seen = run.seen

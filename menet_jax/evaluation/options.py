@@ -28,7 +28,7 @@ RunFlag = Annotated[Path, tyro.conf.arg(aliases=["--checkpoint"])]
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions(PlacesOptions):
-    """The flags of all commands that take images of datasets to runs, be it one or several."""
+    """The flags of all commands that apply runs to images of datasets."""
 
     split: Literal["train", "validation", "test", "all"] = "test"
     """Images of a dataset to take."""
@@ -54,7 +54,7 @@ class InputOptions(SourceOptions):
     """Folder for tables, figures and the numbers of every image; none given: tables are only printed."""
 
     def check(self) -> None:
-        """Refuse at once what can be; ValueError or OSError says what cannot be used."""
+        """Raise ValueError or OSError for what can be refused at once."""
         refuse_doubles("runs", [name for name, _ in named("--run", self.run)], "name them, NAME=FOLDER")
         if self.dest:
             check_dest(self.dest, self.overwrite)
@@ -148,7 +148,7 @@ class Predict:
         check_counts(batch_size=self.batch_size, threads=self.threads)
 
     def check(self) -> None:
-        """Refuse at once what can be; as of `InputOptions`."""
+        """Raise ValueError or OSError for what can be refused at once."""
         check_there("--source", self.source)
         check_trained(self.run)
         check_writable(self.dest)

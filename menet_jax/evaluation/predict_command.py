@@ -34,7 +34,7 @@ def describe(options: Predict, used: Sequence[jax.Device], run: TrainedRun, imag
 
 
 def predict(options: Predict, jobs: Sequence[Job], predictor: Predictor) -> list[UnreadableImageError]:
-    """Do the jobs and report; what is wrong with the images that could not be read."""
+    """Do the jobs and report; returns the errors of images that could not be read."""
     start = time.monotonic()
     outcomes = predict_files(predictor, jobs, _kind(options), threads=options.threads)
     problems, first = [], start

@@ -103,7 +103,7 @@ def look_inside(config: Config, variables: Mapping[str, Any], image: Rgb) -> tup
 def load_predictor(
     run: str | Path = RELEASED, *, newest: bool = False, report: Callable[[str], None] = warn
 ) -> Predictor:
-    """A predictor with the best checkpoint of a run; it says of which when it is printed.
+    """A predictor with the best checkpoint of a run; its `repr` names the checkpoint.
 
     Args:
         run: the run directory; by default the network that comes with the package.

@@ -1,4 +1,4 @@
-"""Scoring whole datasets: the maps that a run predicts, and the maps in a folder that any method wrote.
+"""Scores of whole datasets: of the maps that a run predicts, and of the maps of any method in a folder.
 
 Images are scored in threads or, where there are many, in processes: counting pixels holds Python's lock, so that
 threads use little more than one core, but processes take seconds to start.

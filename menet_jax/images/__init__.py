@@ -1,1 +1,1 @@
-"""Images, masks and saliency maps as files and arrays, and what distorts them."""
+"""Images, masks and saliency maps as files and arrays, and distortions."""

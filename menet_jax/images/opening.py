@@ -1,4 +1,4 @@
-"""Image files opened and decoded: of which formats, and up to which size."""
+"""Opening and decoding of image files, of some formats and up to a size."""
 
 import io
 import math
@@ -18,10 +18,10 @@ FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA"
 """Formats of files that are opened, whatever their names say."""
 
 MEGAPIXELS = 256
-"""An image may have so many, and its file 4 bytes for each: phones take photographs of 200."""
+"""Largest image, and a file has 4 bytes a pixel at most: phones take photographs of 200 megapixels."""
 
 VARIABLE = "MENET_MEGAPIXELS"
-"""The environment variable that allows another number: all commands, and the processes that they start, know it."""
+"""Environment variable that sets another limit, for all commands and the processes that they start."""
 
 # Pillow refuses a PNG with an edit history or a colour profile over 1 MiB; all texts of a file may have 64 MiB anyway.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
@@ -60,7 +60,7 @@ def decode(source: Source, name: str | None = None) -> Image.Image:
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Turn all that can go wrong with an image into the one error that names its file."""
+    """Turn every error of an image into `UnreadableImageError`, which names its file."""
     try:
         yield
     except UnreadableImageError:

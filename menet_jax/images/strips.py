@@ -9,9 +9,9 @@ PIXELS = 2**20
 
 
 def by_strips(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
-    """`function(*arrays)` of arrays of one height, where each row of it depends on the same row of theirs alone.
+    """`function(*arrays)` for arrays of one height; each row of the result depends on the same row of theirs alone.
 
-    What the function needs meanwhile, which in floats is many times an image, is needed for a strip only.
+    The function needs memory, in floats many times an image, for a strip only.
     """
     height, width = arrays[0].shape[:2]
     rows = max(1, PIXELS // max(width, 1))

@@ -12,10 +12,10 @@ from menet_jax.model import convolution_xla
 from menet_jax.model.phases import conv_transpose_4x4
 
 LANES = 32
-"""Output channels from which on XLA's fast convolution is used well (measured on AVX2 and AVX-512)."""
+"""Smallest number of output channels for which XLA's fast convolution is used well (measured on AVX2 and AVX-512)."""
 
 FEW = 3
-"""Input channels up to which a convolution is fastest written out: those of an image."""
+"""Largest number of input channels for which a written-out convolution is fastest: those of an image."""
 
 WORTH_BLOCKS = 10**8
 """Multiplications from which on a gradient by a kernel is computed in blocks, if XLA's own way is slow."""

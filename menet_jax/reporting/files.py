@@ -73,7 +73,7 @@ def csv_text(rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> st
 
 
 def file_name(name: str, taken: set[str]) -> str:
-    """The name in characters that files may have, and not one of those taken, to which it is added."""
+    """The name in characters that files may have, different from all in `taken`; it is added to them."""
     name = re.sub(r"-?_-?", "_", re.sub(r"[^\w.-]+", "-", name)).strip("-_")
     while name in taken:  # two datasets may have names that differ in such characters only
         name += "_"

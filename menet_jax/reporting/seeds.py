@@ -13,7 +13,7 @@ METHOD, SOURCE = "method", "source"
 
 
 def over_seeds(table: Table, recipes: Mapping[str, str]) -> list[Table]:
-    """The table's rows of runs that differ by their seed alone, taken together; none where there are no such runs.
+    """Rows for groups of runs that differ by their seed alone; none if there are no such runs.
 
     Each score is the mean over runs, and has a column `± <score>` beside it, the standard error of that mean:
     the standard deviation over runs, of n − 1 degrees of freedom, divided by √n.

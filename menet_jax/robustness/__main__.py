@@ -1,4 +1,4 @@
-"""How robust runs are:  python -m menet_jax.robustness COMMAND --run RUN --data DATASET
+"""Measure the robustness of runs:  python -m menet_jax.robustness COMMAND --run RUN --data DATASET
 
 Commands: distortion, jacobian, bound, attack, smooth, summary.
 """

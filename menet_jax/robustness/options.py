@@ -86,7 +86,7 @@ class Settings:
     """The flags that the numbers of an image depend on, besides the network and the image."""
 
     reading: ReadingName = "probability"
-    """What is differentiated: the probability map, the margin between the two logits, or the metric map (Eq. 5)."""
+    """Map to differentiate: the probability map, the margin between the two logits, or the metric map (Eq. 5)."""
     sigma: float = 50.0
     """Standard deviation of the noise of Eq. 12, on the scale 0…255, at the image's own size; resizing averages it."""
     quality: int = 10
@@ -152,7 +152,7 @@ class BoundSettings:
     """Flags that determine the measured norm, with which the bound is compared."""
 
     reading: Literal["probability", "logit_margin"] = "probability"
-    """What is differentiated. The metric map (Eq. 5) has no such bound."""
+    """Map to differentiate. The metric map (Eq. 5) has no such bound."""
     tolerance: float = 1e-3
     """Relative residual at which a measured norm counts as converged."""
     max_iterations: int = 64

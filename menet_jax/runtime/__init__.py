@@ -1,1 +1,1 @@
-"""Devices, workers, progress and text: what every part of the program needs of the machine it runs on."""
+"""Devices, workers, progress and text: the parts that depend on the machine."""

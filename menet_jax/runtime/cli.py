@@ -39,7 +39,7 @@ def run_command(
     left: Callable[[Work], str] = lambda _: "nothing was computed",
     failures: tuple[type[Exception], ...] = (OSError,),
 ) -> int:
-    """The exit status: that of the work; 2 for bad input, 1 if writing fails.
+    """Prepare and do the work of a command; its exit status, 2 for bad input, 1 if writing fails.
 
     Args:
         prepare: opens and checks everything; ValueError and OSError say what cannot be used.
@@ -182,7 +182,7 @@ def refuse_doubles(what: str, names: Sequence[str], advice: str) -> None:
 
 
 def _with_home(value: str) -> str:
-    """The value with its `~` replaced, if it begins with one of somebody who is known."""
+    """The value with a leading `~` or `~user` replaced, if the user is known."""
     if value.startswith("~"):
         with suppress(ValueError):
             return str(at_home(value))
@@ -201,7 +201,7 @@ def _flags_of_several(options: type, prefix: str = "--") -> list[str]:
 
 
 def check_counts(**counts: int) -> None:
-    """Raise ValueError, naming the flag, for a number of things that is not at least 1, or that JAX cannot count."""
+    """Raise ValueError, naming the flag, for a count below 1, or one that JAX cannot hold."""
     for name, count in counts.items():
         if not 1 <= count < 2**31:
             raise ValueError(f"--{name.replace('_', '-')} {count}: must be at least 1, and less than 2**31")

@@ -77,7 +77,7 @@ def described(used: Sequence[jax.Device], count: int | None = None) -> str:
 
 
 def line(used: Sequence[jax.Device], count: int | None = None, *, width: int = 8) -> str:
-    """The line that a command prints of its devices, `described`, below a heading of so many columns."""
+    """The line on the devices that a command prints, with a heading of so many columns."""
     return f"{'devices':{width}} {described(used, count)}"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def finite(content: Any) -> Any:
-    """The content with None, which JSON calls null, in place of numbers that are not finite, for which it has no word.
+    """The content with None in the place of numbers that are not finite, which JSON lacks.
 
     >>> finite({"mae": float("nan"), "curve": (0.5, float("inf"))})
     {'mae': None, 'curve': [0.5, None]}

@@ -48,7 +48,7 @@ def meet(address: str, count: int, index: int, facts: Mapping[str, object], *, l
 
 
 def lasting(address: str) -> str:
-    """An address in this process that leads to the other one, and stays when that one is gone.
+    """An address in this process that forwards to the given one, and stays when that one is gone.
 
     JAX aborts this process as soon as the connection to its coordinator is closed, before anything can be said.
     """

@@ -13,7 +13,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 """CPU cores that this process may use."""
 
 IN_FLIGHT = 2**30
-"""Bytes of decoded images that are worked on or wait for it, at most, unless a single one has more."""
+"""Most bytes of decoded images in work or waiting, unless a single one has more."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 @contextmanager
 def workers(count: int, *, processes: bool) -> Iterator[Executor]:
-    """A pool of threads or of processes; what it has not begun is dropped in the end.
+    """A pool of threads or of processes; work that it has not begun is dropped in the end.
 
     Processes begin afresh: copies of this one would share locks with threads that they do not have.
     """

@@ -1,4 +1,4 @@
-"""Standard streams that take whatever a command says, so that no work is lost for what it says."""
+"""Standard streams that accept every message, so that no message ends the work."""
 
 import io
 import os

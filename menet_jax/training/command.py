@@ -74,8 +74,9 @@ def with_full_paths(config: Config) -> Config:
 
 
 def with_whole(config: Config) -> Config:
-    """The configuration, with what of its data is used whole. What a run decided of that at its start stays; only what
-    else a resumed one now validates on may be used whole.
+    """The configuration with the datasets that are used whole.
+
+    A run decides this at its start. When it is resumed, only further datasets to validate on may be used whole.
 
     Raises:
         ValueError: a resumed run would validate on images that it is trained on.

@@ -61,7 +61,7 @@ def check_replicas(step: int, state: TrainState) -> None:
 
 @contextmanager
 def stop_on(received: list[signal.Signals], *numbers: signal.Signals) -> Iterator[None]:
-    """Put the signals into a list as they come; but a Ctrl-C after any of them interrupts at once."""
+    """Collect the signals in a list as they come; a Ctrl-C after any of them interrupts at once."""
 
     def handle(number: int, _: object) -> None:
         if received and number == signal.SIGINT:

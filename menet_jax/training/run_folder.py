@@ -7,7 +7,7 @@ from menet_jax.runtime.regular_files import real
 RELEASED = Path("released")
 """Name of the trained network that comes with the package, wherever a flag takes a trained run."""
 SHIPPED = Path(__file__).parents[1] / "weights" / "menet_width8_duts.safetensors"
-"""The file of it (`weights_file.py`); the model card beside it, `README.md`, says what it is."""
+"""The file of that network (`weights_file.py`); the model card beside it is `README.md`."""
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
 

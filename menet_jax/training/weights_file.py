@@ -1,4 +1,4 @@
-"""A trained network in one file, to carry and to ship: what prediction needs of a run, without what resuming needs.
+"""A trained network in one file, to carry and to ship: it serves prediction, and cannot be resumed.
 
 The file is of the safetensors format. A tensor is named by its place, as in `params/stem_conv/kernel`. Parameters are
 float16, which halves the file and moves maps by less than their rounding; batch statistics are float32, because a

@@ -162,10 +162,10 @@ class _StandIn(metaclass=_NoCalls):
         self.items[key] = value
 
     def append(self, value: Any) -> None:
-        """For subclasses of list, which hold no tensors."""
+        """Ignore the items of subclasses of list, which hold no tensors."""
 
     def extend(self, values: Any) -> None:
-        """As `append`."""
+        """Ignore the items, as `append` does."""
 
 
 def _check_keys(keys: Iterable[Any]) -> None:

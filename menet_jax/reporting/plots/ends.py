@@ -1,4 +1,4 @@
-"""What noise does to maps, the worst that was found, and what is certified, over the length of a change."""
+"""Effects on maps over the length of a change: of noise, of the worst change found, and the certified limit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ LINE = 0.1  # inches a line of text
 PAD = 0.04  # inches between the baseline of a heading and its cell, and before a heading or footnote
 NARROWEST = 0.3  # inches of a cell: less shows nothing, and has no room for a heading
 STEEPEST = 4.0
-"""A cell is at most so many times as high as wide, or as wide as high; pictures beyond that are squeezed into it."""
+"""Largest ratio of the sides of a cell; longer pictures are squeezed into it."""
 LONGEST = 200.0  # inches of a figure: beyond, a PNG of it takes gigabytes of memory
 NOTE = 0.85  # inches of a note at most
 KEPT = 1200  # pixels an inch that are kept of a picture: all of a benchmark's image

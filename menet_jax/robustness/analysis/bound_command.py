@@ -1,4 +1,4 @@
-"""The command `python -m menet_jax.robustness bound`: what it says and does."""
+"""The command `python -m menet_jax.robustness bound`: its work and its messages."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -76,7 +76,7 @@ def do(options: Bound, work: Subjects) -> int:
 
 
 def bound_all(options: Bound, work: Subjects) -> tuple[dict[str, BoundNorms], list[str]]:
-    """The bound of each run by its name, as far as the cache does not have it; and what failed."""
+    """The bound of each run by its name, from the cache or computed; and the failures."""
     bounds, failures = dict[str, BoundNorms](), list[str]()
     for named_run, of in Bar(work.runs, unit="bound"):
         try:

@@ -58,8 +58,8 @@ def open_subjects(options: MeasuringOptions, reading: ReadingName) -> Subjects:
 def run_analysis(options: Options, reading: ReadingName, about: str, do: Callable[[Options, Subjects], int]) -> int:
     """Open what is to be measured, on the devices asked for, say so, and do it; the exit status, see `run_command`.
 
-    `reading` is of the map that is differentiated. `about` is said of the work, in a line or several. Interrupted work
-    leaves its cache.
+    `reading` names the map that is differentiated. `about` is printed before the work, in a line or several.
+    Interrupted work leaves its cache.
     """
 
     def opened() -> tuple[Sequence[jax.Device], Subjects]:

@@ -1,4 +1,4 @@
-"""The command `python -m menet_jax.robustness jacobian`: what it says and does."""
+"""The command `python -m menet_jax.robustness jacobian`: its work and its messages."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

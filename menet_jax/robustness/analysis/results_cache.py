@@ -70,7 +70,7 @@ class ResultsCache:
         return self._values[name]
 
     def say_reused(self) -> None:
-        """Print what an earlier start has left: how many results there were, and how many of them were of use."""
+        """Print how many results an earlier start has left, and how many of them were of use."""
         if self.damaged:
             warn(f"{self.path}: {self.damaged} incomplete lines are skipped, and measured anew")
         if self.before:

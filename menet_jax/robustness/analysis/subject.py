@@ -30,7 +30,7 @@ RULE = "in the order of the SHA-256 of their file names, so that more images are
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A trained network to be measured: a reading of it, and what tells it from others.
+    """A trained network to be measured: a reading of it, and its identity.
 
     Attributes:
         f: image → map, in float32 whatever precision it was trained in.

@@ -1,4 +1,4 @@
-"""The command `python -m menet_jax.robustness distortion`: what it says and does."""
+"""The command `python -m menet_jax.robustness distortion`: its work and its messages."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack

@@ -38,7 +38,7 @@ TIGHT_SOFTMAX = 0.25
 """The largest derivative of a softmax over two classes, p·(1 − p) at p = ½."""
 
 HALVINGS = (0, 50, 100)
-"""Numbers of halvings of vectors before J̄ multiplies them; the first that does not overflow float32 is taken."""
+"""Numbers of halvings of a vector before J̄ multiplies it, tried in turn until float32 does not overflow."""
 
 FLOOR = np.float32(1e-6)
 """Smallest element of a vector that J̄ multiplies, relative to its largest."""

@@ -36,7 +36,7 @@ def probability(outputs: Outputs) -> Float[Array, "h w"]:
 
 
 def logit_margin(outputs: Outputs) -> Float[Array, "h w"]:
-    """`logits[salient] − logits[background]`, unbounded: what the probability is the logistic function of."""
+    """`logits[salient] − logits[background]`, unbounded; its logistic function is the probability."""
     return outputs.logits[..., 1] - outputs.logits[..., 0]
 
 
@@ -72,7 +72,7 @@ def norm(x: np.ndarray) -> float:
 
 
 Report = Callable[[int], object]
-"""Told, after each of many products, how many there were: for progress, or to raise what ends the work."""
+"""A function called after each of many products with their number: for progress, or to end the work by raising."""
 
 
 def unreported(_: int) -> None:
