@@ -58,5 +58,5 @@ def apgd(
             halve = rises < RISES * period or (eta == eta_then and best == best_then)
             eta_then, best_then = eta, best
             if halve:
-                eta, now, before = eta / 2, best_image, best_image
+                eta, now = eta / 2, best_image
     return best

@@ -137,16 +137,20 @@ def test_one_image_that_cannot_be_measured_leaves_the_others(
 def test_no_strength_is_milder_than_what_lies_within_it() -> None:
     """Numbers of a trained network and 0340.jpg of ECSSD, where the search raised F above that of the image itself."""
     clean, noise = Scores(0.6893, 0.2), Scores(0.6891, 0.2)
-    first = AtStrength(0.3, 0.0, 0.1, 0.0, 0.03, clean, Scores(0.6946, 0.3), Scores(0.694, 0.3))
-    second = AtStrength(2.0, 0.0, 0.1, 0.04, 0.02, noise, Scores(0.7038, 0.3), Scores(0.7039, 0.3))
+    first = AtStrength(0.3, 0.0, 0.1, 0.0, 0.02, 0.0, 0.03, clean, Scores(0.6946, 0.3), Scores(0.694, 0.3))
+    second = AtStrength(2.0, 0.2, 0.1, 0.0, 0.01, 0.04, 0.02, noise, Scores(0.7038, 0.3), Scores(0.7039, 0.3))
     found = nested(Measurement("0340.jpg", 0.1, clean, (first, second), ()))
     assert [at.attack for at in found.strengths] == [clean, noise]
     assert [at.file for at in found.strengths] == [clean, clean]
     assert [at.attack_flipped for at in found.strengths] == [0.03, 0.04]
+    assert [at.attack_moved for at in found.strengths] == [0.02, 0.02]
+    assert [at.attack_gain for at in found.strengths] == [0.1, 0.2]  # noise was worse than what the search found
     lower = Scores(0.5, 0.4)
     third = replace(second, strength=4.0, attack=lower, file=lower)
     assert nested(replace(found, strengths=(third,))).strengths[0].attack == lower
     assert nested(found) == found
+    as_low = replace(second, attack=Scores(0.5, 0.3), noise=Scores(0.5, 0.6))
+    assert nested(replace(found, strengths=(as_low,))).strengths[0].attack == Scores(0.5, 0.6)  # the larger error
 
 
 def test_kept_arrays_that_are_damaged_are_computed_anew(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_joins_what_the_commands_write(tmp_path: Path) -> None:
     assert float(at_least["flipped"]) == pytest.approx(float(attacked["attack_flipped"]), rel=1e-2)
     # A map of one value a pixel, an image of three: a change of 1 in the root mean square is √3 times as long.
     assert float(at_least["moved"]) == pytest.approx(3**0.5 * float(attacked["attack_gain"]), rel=1e-2)
+    assert float(at_least["moved"]) == pytest.approx(float(attacked["attack_moved"]), rel=1e-2)
     assert float(at_least["slope"]) == pytest.approx(3**0.5 * float(attacked["spectral"]), rel=1e-2)
     assert float(at_most["flipped"]) == pytest.approx(1 - float(certified["share"]), rel=1e-2, abs=1e-3)
     assert float(at_most["strength"]) == pytest.approx(float(certified["radius"]) / np.sqrt(3 * SIDE**2), rel=1e-2)
@@ -74,7 +75,7 @@ OF = {"dataset": "discs", "run": "small"}
 
 
 def attack_of(folder: Path, norm: str = "l2", runs: Sequence[str] = ("small",)) -> Path:
-    gains = {"spectral": 0.2, "noise_gain": 0.01, "attack_gain": 0.1, "noise_flipped": 0.0, "attack_flipped": 0.3}
+    gains = {"spectral": 0.2, "noise_moved": 0.01, "attack_moved": 0.1, "noise_flipped": 0.0, "attack_flipped": 0.3}
     lines = [
         {**OF, "run": run, "image": f"{n}.png", "strength": s, **gains}
         for run in runs
@@ -184,7 +185,7 @@ def test_several_runs_stand_together_and_what_is_left_out_is_said(tmp_path: Path
 
 
 def test_draws_changes_that_change_nothing(tmp_path: Path) -> None:
-    nothing = {"noise_gain": 0.0, "attack_gain": 0.0, "noise_flipped": 0.0, "attack_flipped": 0.0, "spectral": 0.0}
+    nothing = {"noise_moved": 0.0, "attack_moved": 0.0, "noise_flipped": 0.0, "attack_flipped": 0.0, "spectral": 0.0}
     lines = [{**OF, "image": "1.png", "strength": 0.1, **nothing}]
     attack = written(tmp_path / "attack", "attack", lines, reading="probability", norm="l2")
     certified = {**OF, "image": "1.png", "map": "probability", "strength": 0.05, "share": 1.0}

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ EACH = "images"
 CHANNELS = 3
 """Values of the image for each of the map: a change of strength 1 is √3 times as long as a map that moves by 1."""
 
-ATTACK = {"strength", "spectral", "noise_gain", "attack_gain", "noise_flipped", "attack_flipped"}
+ATTACK = {"strength", "spectral", "noise_moved", "attack_moved", "noise_flipped", "attack_flipped"}
 SMOOTH = {"map", "strength", "share"}
 """Columns of `images.csv` that are read, besides whose line it is."""
 
@@ -115,11 +115,12 @@ def do(options: Summary, written: Written) -> int:
 def _draw_images(folder: Path, written: Written, images: Mapping[Pair, Set[str]]) -> int:
     """Draw the figure of every image; how many."""
     each = [(pair, name) for pair, names in images.items() for name in sorted(names)]
-    taken = set[str]()
+    taken, stems = set[str](), Counter((pair, Path(name).stem) for pair, name in each)
     with Bar(total=len(each), unit="figure") as bar:
         for pair, name in each:
             figure = ends_curves(_curves(written, pair, {name}), f"{_title(written, pair)}, {name}")
-            save(figure, folder / file_name(f"{_stem(pair)}_{Path(name).stem}", taken))
+            label = Path(name).stem if stems[pair, Path(name).stem] == 1 else name
+            save(figure, folder / file_name(f"{_stem(pair)}_{label}", taken))
             bar.update()
     return len(each)
 
@@ -135,7 +136,7 @@ def _title(written: Written, pair: Pair) -> str:
 def summary_table(written: Written, curves: Mapping[Pair, EndsCurves], images: Mapping[Pair, int]) -> Table:
     """A row for noise, for the attack and for the certificate at each strength of each run on each dataset."""
     scores = [
-        Score("moved", "root mean square change of the map, of values 0…1: gain · ‖Δ‖, mean over images", True, ".3g"),
+        Score("moved", "root mean square change of the map, of values 0…1, mean over images", True, ".3g"),
         Score("slope", "‖J‖₂ · ‖Δ‖ (Eq. 11) in the same unit: what short changes do at worst", True, ".3g"),
         Score("flipped", "mean share of the map's pixels that change class, salient or not", True, ".3g"),
     ]
@@ -159,14 +160,11 @@ def _curves(written: Written, pair: Pair, images: Set[str]) -> EndsCurves:
     """Of a run on a dataset, means over these images."""
     attack, smooth = ([line for line in of[pair] if line["image"] in images] for of in (written.attack, written.smooth))
 
-    def moved(gain: str) -> dict[float, float]:
-        return {s: value * s * math.sqrt(CHANNELS) for s, value in _means(attack, gain).items()}
-
     bound = written.bound.get(pair.run)
     return EndsCurves(
-        noise_moved=moved("noise_gain"),
-        attack_moved=moved("attack_gain"),
-        slope=moved("spectral"),
+        noise_moved=_means(attack, "noise_moved"),
+        attack_moved=_means(attack, "attack_moved"),
+        slope={s: value * s * math.sqrt(CHANNELS) for s, value in _means(attack, "spectral").items()},
         noise_flipped=_means(attack, "noise_flipped"),
         attack_flipped=_means(attack, "attack_flipped"),
         certificate={s: 1 - share for s, share in _means(smooth, "share").items()},

@@ -71,9 +71,12 @@ def run_analysis(options: Options, reading: ReadingName, about: str, do: Callabl
         return do(options, work)
 
     def left(everything: tuple[Sequence[jax.Device], Subjects]) -> str:
-        path = everything[1].cache.path
+        cache = everything[1].cache
+        path = cache.path
         if path is None:
             return "nothing was kept, for there is no --dest"
+        if not len(cache):
+            return "nothing was measured yet"
         return f"what was measured is in {path}: go on with the same flags"
 
     return run_command(opened, begin, left)

@@ -79,7 +79,7 @@ def _attacked(folder: Path, settings: AttackSettings, of: Subject, example: Exam
     """The attacked images of the greatest strength; they are searched for anew only if they were not kept."""
 
     def last() -> Images:
-        *_, found = attacks(of, [example], settings, batch_size=1)
+        *_, found = attacks(of, [example], settings, batch_size=1, stage=lambda _: None)
         return found[0]
 
     return _kept(folder, settings, of, example, last)

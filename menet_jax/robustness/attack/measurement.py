@@ -4,6 +4,7 @@ All changes are of what the network sees, the image at its size. A change's stre
 of the mean square over all values, which is the σ of noise of that length; in L∞ the largest value.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +31,7 @@ from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos
 from menet_jax.robustness.options import AttackSettings
 from menet_jax.training.validation import score_map
 
-MEANING: Determinants = {"attack": 4}
+MEANING: Determinants = {"attack": 5}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 Image = Float[np.ndarray, "h w 3"]
@@ -56,6 +57,8 @@ class AtStrength:
         strength: in gray levels.
         noise_gain: mean of ‖F(x+Δ) − F(x)‖₂ / ‖Δ‖ over draws of noise; ‖Δ‖ in the norm that bounds changes.
         attack_gain: the largest that was found.
+        noise_moved: root mean square of F(x+Δ) − F(x) over the map, mean over draws of noise.
+        attack_moved: the largest that was found.
         noise_flipped: mean share of the map's pixels that change class, thresholded as by `subject.THRESHOLDED`.
         attack_flipped: the largest that was found.
         noise: mean scores under noise.
@@ -66,6 +69,8 @@ class AtStrength:
     strength: float
     noise_gain: float
     attack_gain: float
+    noise_moved: float
+    attack_moved: float
     noise_flipped: float
     attack_flipped: float
     noise: Scores
@@ -117,9 +122,8 @@ def measure(
         for example, spectral in zip(examples, spectra, strict=True)
         if not isinstance(spectral, ValueError)
     ]
-    stage("attack")
     together = [example for example, _ in able], settings, [spectral for _, spectral in able]
-    found = list(attacks(of, *together, batch_size=batch_size)) if able else []
+    found = list(attacks(of, *together, batch_size=batch_size, stage=stage)) if able else []
     measured = iter(
         [
             attempt(partial(_measured, of, example, settings, spectral, [at[index] for at in found], stage))
@@ -152,11 +156,13 @@ def _measured(
                 strength,
                 float(np.mean([each.gain for each in noisy])),
                 max(each.gain for each in worst),
+                float(np.mean([each.moved for each in noisy])),
+                max(each.moved for each in worst),
                 float(np.mean([each.flipped for each in noisy])),
                 max(each.flipped for each in worst),
                 _mean([each.scores for each in noisy]),
-                min(each.scores for each in worst),
-                min(files),
+                _worst(*[each.scores for each in worst]),
+                _worst(*files),
             )
         )
     compressed = tuple(_compressed(of, example, quality, ball) for quality in settings.qualities)
@@ -171,6 +177,7 @@ def attacks(
     spectra: Sequence[SpectralNorm] | None = None,
     *,
     batch_size: int,
+    stage: Stage,
 ) -> Iterator[Float[np.ndarray, "n objectives h w 3"]]:
     """Attacked images at each strength, each for all objectives: one moves the map furthest, one costs most soft F, and
     one drives most pixels to the wrong side of the logit margin.
@@ -190,6 +197,7 @@ def attacks(
     below = [-direction for _ in objectives]
     for strength in settings.strengths:
         for index, (objective_of, targets) in enumerate(objectives):
+            stage(f"strength {strength:g}, objective {index + 1} of {len(objectives)}")
             starts = np.concatenate([np.stack([direction, below[index]], axis=1), random], axis=1)
             radius = strength * ball.gray_level(images[0].size)
             found = attack_each(objective_of, targets, images, ball, radius, starts, steps=settings.steps)
@@ -217,11 +225,14 @@ def nested(found: Measurement) -> Measurement:
     """With the worst of all shorter changes at each strength too, for they lie within it: none at all, noise, and what
     was found at lower strengths. A search begins anew at each strength, and by a surrogate of F: it may miss these.
     """
-    worst, file, flipped, strengths = found.clean, found.clean, 0.0, list[AtStrength]()
-    for at in found.strengths:
-        worst, file = min(worst, at.noise, at.attack), min(file, at.file)  # the worst noise is no better than its mean
-        flipped = max(flipped, at.noise_flipped, at.attack_flipped)
-        strengths.append(replace(at, attack=worst, file=file, attack_flipped=flipped))
+    worst, file, moved, flipped, strengths = found.clean, found.clean, 0.0, 0.0, list[AtStrength]()
+    for at in found.strengths:  # the worst noise is no better than its mean
+        worst, file = _worst(worst, at.noise, at.attack), _worst(file, at.file)
+        moved, flipped = max(moved, at.noise_moved, at.attack_moved), max(flipped, at.noise_flipped, at.attack_flipped)
+        gain = max(at.noise_gain, at.attack_gain)
+        strengths.append(
+            replace(at, attack=worst, file=file, attack_gain=gain, attack_moved=moved, attack_flipped=flipped)
+        )
     return replace(found, strengths=tuple(strengths))
 
 
@@ -269,9 +280,12 @@ def _compressed(of: Subject, example: Example, quality: int, ball: Ball) -> Comp
 
 
 class _Reaction(NamedTuple):
-    """How far the map moves for each unit of a change, the share of its pixels that change class, and its scores."""
+    """How far the map moves for each unit of a change, and in the root mean square; the share of its pixels that change
+    class; and its scores.
+    """
 
     gain: float
+    moved: float
     flipped: float
     scores: Scores
 
@@ -289,13 +303,19 @@ def _reaction(
     after = of.saliency(image)
     length = float(ball.length(jnp.asarray(image - x)))
     changed = thresholded(jnp.asarray(after)) != thresholded(jnp.asarray(before))
-    gain = norm(after - before) / length if length else 0.0
-    return _Reaction(gain, float(np.mean(np.asarray(changed))), _scores(after, example))
+    moved = norm(after - before)
+    gain = moved / length if length else 0.0
+    return _Reaction(gain, moved / math.sqrt(after.size), float(np.mean(np.asarray(changed))), _scores(after, example))
 
 
 def _scores(saliency: Float[np.ndarray, "h w"], example: Example) -> Scores:
     found = score_map(saliency, example.mask)
     return Scores(found.adaptive_f, found.mae)
+
+
+def _worst(*scores: Scores) -> Scores:
+    """The lowest F; of several as low, the one with the largest error."""
+    return min(scores, key=lambda each: (each.adaptive_f, -each.mae))
 
 
 def _mean(scores: Sequence[Scores]) -> Scores:

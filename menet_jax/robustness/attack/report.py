@@ -153,6 +153,8 @@ def image_rows(analyses: Found) -> list[dict[str, Any]]:
             "strength": at.strength,
             "noise_gain": at.noise_gain,
             "attack_gain": at.attack_gain,
+            "noise_moved": at.noise_moved,
+            "attack_moved": at.attack_moved,
             "noise_flipped": at.noise_flipped,
             "attack_flipped": at.attack_flipped,
             **{

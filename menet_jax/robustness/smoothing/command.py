@@ -50,8 +50,8 @@ def do(options: Smooth, work: Subjects) -> int:
     if drawn:
         taken, passes = time.monotonic() - start, sum(drawn) + len(drawn) * settings.guesses
         say(f"{passes:,} noisy images in {taken:.0f} s, {passes / taken:.1f} images/s with compilation")
-        spared = 1 - sum(drawn) / (len(drawn) * settings.samples)
-        say(f"{spared:.1%} of the samples were not needed: all pixels were decided before")
+        if spared := len(drawn) * settings.samples - sum(drawn):
+            say(f"{spared:,} more were not needed, for all pixels were decided")
 
     def figures() -> list[tuple[str, Figure]]:
         folder = options.dest / COUNTS if options.dest else Path()

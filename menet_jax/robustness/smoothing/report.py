@@ -24,7 +24,8 @@ def table(analyses: Found, settings: SmoothSettings) -> Table:
         ),
         "share_bonferroni": Score("Bonferroni", "the same with Bonferroni's correction"),
         "certified_f": Score(
-            "certified F", "F of the certified map, abstentions counted as wrong; no change takes it below"
+            "certified F",
+            "F of the certified map, abstentions counted as wrong; the smoothed map's is no lower within the radius",
         ),
         "smoothed_f": Score("smoothed F", "F of the smoothed map"),
         "clean_f": Score("clean F", "F of the map without noise, thresholded in the same way"),
