@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from menet_jax.robustness.attack import measurement
 from menet_jax.robustness.attack.command import ATTACKED
 from menet_jax.robustness.attack.measurement import AtStrength, Measurement, Scores, nested
 from menet_jax.robustness.attack.objectives import LostF, Moved, WrongSide
-from menet_jax.robustness.jacobian.image_function import ImageMap
+from menet_jax.robustness.jacobian.image_function import ImageMap, as_tree
 from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -218,3 +219,11 @@ def test_wrong_side_by_hand() -> None:
     value, gradient = jax.value_and_grad(objective)(jnp.stack([margins] * 3, axis=-1))
     assert float(value) == pytest.approx(-(3 - 0.5 + 2 - 1) / 4)
     np.testing.assert_allclose(gradient[..., 0], [[-0.25, -0.25, 0.25, 0]])
+
+
+def test_objectives_of_the_same_fields_never_share_a_program() -> None:
+    """JAX calls the structures of `Moved` and `LostF` equal, and tells them apart by their hashes at best."""
+    f = jax.tree_util.Partial(jnp.sin)
+    objectives = [kind(f, jnp.zeros((2, 2))) for kind in (Moved, LostF, WrongSide)]
+    structures: list[Any] = [jax.tree_util.tree_structure(as_tree(each)) for each in objectives]
+    assert all(one != other for one, other in combinations(structures, 2))

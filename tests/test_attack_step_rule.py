@@ -16,7 +16,14 @@ from menet_jax.images.files import resize_image
 from menet_jax.robustness.analysis.subject import subject
 from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack, random_starts
 from menet_jax.robustness.attack.objectives import LostF, Moved, WrongSide
-from menet_jax.robustness.jacobian.image_function import NetworkMap, evaluate, logit_margin, network_map, probability
+from menet_jax.robustness.jacobian.image_function import (
+    NetworkMap,
+    as_tree,
+    evaluate,
+    logit_margin,
+    network_map,
+    probability,
+)
 from menet_jax.training.run import load_run
 from menet_jax.training.run_folder import RELEASED
 
@@ -45,11 +52,11 @@ def gains(of: Sequence[Objective], images: np.ndarray, ball: Ball, radius: float
     """What is found above the value at the image itself, mean over images: by our steps, and by Auto-PGD's."""
     ours, theirs = list[float](), list[float]()
     for number, (objective, image) in enumerate(zip(of, images, strict=True)):
-        at_image = float(differentiated(objective, jnp.asarray(image))[0])
+        at_image = float(differentiated(as_tree(objective), jnp.asarray(image))[0])
         starts = random_starts(jax.random.key(number), image, 1)
         found = attack(objective, image, ball, radius, starts, steps=steps)
         ours.append(float(found.values[0, steps - 1]) - at_image)  # its last value is that of one more step
-        of_image = partial(differentiated, objective)
+        of_image = partial(differentiated, as_tree(objective))
         theirs.append(apgd(of_image, image, ball, radius, np.asarray(starts[0]), steps - 1) - at_image)
     return float(np.mean(ours)), float(np.mean(theirs))
 

@@ -157,12 +157,21 @@ def pooled(f: ImageMap, cells: int) -> Pooled:
     """
     if cells < 1:
         raise ValueError(f"want at least one cell a side, got {cells}")
-    return Pooled(as_tree(f), cells)
+    return Pooled(cast(ImageMap, jax.tree_util.Partial(f)) if jax.tree_util.all_leaves([f]) else f, cells)
 
 
 def as_tree(f: F) -> F:
-    """`f` itself where it is a pytree; else wrapped into one, for `jax.jit` to take it as an argument."""
-    return cast(F, jax.tree_util.Partial(f)) if jax.tree_util.all_leaves([f]) else f
+    """`f` as a pytree that `jax.jit` takes as an argument, and never for another kind of function.
+
+    JAX (0.10 at least) compares the structures of registered data classes by their fields, not by their classes. Of two
+    classes with the same fields one would be computed by the other's program, whenever their hashes collide. A
+    `Partial` is compared by its function too.
+    """
+    if jax.tree_util.all_leaves([f]):
+        return cast(F, jax.tree_util.Partial(f))
+    if isinstance(f, jax.tree_util.Partial):
+        return f
+    return cast(F, jax.tree_util.Partial(type(f).__call__, f))
 
 
 def checked(f: ImageMap, image: jax.Array | np.ndarray) -> tuple[ImageMap, Float[Array, "h w 3"]]:
