@@ -165,11 +165,11 @@ def as_tree(f: F) -> F:
 
     JAX (0.10 at least) compares the structures of registered data classes by their fields, not by their classes. Of two
     classes with the same fields one would be computed by the other's program, whenever their hashes collide. A
-    `Partial` is compared by its function too.
+    `Partial` is compared by its function too, and the maps of this module by their static fields.
     """
     if jax.tree_util.all_leaves([f]):
         return cast(F, jax.tree_util.Partial(f))
-    if isinstance(f, jax.tree_util.Partial):
+    if isinstance(f, jax.tree_util.Partial | NetworkMap | Pooled):
         return f
     return cast(F, jax.tree_util.Partial(type(f).__call__, f))
 
