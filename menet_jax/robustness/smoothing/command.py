@@ -20,7 +20,7 @@ from menet_jax.robustness.analysis.subject import Subject, determinants
 from menet_jax.robustness.options import Smooth, SmoothSettings, among
 from menet_jax.robustness.smoothing import report
 from menet_jax.robustness.smoothing.certificate import Certificate, certify, holm
-from menet_jax.robustness.smoothing.measurement import MEANING, Measurement, counted, measure, salient
+from menet_jax.robustness.smoothing.measurement import MEANING, Measurement, counted, measure
 from menet_jax.runtime.text import say
 
 COUNTS = "counts"
@@ -74,19 +74,19 @@ def _counted(of: Subject, example: Example, settings: SmoothSettings, folder: Pa
 def _figure(
     settings: SmoothSettings, work: Subjects, analysis: Analysis[Measurement], folder: Path
 ) -> tuple[str, Figure]:
-    """Images, their masks, and of both maps what the network says and what of it is certified."""
+    """Images, their masks, and both smoothed maps with what of them is certified."""
     of = work.subject(analysis.run)
     ranked = sorted(analysis.images, key=lambda image: -image.certified[0].share)
     rows = list[Row]()
     for index in np.unique(np.linspace(0, len(ranked) - 1, SHOWN).round().astype(int)):
         example = work.example(analysis.dataset, ranked[index].image)
         found = _counted(of, example, settings, folder)
-        clean, pictures, headings = salient(of, example), [], []
+        pictures, headings = [], []
         for each, name in enumerate(of.maps):
             samples = found["guess"][each], settings.guesses, found["counts"][each], settings.samples
             certificate = certify(*samples, settings.thresholds[0], settings.risk, holm)
-            pictures += [gray(clean[each]), _certified(certificate)]
-            headings += [name, f"{name}, certified"]
+            pictures += [gray(certificate.salient), _certified(certificate)]
+            headings += [f"{name}, smoothed", f"{name}, certified"]
         size = (of.size, of.size)
         shown = [resize_image(example.image, size), gray(resize_mask(example.mask, size)), *pictures]
         aspect = example.image.shape[0] / example.image.shape[1]
