@@ -192,7 +192,7 @@ def _image_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def _figures(outcomes: Sequence[Outcome], wanted: Conditions) -> list[tuple[str, Figure]]:
-    scored = [outcome for outcome in outcomes if outcome.images and wanted.fixed]
+    scored = [outcome for outcome in outcomes if outcome.images]
     figures = []
     for truth, kind in dict.fromkeys((outcome.dataset.truth, outcome.kind) for outcome in scored):
         group = [outcome for outcome in scored if (outcome.dataset.truth, outcome.kind) == (truth, kind)]
@@ -201,8 +201,9 @@ def _figures(outcomes: Sequence[Outcome], wanted: Conditions) -> list[tuple[str,
             _curve([outcome for outcome in group if outcome.run.name == name], wanted)
             for name in dict.fromkeys(outcome.run.name for outcome in group)
         ]
-        figure = strength_curves(curves, f"{dataset.name}, {dataset.images} images, {kind} map")
-        figures.append((f"strengths_{dataset.name}_{kind}", figure))
+        if any(curve.noise or curve.jpeg for curve in curves):
+            figure = strength_curves(curves, f"{dataset.name}, {dataset.images} images, {kind} map")
+            figures.append((f"strengths_{dataset.name}_{kind}", figure))
     return figures
 
 
