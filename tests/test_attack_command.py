@@ -101,7 +101,7 @@ def test_goes_on_where_it_stopped(run: Path, dataset: Path, tmp_path: Path) -> N
 
 def test_what_is_found_depends_on_no_other_image(run: Path, tmp_path: Path) -> None:
     """Three images one by one, and in twos, of which the last one is filled up."""
-    discs, cheap = write_discs(tmp_path / "three", 3), ["--strengths", "1", "--steps", "3", "--qualities", "50"]
+    discs, cheap = write_discs(tmp_path / "three", 3), [*CHEAP, "--reading", "probability"]
     found = []
     for batch_size in ("1", "2"):
         dest = tmp_path / batch_size
@@ -128,9 +128,9 @@ def test_one_image_that_cannot_be_measured_leaves_the_others(
 
     calls = list[np.ndarray]()
     monkeypatch.setattr(measurement, "lanczos", first_fails)
-    done = command(run, dataset, "--strengths", "1", "--steps", "1", "--qualities", "50", "--dest", tmp_path)
+    done = command(run, dataset, *CHEAP, "--reading", "probability", "--dest", tmp_path)
     with (tmp_path / "images.csv").open() as file:
-        [left] = [row["image"] for row in csv.DictReader(file)]
+        [left] = {row["image"] for row in csv.DictReader(file)}
     [failed] = {"0.png", "1.png"} - {left}
     assert done.code == 1 and f"small on {failed}: the Jacobian at this image is not finite" in done.err
 
