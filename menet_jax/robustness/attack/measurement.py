@@ -209,7 +209,6 @@ def _objectives(
     of: Subject, examples: Sequence[Example], images: Float[np.ndarray, "n h w 3"]
 ) -> list[tuple[ObjectiveOf, Float[np.ndarray, "n h w"]]]:
     """What is raised: a function of each image's target, and these targets."""
-
     before = np.stack([evaluate(of.f, jnp.asarray(image)) for image in images])
     masks = np.stack([resize_mask(example.mask, (of.size, of.size)) for example in examples]).astype(np.float32)
     # The margin has a gradient where a probability is saturated, and where the metric map jumps: at a margin of 0.

@@ -157,7 +157,7 @@ def pooled(f: ImageMap, cells: int) -> Pooled:
     """
     if cells < 1:
         raise ValueError(f"want at least one cell a side, got {cells}")
-    return Pooled(cast(ImageMap, jax.tree_util.Partial(f)) if jax.tree_util.all_leaves([f]) else f, cells)
+    return Pooled(as_tree(f), cells)
 
 
 def as_tree(f: F) -> F:
