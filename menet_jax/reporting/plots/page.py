@@ -40,7 +40,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
             text.set_text(shown(text.get_text()))  # fonts have no letters for what some names hold
     with written_whole(files[0]) as unfinished:
         figure.savefig(unfinished, dpi=DOTS)
-    figure.set_layout_engine("none")  # both files have one layout, which takes a third of the time to find
+    figure.set_layout_engine("none")  # both files have one layout, which is found once
     images = [artist for artist in figure.findobj(AxesImage) if isinstance(artist, AxesImage)]
     interpolations = [image.get_interpolation() for image in images]
     for image in images:
