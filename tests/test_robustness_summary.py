@@ -130,7 +130,7 @@ def test_a_figure_of_every_image_shows_that_image_alone(tmp_path: Path, monkeypa
     monkeypatch.setattr(summary_module, "ends_curves", ends_curves)
     flags = ("--attack", attack_of(tmp_path / "attack"), "--smooth", smooth, "--dest", tmp_path / "dest")
     done = summary(*flags, "--each-image")
-    assert done.code == 0 and "2 figures to" in done.out, done.err
+    assert done.code == 0 and "4 files to" in done.out, done.err
     assert drawn == {
         "small on discs, probability map, 2 images": pytest.approx(0.2),
         "small on discs, probability map, 0.png": pytest.approx(0.3),
@@ -138,6 +138,7 @@ def test_a_figure_of_every_image_shows_that_image_alone(tmp_path: Path, monkeypa
     }
     names = {file.name for file in (tmp_path / "dest" / "images").iterdir()}
     assert names == {f"summary_small_discs_{image}.{kind}" for image in "01" for kind in ("png", "pdf")}
+    assert summary(*flags, "--overwrite").code == 0 and not list((tmp_path / "dest" / "images").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,22 @@ def test_a_second_program_is_waited_for_in_the_middle(clock: Clock) -> None:
     assert bar.n == 6 and "00:08<00:08,  2.00s/it" in str(bar)
 
 
+def test_what_took_no_work_counts_for_neither_speed_nor_time_left(clock: Clock) -> None:
+    bar = Bar(total=20, file=io.StringIO(), mininterval=0)
+    bar.skip(10)
+    assert bar.n == 10 and "<?" in str(bar)
+    for _ in range(5):
+        clock.now += 2
+        bar.update()
+    assert "15/20 [00:10<00:10,  2.00s/it" in str(bar)
+
+
 def test_a_hidden_bar_counts_nothing_and_says_nothing() -> None:
     shown = io.StringIO()
     bar = Bar(total=10, file=shown, disable=True)
     bar.compiling()
     bar.update()
+    bar.skip()
     assert shown.getvalue() == ""
 
 

@@ -25,8 +25,12 @@ def write_results(
     figures: Sequence[tuple[str, Figure]],
     content: Mapping[str, Any],
     columns: Sequence[str] = (),
+    others: Sequence[Path] = (),
 ) -> list[Path]:
     """Write everything into a folder that exists. `results.json` comes last: where it is, everything is.
+
+    It lists the files of the results, and the files that the folder's earlier results listed are deleted: whatever
+    tables and figures lie there are of these results.
 
     Args:
         dest: the folder.
@@ -35,20 +39,36 @@ def write_results(
         figures: each with its stem, any text, of which `file_name` makes the name of a `.png` and a `.pdf`.
         content: what `results.json` holds: settings, results, notes.
         columns: of `images.csv`, that it has also without any line.
+        others: files in the folder that were written for these results already.
 
     Returns:
-        the files written.
+        the files written here.
     """
     texts = {name: text for table in tables for name, text in table.files().items()}
     texts |= {IMAGES: csv_text(images, columns)}
-    (dest / RESULTS).unlink(missing_ok=True)
+    _delete_results(dest, others)
     for name, text in texts.items():
         _write(dest / name, text)
     taken, drawn = set[str](), list[Path]()
     for stem, figure in figures:
         drawn += save(figure, dest / file_name(stem, taken))
-    _write(dest / RESULTS, json_text(content))
-    return [*(dest / name for name in texts), *drawn, dest / RESULTS]
+    written = [*(dest / name for name in texts), *drawn]
+    listed = [path.relative_to(dest).as_posix() for path in [*written, *others]]
+    _write(dest / RESULTS, json_text({**content, "files": listed}))
+    return [*written, dest / RESULTS]
+
+
+def _delete_results(dest: Path, but: Sequence[Path]) -> None:
+    """Delete `results.json` and the files that it lists: never one outside of the folder."""
+    try:
+        listed = json.loads((dest / RESULTS).read_bytes()).get("files", ())
+        earlier = {dest / name for name in listed if Path(dest, name).resolve().is_relative_to(dest.resolve())}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):  # nothing is there, or not what was written here
+        earlier = set()
+    (dest / RESULTS).unlink(missing_ok=True)
+    for path in earlier.difference(but):
+        if path.is_file():
+            path.unlink()
 
 
 def _write(path: Path, text: str) -> None:

@@ -104,25 +104,25 @@ def do(options: Summary, written: Written) -> int:
     ]
     options.dest.mkdir(parents=True, exist_ok=True)
     content = {"reading": written.reading, "tables": {table.stem: table.content()}}
-    drawn = _draw_images(options.dest / EACH, written, images) if options.each_image else 0
-    files = write_results(options.dest, [table], lines, figures, content)
+    drawn = _draw_images(options.dest / EACH, written, images) if options.each_image else []
+    files = write_results(options.dest, [table], lines, figures, content, others=drawn)
     notes = [f"note: {note}" for note in written.notes]
-    also = f" and {drawn:,} figures to {options.dest / EACH}" if drawn else ""
+    also = f" and {len(drawn):,} files to {options.dest / EACH}" if drawn else ""
     say(f"\n{table.text()}", *notes, f"wrote {', '.join(path.name for path in files)} to {options.dest}{also}")
     return 0
 
 
-def _draw_images(folder: Path, written: Written, images: Mapping[Pair, Set[str]]) -> int:
-    """Draw the figure of every image; how many."""
+def _draw_images(folder: Path, written: Written, images: Mapping[Pair, Set[str]]) -> list[Path]:
+    """Draw the figure of every image; the files written."""
     each = [(pair, name) for pair, names in images.items() for name in sorted(names)]
-    taken, stems = set[str](), Counter((pair, Path(name).stem) for pair, name in each)
+    files, taken, stems = list[Path](), set[str](), Counter((pair, Path(name).stem) for pair, name in each)
     with Bar(total=len(each), unit="figure") as bar:
         for pair, name in each:
             figure = ends_curves(_curves(written, pair, {name}), f"{_title(written, pair)}, {name}")
             label = Path(name).stem if stems[pair, Path(name).stem] == 1 else name
-            save(figure, folder / file_name(f"{_stem(pair)}_{label}", taken))
+            files += save(figure, folder / file_name(f"{_stem(pair)}_{label}", taken))
             bar.update()
-    return len(each)
+    return files
 
 
 def _stem(pair: Pair) -> str:

@@ -48,9 +48,14 @@ class Bar(tqdm):
         if not self._compiling or self.disable or n is None:
             return super().update(n)
         self._compiling = False
-        self.initial += n
-        self.last_print_n += n
-        self.n += n
+        self.skip(n)
         self.unpause()
         self.set_postfix_str("")
         return True
+
+    def skip(self, n: float | int = 1) -> None:
+        """Count items that took no work, as those that an earlier start has left; speed and time left count none."""
+        if not self.disable:
+            self.initial += n
+            self.last_print_n += n
+            self.n += n

@@ -64,10 +64,12 @@ def analyse(
             except UnreadableImageError as error:  # the same for all runs
                 failures.append(str(error))
 
-    def measured(subject: Subject, examples: Sequence[Example], stage: Stage) -> list[Measurement | ValueError]:
+    def measured(subject: Subject, examples: Sequence[Example], bar: Bar) -> list[Measurement | ValueError]:
         of = [determinants(subject, example, settings, meaning) for example in examples]
         missing = [index for index, each in enumerate(of) if work.cache.get(each) is None]
-        found = measure(subject, [examples[index] for index in missing], settings, stage) if missing else ()
+        bar.skip(len(of) - len(missing))
+        asked = [examples[index] for index in missing]
+        found = measure(subject, asked, settings, bar.set_postfix_str) if missing else ()
         results = dict(zip(missing, found, strict=True))
 
         def kept(index: int) -> Measurement:
@@ -78,7 +80,9 @@ def analyse(
 
             return adapter.validate_python(work.cache.kept(of[index], compute))
 
-        return [attempt(partial(kept, index)) for index in range(len(of))]
+        measurements = [attempt(partial(kept, index)) for index in range(len(of))]
+        bar.update(len(missing))
+        return measurements
 
     total = len(work.runs) * sum(len(places) for _, places in work.datasets)
     with Bar(total=total, unit="image", smoothing=0.1, disable=not total) as bar:
@@ -89,12 +93,12 @@ def analyse(
                     several = places[start : start + batch_size]
                     bar.set_description(f"{named_run.name}, {several[0].file_name}")
                     examples = list(opened(several))
-                    for example, result in zip(examples, measured(subject, examples, bar.set_postfix_str), strict=True):
+                    bar.skip(len(several) - len(examples))
+                    for example, result in zip(examples, measured(subject, examples, bar), strict=True):
                         if isinstance(result, ValueError):
                             failures.append(f"{named_run.name} on {example.file_name}: {result}")
                         else:
                             images.append(result)
-                    bar.update(len(several))
                 analyses.append(Analysis(named_run, dataset, len(places), tuple(images)))
     work.cache.say_reused()
     return analyses, list(dict.fromkeys(failures))
