@@ -264,14 +264,14 @@ def scripted(happens: Callable[[int, Metrics], Metrics], folder: Path, run: Path
 
     def train(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         state = jax.tree.map(jnp.asarray, state)
-        metrics = happens(int(state.step[0]) + 1, Metrics(*(jnp.ones((1,)) for _ in Metrics._fields)))
+        metrics = happens(int(state.step) + 1, Metrics(*(jnp.ones(()) for _ in Metrics._fields)))
         return state.replace(step=state.step + 1), metrics
 
     def evaluate(variables: Any, images: np.ndarray) -> Maps:
         flat = np.full(images.shape[:3], 0.5, np.float32)
         return Maps(flat, flat)
 
-    mapped = Mapped(train, evaluate, lambda tree: jax.tree.map(lambda x: np.asarray(x)[None], tree))
+    mapped = Mapped(train, evaluate, lambda tree: tree)
     sources = [open_split(str(folder), split, Places(folder.parent / "cache")) for split in ("train", "validation")]
     batches = training_batches(sources[:1], batch_size=5, seed=0)
     try:
@@ -286,7 +286,7 @@ def test_a_step_that_is_not_finite_stops_the_run(field: str, folder: Path, tmp_p
     """It is named, and the checkpoint before it is the last."""
 
     def happens(step: int, metrics: Metrics) -> Metrics:
-        return metrics._replace(**{field: jnp.full((1,), jnp.inf)}) if step == 5 else metrics
+        return metrics._replace(**{field: jnp.full((), jnp.inf)}) if step == 5 else metrics
 
     with pytest.raises(NonFiniteLossError, match=r"^step 5 is not finite \(.*--optimizer.learning-rate"):
         scripted(happens, folder, tmp_path)

@@ -149,7 +149,7 @@ def _slow(program: str, case: Case) -> list[str]:
 
 def _training(config: Config, used: Sequence[jax.Device], batch: Batch) -> tuple[Any, Callable[[int], None]]:
     """The compiled step, and a function that takes several, and waits for the last."""
-    state = devices.replicate(create_state(config), len(used))
+    state = devices.put_everywhere(create_state(config), used)
     shares = Batch(*(devices.share(np.asarray(each), len(used)) for each in batch))
     program = mapped_train_step(config, used).lower(state, shares).compile()
 

@@ -168,12 +168,9 @@ def described(topology: str) -> Sequence[jax.Device]:
 def compiled(config: Config, devices: Sequence[jax.Device], images: int) -> Program | None:
     """The compiler's account of the step with so many images a device; None if it takes more memory than there is."""
 
-    def shape(*sides: int, dtype: Any) -> Any:
-        return jax.ShapeDtypeStruct((len(devices), *sides), dtype)
-
-    state = jax.tree.map(lambda array: shape(*array.shape, dtype=array.dtype), create_state(config))
-    sides = (images, SIZE, SIZE)
-    batch = Batch(shape(*sides, 3, dtype=np.uint8), shape(*sides, dtype=np.bool_))
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), create_state(config))
+    sides = len(devices), images, SIZE, SIZE
+    batch = Batch(jax.ShapeDtypeStruct((*sides, 3), np.uint8), jax.ShapeDtypeStruct(sides, np.bool_))
     lowered, programs = mapped_train_step(config, devices).lower(state, batch), list[Any]()
     try:
         compiling = timed(lambda: programs.append(lowered.compile()))

@@ -72,17 +72,17 @@ def outputs_and_maps(
 
 @cache
 def mapped_eval_step(net: nn.Module, region: Region, devices: tuple[jax.Device, ...]) -> Any:
-    """`eval_step` under `pmap`: variables and images carry a leading device axis.
+    """`eval_step` under `pmap`: images carry a leading device axis, and all devices hold the same variables.
 
     Runs of the same network share it, so that it is traced and compiled once for all of them.
     """
-    return jax.pmap(partial(eval_step, net, region=region), devices=devices)
+    return jax.pmap(partial(eval_step, net, region=region), in_axes=(None, 0), devices=devices)
 
 
 def map_evaluation(
     net: nn.Module, region: Region, devices: Sequence[jax.Device]
 ) -> Callable[[Mapping[str, Params], UInt8[np.ndarray, "b h w 3"]], Maps]:
-    """A function of variables, which carry a leading device axis, and of images, which it shares out among the devices.
+    """A function of variables, which all devices hold, and of images, which it shares out among the devices.
 
     Args:
         net: the network.

@@ -61,23 +61,30 @@ class BatchNorm(nn.Module):
 Statistics = Float[Array, " c"]
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(3,))
+@partial(jax.jit, static_argnames="axis_name")  # layers of one shape are traced and differentiated once
 def normalise(
     x: Float[Array, "b h w c"], scale: Statistics, bias: Statistics, axis_name: str | None
 ) -> tuple[Float[Array, "b h w c"], Statistics, Statistics]:
     """`scale · (x − mean) / √(var + ε) + bias`, and the mean and the variance over all but the channels."""
+    return _normalise(x, scale, bias, axis_name)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _normalise(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     mean = _mean(x, axis_name)
     centred = x - _wide(mean)
     var = _mean(jnp.square(centred), axis_name)
     return centred * _wide(scale * lax.rsqrt(var + EPSILON)) + _wide(bias), mean, var
 
 
-@normalise.defjvp
+@_normalise.defjvp
 def _normalise_jvp(
     axis_name: str | None, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
     (x, scale, _), (dx, dscale, dbias) = primals, tangents
-    y, mean, var = normalise(*primals, axis_name)
+    y, mean, var = _normalise(*primals, axis_name)
     centred, inverse = x - _wide(mean), lax.rsqrt(var + EPSILON)
     dmean, half_dvar = _mean(dx, axis_name), _mean(centred * dx, axis_name)  # Σ (x − mean) · dmean = 0
     dfactor = dscale * inverse - scale * inverse**3 * half_dvar

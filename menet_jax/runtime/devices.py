@@ -99,15 +99,9 @@ def share(x: np.ndarray, n: int) -> np.ndarray:
     return x.reshape(n, -1, *x.shape[1:])
 
 
-def replicate(tree: Any, n: int) -> Any:
-    """A tree of arrays → the same with a leading axis, for each of n devices to hold it."""
-    return jax.tree.map(lambda x: np.broadcast_to(x, (n, *np.shape(x))), tree)
-
-
 def put_everywhere(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """A tree of arrays → the same on every device, with a leading device axis, so that no later step copies it."""
-    sharding = NamedSharding(Mesh(np.array(devices), (DEVICES,)), PartitionSpec(DEVICES))
-    return jax.device_put(replicate(tree, len(devices)), sharding)
+    """A tree of arrays → the same arrays, whole on every one of the devices, so that no later step copies them."""
+    return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (DEVICES,)), PartitionSpec()))
 
 
 def _accelerators() -> bool:
