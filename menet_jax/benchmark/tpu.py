@@ -167,10 +167,10 @@ def described(topology: str) -> Sequence[jax.Device]:
 
 def compiled(config: Config, devices: Sequence[jax.Device], images: int) -> Program | None:
     """The compiler's account of the step with so many images a device; None if it takes more memory than there is."""
-
-    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), create_state(config))
+    shape: Any = jax.ShapeDtypeStruct
+    state = jax.tree.map(lambda leaf: shape(leaf.shape, leaf.dtype), create_state(config))
     sides = len(devices), images, SIZE, SIZE
-    batch = Batch(jax.ShapeDtypeStruct((*sides, 3), np.uint8), jax.ShapeDtypeStruct(sides, np.bool_))
+    batch = Batch(shape((*sides, 3), np.uint8), shape(sides, np.bool_))
     lowered, programs = mapped_train_step(config, devices).lower(state, batch), list[Any]()
     try:
         compiling = timed(lambda: programs.append(lowered.compile()))

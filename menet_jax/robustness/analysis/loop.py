@@ -11,7 +11,7 @@ from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.robustness.analysis.inputs import Subjects
-from menet_jax.robustness.analysis.results_cache import Determinants
+from menet_jax.robustness.analysis.results_cache import Determinants, ResultsCache
 from menet_jax.robustness.analysis.subject import AnySettings, Place, Subject, determinants
 from menet_jax.runtime.progress import Bar
 
@@ -54,7 +54,6 @@ def analyse(
     `measure` gets as many images at once as `batch_size` says, or fewer. `kind` is the data class of what it measures,
     which pydantic reads from JSON and writes to it. `meaning` is what its numbers depend on, see `determinants`.
     """
-    adapter = pydantic.TypeAdapter[Measurement](kind)
     failures, analyses = list[str](), list[Analysis[Measurement]]()
 
     def opened(places: Sequence[Place]) -> Iterator[Example]:
@@ -63,26 +62,6 @@ def analyse(
                 yield place.source[place.number]
             except UnreadableImageError as error:  # the same for all runs
                 failures.append(str(error))
-
-    def measured(subject: Subject, examples: Sequence[Example], bar: Bar) -> list[Measurement | ValueError]:
-        of = [determinants(subject, example, settings, meaning) for example in examples]
-        missing = [index for index, each in enumerate(of) if work.cache.get(each) is None]
-        bar.skip(len(of) - len(missing))
-        asked = [examples[index] for index in missing]
-        found = measure(subject, asked, settings, bar.set_postfix_str) if missing else ()
-        results = dict(zip(missing, found, strict=True))
-
-        def kept(index: int) -> Measurement:
-            def compute() -> Any:
-                if isinstance(result := results[index], ValueError):
-                    raise result
-                return adapter.dump_python(result, mode="json")
-
-            return adapter.validate_python(work.cache.kept(of[index], compute))
-
-        measurements = [attempt(partial(kept, index)) for index in range(len(of))]
-        bar.update(len(missing))
-        return measurements
 
     total = len(work.runs) * sum(len(places) for _, places in work.datasets)
     with Bar(total=total, unit="image", smoothing=0.1, disable=not total) as bar:
@@ -94,7 +73,8 @@ def analyse(
                     bar.set_description(f"{named_run.name}, {several[0].file_name}")
                     examples = list(opened(several))
                     bar.skip(len(several) - len(examples))
-                    for example, result in zip(examples, measured(subject, examples, bar), strict=True):
+                    results = _measured(work.cache, subject, examples, settings, measure, kind, meaning, bar)
+                    for example, result in zip(examples, results, strict=True):
                         if isinstance(result, ValueError):
                             failures.append(f"{named_run.name} on {example.file_name}: {result}")
                         else:
@@ -102,6 +82,37 @@ def analyse(
                 analyses.append(Analysis(named_run, dataset, len(places), tuple(images)))
     work.cache.say_reused()
     return analyses, list(dict.fromkeys(failures))
+
+
+def _measured(
+    cache: ResultsCache,
+    subject: Subject,
+    examples: Sequence[Example],
+    settings: SettingsT,
+    measure: Measure[SettingsT, Measurement],
+    kind: type[Measurement],
+    meaning: Determinants,
+    bar: Bar,
+) -> list[Measurement | ValueError]:
+    """Of each image, what the cache has, or what is measured and kept there."""
+    of = [determinants(subject, example, settings, meaning) for example in examples]
+    missing = [index for index, each in enumerate(of) if cache.get(each) is None]
+    bar.skip(len(of) - len(missing))
+    asked = [examples[index] for index in missing]
+    found = measure(subject, asked, settings, bar.set_postfix_str) if missing else ()
+    results, adapter = dict(zip(missing, found, strict=True)), pydantic.TypeAdapter[Measurement](kind)
+
+    def kept(index: int) -> Measurement:
+        def compute() -> Any:
+            if isinstance(result := results[index], ValueError):
+                raise result
+            return adapter.dump_python(result, mode="json")
+
+        return adapter.validate_python(cache.kept(of[index], compute))
+
+    measurements = [attempt(partial(kept, index)) for index in range(len(of))]
+    bar.update(len(missing))
+    return measurements
 
 
 def attempt(compute: Callable[[], Measurement]) -> Measurement | ValueError:
