@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from menet_jax.images.distortions import Jpeg, Scale
 from menet_jax.metrics.scores import score_image
 from menet_jax.model.menet import DEPTH
 from menet_jax.reporting.plots.comparisons import DETAIL, comparison, failures, with_detail
@@ -20,6 +21,7 @@ from menet_jax.reporting.plots.page import COLOURS, COLUMN, save, wrapped
 from menet_jax.reporting.plots.page import width as text_width
 from menet_jax.reporting.plots.rows import Row, image_rows
 from menet_jax.reporting.plots.scales import SCALES, principal_colours, scale_maps
+from menet_jax.reporting.plots.strengths import StrengthCurve, strength_curves
 from menet_jax.reporting.plots.worst_cases import GainCurve, attack_curves
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the PNG
@@ -289,6 +291,21 @@ def test_a_curve_whose_name_begins_with_an_underscore_is_in_the_legend() -> None
     ramp = np.linspace(0, 1, 256)
     [legend] = pr_curves([PrCurve("_ours", ramp, ramp), PrCurve("theirs", ramp, ramp)], "sod").legends
     assert [text.get_text() for text in legend.get_texts()] == ["_ours", "theirs"]
+
+
+def test_distortion_grows_to_the_right() -> None:
+    """Whatever its scale: a curve has the panels of the distortions that it has."""
+    blur = Scale("blur radius", clean=0.0)
+    curves = [
+        StrengthCurve("one", (0.9, 0.1), {blur: {0.0: (0.9, 0.1), 2.0: (0.7, 0.2)}}),
+        StrengthCurve("two", (0.8, 0.2), {Jpeg.scale: {80: (0.75, 0.25), 10: (0.5, 0.3)}}),
+    ]
+    figure = strength_curves(curves, "title")
+    f, mae = np.reshape(np.array(figure.axes, object), (2, 2))
+    assert [panel.get_xlabel() for panel in mae] == ["blur radius", "JPEG quality"]
+    assert [panel.xaxis_inverted() for panel in (*f, *mae)] == [False, True] * 2
+    drawn = [[tuple(map(list, line.get_data())) for line in panel.lines if len(line.get_xdata()) > 1] for panel in mae]
+    assert ([0.0, 2.0], [0.1, 0.2]) in drawn[0] and ([80, 10], [0.25, 0.3]) in drawn[1]
 
 
 def test_an_attack_is_drawn_from_no_change_on_to_the_strongest() -> None:

@@ -11,7 +11,7 @@ of processes or the machine (`normal_numbers.py`).
 import hashlib
 import io
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -140,9 +140,29 @@ def random_quality(name: str, seed: int, bounds: tuple[int, int] = QUALITY_RANGE
     return low + int(_stream("quality", name, seed).random_raw()) % (high - low + 1)
 
 
+@dataclass(frozen=True)
+class Scale:
+    """The numbers that say how strong a distortion is.
+
+    Attributes:
+        name: what they are.
+        falling: whether a lower one distorts more.
+        clean: the one that distorts nothing; None if there is none.
+    """
+
+    name: str
+    falling: bool = False
+    clean: float | None = None
+
+
 @runtime_checkable
 class Distortion(Protocol):
     """Something done to an image, which may depend on its name and a seed."""
+
+    @property
+    def scale(self) -> Scale | None:
+        """What `strength` is a number of; None: the image stays as it is."""
+        ...
 
     @property
     def label(self) -> str:
@@ -161,6 +181,8 @@ class Distortion(Protocol):
 @dataclass(frozen=True)
 class Clean:
     """No distortion."""
+
+    scale: ClassVar[None] = None
 
     @property
     def label(self) -> str:
@@ -183,13 +205,14 @@ class Noise:
 
     low: float
     high: float
+    scale: ClassVar[Scale] = Scale("AWGN σ", clean=0.0)
 
     def __post_init__(self) -> None:
         random_sigma("", 0, (self.low, self.high))
 
     @property
     def label(self) -> str:
-        return f"AWGN σ {_span(self.low, self.high)}"
+        return f"{self.scale.name} {_span(self.low, self.high)}"
 
     def strength(self, name: str, seed: int) -> float:
         return random_sigma(name, seed, (self.low, self.high))
@@ -208,13 +231,14 @@ class Jpeg:
 
     low: int
     high: int
+    scale: ClassVar[Scale] = Scale("JPEG quality", falling=True)
 
     def __post_init__(self) -> None:
         random_quality("", 0, (self.low, self.high))
 
     @property
     def label(self) -> str:
-        return f"JPEG quality {_span(self.low, self.high)}"
+        return f"{self.scale.name} {_span(self.low, self.high)}"
 
     def strength(self, name: str, seed: int) -> int:
         return random_quality(name, seed, (self.low, self.high))

@@ -53,9 +53,9 @@ class LossConfig:
     """The loss, metric · (Eq. 3) + cross_entropy · (Eq. 1)."""
 
     metric: float = 1.0
-    """Weight of the metric loss; 0 leaves cross entropy only."""
+    """Weight of the metric loss; with 0 nothing trains the metric map."""
     cross_entropy: float = 1.0
-    """Weight of cross entropy, λ of Eq. 4; 0 leaves the metric loss only, and background to be the image's border."""
+    """Weight of cross entropy, λ of Eq. 4; with 0 the metric map's background is the image's border."""
     squared: bool = True
     """Squared distances as in the authors' code; without, Euclidean ones as in the paper."""
     mining: bool = True

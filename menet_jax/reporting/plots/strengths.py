@@ -1,6 +1,6 @@
 """Figure 9: scores over the strength of a distortion."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, product
 from typing import Any
@@ -8,13 +8,13 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from menet_jax.images.distortions import Scale
 from menet_jax.reporting.plots.curves import LEGEND_TEXT, LINE_HEIGHT
 from menet_jax.reporting.plots.page import COLOURS, COLUMN, DASHES, SMALL, TICK, TITLE, wrapped
 
 SPAN = 0.1
 """Scores between the lower and the upper end of an axis, at least."""
 
-AXES = {"noise": "AWGN σ", "jpeg": "JPEG quality"}
 MARKERS = "os^Dv"
 
 
@@ -25,31 +25,29 @@ class StrengthCurve:
     Attributes:
         label: what to call it.
         clean: adaptive F and MAE without distortion.
-        noise: σ → adaptive F and MAE, in rising order, from 0 where there is any.
-        jpeg: quality → adaptive F and MAE, in falling order.
+        distorted: for each kind of distortion, strength → adaptive F and MAE, in the order in which distortion grows.
     """
 
     label: str
     clean: tuple[float, float]
-    noise: dict[float, tuple[float, float]]
-    jpeg: dict[int, tuple[float, float]]
+    distorted: Mapping[Scale, Mapping[float | int, tuple[float, float]]]
 
 
 def strength_curves(curves: Sequence[StrengthCurve], title: str) -> Figure:
-    """Adaptive F and MAE over σ and over JPEG quality, one line a curve (Figure 9).
+    """Adaptive F and MAE over the strength of each kind of distortion, one line a curve (Figure 9).
 
-    Distortion grows to the right in both. The thin dotted lines are the scores without any. Scores span `SPAN` at
+    Distortion grows to the right. The thin dotted lines are the scores without any. Scores span `SPAN` at
     least, lest a change of no account fill the figure.
     """
     labels = [wrapped(curve.label, LEGEND_TEXT) for curve in curves]
     legend_height = LINE_HEIGHT * (sum(label.count("\n") + 1 for label in labels) + 1) + 0.1
     figure = Figure(figsize=(COLUMN, 3.0 + legend_height), layout="constrained")
-    kinds = [kind for kind in AXES if any(getattr(curve, kind) for curve in curves)]
-    panels = figure.subplots(2, len(kinds), sharex="col", sharey="row", squeeze=False)
-    for (row, score), (column, kind) in product(enumerate(("adaptive F", "MAE")), enumerate(kinds)):
+    scales = list(dict.fromkeys(scale for curve in curves for scale in curve.distorted))
+    panels = figure.subplots(2, len(scales), sharex="col", sharey="row", squeeze=False)
+    for (row, score), (column, scale) in product(enumerate(("adaptive F", "MAE")), enumerate(scales)):
         panel = panels[row, column]
         for curve, style in zip(curves, _styles(), strict=False):
-            points = getattr(curve, kind)
+            points = curve.distorted.get(scale, {})
             panel.axhline(curve.clean[row], color=style["color"], linestyle=":", linewidth=0.7)
             panel.plot(
                 list(points), [scores[row] for scores in points.values()], linewidth=1.2, markersize=2.5, **style
@@ -59,13 +57,14 @@ def strength_curves(curves: Sequence[StrengthCurve], title: str) -> Figure:
         if column == 0:
             panel.set_ylabel(score, fontsize=TICK)
         if row == 1:
-            panel.set_xlabel(AXES[kind], fontsize=TICK)
+            panel.set_xlabel(scale.name, fontsize=TICK)
     for row in panels:
         low, high = row[0].get_ylim()
         margin = max(0.0, SPAN - (high - low)) / 2
         row[0].set_ylim(low - margin, high + margin)
-    if "jpeg" in kinds:
-        panels[0, kinds.index("jpeg")].invert_xaxis()  # and of the panel below, which shares it
+    for panel, scale in zip(panels[0], scales, strict=True):
+        if scale.falling:
+            panel.invert_xaxis()  # and of the panel below, which shares it
     figure.suptitle(title, fontsize=TITLE)
     handles = [
         Line2D([], [], markersize=2.5, linewidth=1.2, label=label, **style)

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from menet_jax.evaluation.report import SCORES as EVALUATION_SCORES
-from menet_jax.images.distortions import Jpeg, Noise
+from menet_jax.images.distortions import Scale
 from menet_jax.reporting import published
 from menet_jax.reporting.files import write_results
 from menet_jax.reporting.plots.strengths import StrengthCurve, strength_curves
@@ -201,7 +201,7 @@ def _figures(outcomes: Sequence[Outcome], wanted: Conditions) -> list[tuple[str,
             _curve([outcome for outcome in group if outcome.run.name == name], wanted)
             for name in dict.fromkeys(outcome.run.name for outcome in group)
         ]
-        if any(curve.noise or curve.jpeg for curve in curves):
+        if any(curve.distorted for curve in curves):
             figure = strength_curves(curves, f"{dataset.name}, {dataset.images} images, {kind} map")
             figures.append((f"strengths_{dataset.name}_{kind}", figure))
     return figures
@@ -210,20 +210,14 @@ def _figures(outcomes: Sequence[Outcome], wanted: Conditions) -> list[tuple[str,
 def _curve(outcomes: Sequence[Outcome], wanted: Conditions) -> StrengthCurve:
     """The fixed strengths of one run; severities are points like any other."""
     scores = {outcome.condition: (outcome.numbers()["adaptive_f"], outcome.numbers()["mae"]) for outcome in outcomes}
-    noise, jpeg = dict[float, tuple[float, float]](), dict[int, tuple[float, float]]()
+    points = dict[Scale, dict[float | int, tuple[float, float]]]()
     for condition in wanted.fixed:
-        match condition.distortion:
-            case Noise(low=sigma):
-                noise[sigma] = scores[condition]
-            case Jpeg(low=quality):
-                jpeg[quality] = scores[condition]
-    if noise:
-        noise[0.0] = scores[wanted.clean]
+        if (scale := condition.distortion.scale) and (strength := condition.distortion.strength("", 0)) is not None:
+            points.setdefault(scale, {})[strength] = scores[condition]
+    for scale, of in points.items():
+        if scale.clean is not None:
+            of[scale.clean] = scores[wanted.clean]
     run = outcomes[0].run
     part = "" if all(outcome.complete for outcome in outcomes) else " (not all images)"
-    return StrengthCurve(
-        f"{run.name}{part}",
-        scores[wanted.clean],
-        dict(sorted(noise.items())),
-        dict(sorted(jpeg.items(), reverse=True)),
-    )
+    rising = {scale: dict(sorted(of.items(), reverse=scale.falling)) for scale, of in points.items()}
+    return StrengthCurve(f"{run.name}{part}", scores[wanted.clean], rising)
