@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -13,10 +14,16 @@ def compute(seconds: float) -> None:
         pass
 
 
-def keep(mebibytes: int) -> Callable[[], None]:
-    """Work that fills memory once, for a moment, and again and again half as much."""
+def keep(mebibytes: int, calls: Path) -> Callable[[], None]:
+    """Work that fills memory once, for a moment, and again and again half as much; a file grows by a byte a call."""
     sizes = iter([mebibytes])
-    return lambda: np.ones(next(sizes, mebibytes // 2) << 17).fill(2.0)
+
+    def work() -> None:
+        np.ones(next(sizes, mebibytes // 2) << 17).fill(2.0)
+        with calls.open("ab") as file:
+            file.write(b".")
+
+    return work
 
 
 def fail(how: str) -> Callable[[], None]:

@@ -118,10 +118,12 @@ def test_the_pipeline_and_bare_loops(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert lines[-1].startswith("whole pipeline / bare loop: ")
 
 
-def test_a_process_has_memory_of_its_own() -> None:
-    here = np.ones(600 << 17)  # 600 MiB, that a process which this one starts has not
-    with in_process(keep, 400) as worker:
+def test_a_process_has_memory_of_its_own(tmp_path: Path) -> None:
+    here, calls = np.ones(600 << 17), tmp_path / "calls"  # 600 MiB, that a process which this one starts has not
+    with in_process(keep, 400, calls) as worker:
+        made = calls.stat().st_size
         assert worker.turn().wall > 0
+        assert calls.stat().st_size == made + 1 + worker.calls  # the first one is not timed
         peak = worker.peak()
     assert here[-1] == 1
     assert 400 < peak.whole / 2**20 < 600 + 300
