@@ -131,27 +131,28 @@ def test_a_folder_holds_results_only_when_it_holds_all(tmp_path: Path, monkeypat
 
 
 def test_new_results_leave_none_of_the_old_and_everything_else(tmp_path: Path) -> None:
-    dest, outside = tmp_path / "dest", tmp_path / "outside"
+    dest, outside = tmp_path / "dest", tmp_path / "outside.png"
     (dest / "more").mkdir(parents=True)
     own, before, after = dest / "mine.txt", dest / "more" / "before.png", dest / "more" / "after.png"
     for path in (own, before, outside):
         path.touch()
     figure = image_rows([Row(1.0, [np.zeros((2, 2), np.uint8)])])
-    write_results(dest, [], [], [("a", figure)], {"seed": 0}, others=[before])
+    write_results(dest, [], [], [("a", figure)], {"seed": 0}, others=lambda: [before])
     content = json.loads((dest / "results.json").read_text())
-    assert content == {"seed": 0, "files": ["images.csv", "a.png", "a.pdf", "more/before.png"]}
-    content["files"].append("../outside")
+    assert content == {"seed": 0, files.LISTED: ["images.csv", "a.png", "a.pdf", "more/before.png"]}
+    (dest / "link.png").symlink_to(own)
+    content[files.LISTED] += ["../outside.png", "mine.txt", "link.png", "more", "a" * 300 + ".png", "\0.png", 3]
     (dest / "results.json").write_text(json.dumps(content))
     after.touch()
-    write_results(dest, [], [], [("b", figure)], {}, others=[after])
+    write_results(dest, [], [], [("b", figure)], {}, others=lambda: [after])
     left = {path.relative_to(dest).as_posix() for path in dest.rglob("*") if path.is_file()}
-    assert left == {"mine.txt", "images.csv", "b.png", "b.pdf", "more/after.png", "results.json"}
+    assert left == {"mine.txt", "link.png", "images.csv", "b.png", "b.pdf", "more/after.png", "results.json"}
     assert outside.exists()
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", '{"files": 3}', '{"files": [3]}', '{"files": ["more"]}'])
-def test_results_of_another_shape_are_replaced(text: str, tmp_path: Path) -> None:
-    (tmp_path / "more").mkdir()
+@pytest.mark.parametrize("text", ["", "[1, 2]", '{"files": ["a.png"]}', '{"menet_jax_files": "a.png"}'])
+def test_results_of_others_are_replaced_and_nothing_else(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
     (tmp_path / "results.json").write_text(text)
     written = write_results(tmp_path, [], [], [], {})
-    assert {path.name for path in tmp_path.iterdir()} == {"more", *(path.name for path in written)}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", *(path.name for path in written)}

@@ -55,13 +55,18 @@ def test_a_second_program_is_waited_for_in_the_middle(clock: Clock) -> None:
 
 
 def test_what_took_no_work_counts_for_neither_speed_nor_time_left(clock: Clock) -> None:
-    bar = Bar(total=20, file=io.StringIO(), mininterval=0)
-    bar.skip(10)
+    shown = io.StringIO()
+    bar = Bar(total=20, file=shown, mininterval=0)
+    for _ in range(10):
+        clock.now += 3  # to find it
+        bar.skip()
     assert bar.n == 10 and "<?" in str(bar)
     for _ in range(5):
         clock.now += 2
         bar.update()
     assert "15/20 [00:10<00:10,  2.00s/it" in str(bar)
+    bar.close()
+    assert "15/20 [00:10<00:10,  2.00s/it" in shown.getvalue().split("\r")[-1]
 
 
 def test_a_hidden_bar_counts_nothing_and_says_nothing() -> None:

@@ -33,7 +33,7 @@ class SourceOptions(PlacesOptions):
     split: Literal["train", "validation", "test", "all"] = "test"
     """Images of a dataset to take."""
     overwrite: bool = False
-    """Replace what --dest holds."""
+    """Replace the results that --dest holds; their tables and figures are deleted."""
     newest: bool = False
     """Use the newest checkpoint of a run, not the best."""
     skip_bad: bool = False

@@ -4,7 +4,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ from menet_jax.runtime.whole_files import written_whole
 
 IMAGES = "images.csv"
 
+LISTED = "menet_jax_files"
+"""In `results.json`: the tables and figures of the results, as paths in their folder."""
+
+WRITTEN = (".csv", ".md", ".tex", ".png", ".pdf")
+"""What such files end in."""
+
 
 def write_results(
     dest: Path,
@@ -25,12 +32,12 @@ def write_results(
     figures: Sequence[tuple[str, Figure]],
     content: Mapping[str, Any],
     columns: Sequence[str] = (),
-    others: Sequence[Path] = (),
+    others: Callable[[], Sequence[Path]] = list,
 ) -> list[Path]:
     """Write everything into a folder that exists. `results.json` comes last: where it is, everything is.
 
-    It lists the files of the results, and the files that the folder's earlier results listed are deleted: whatever
-    tables and figures lie there are of these results.
+    It lists the tables and figures, and those that the `results.json` which it replaces lists are deleted first: no
+    figure of the earlier results stays beside the new ones.
 
     Args:
         dest: the folder.
@@ -39,36 +46,38 @@ def write_results(
         figures: each with its stem, any text, of which `file_name` makes the name of a `.png` and a `.pdf`.
         content: what `results.json` holds: settings, results, notes.
         columns: of `images.csv`, that it has also without any line.
-        others: files in the folder that were written for these results already.
+        others: writes further figures into the folder, and returns their files.
 
     Returns:
-        the files written here.
+        the files written.
     """
     texts = {name: text for table in tables for name, text in table.files().items()}
     texts |= {IMAGES: csv_text(images, columns)}
-    _delete_results(dest, others)
+    _delete_results(dest)
     for name, text in texts.items():
         _write(dest / name, text)
     taken, drawn = set[str](), list[Path]()
     for stem, figure in figures:
         drawn += save(figure, dest / file_name(stem, taken))
-    written = [*(dest / name for name in texts), *drawn]
-    listed = [path.relative_to(dest).as_posix() for path in [*written, *others]]
-    _write(dest / RESULTS, json_text({**content, "files": listed}))
+    written = [*(dest / name for name in texts), *drawn, *others()]
+    listed = [path.relative_to(dest).as_posix() for path in written]
+    _write(dest / RESULTS, json_text({**content, LISTED: listed}))
     return [*written, dest / RESULTS]
 
 
-def _delete_results(dest: Path, but: Sequence[Path]) -> None:
-    """Delete `results.json` and the files that it lists: never one outside of the folder."""
+def _delete_results(dest: Path) -> None:
+    """Delete `results.json` and the tables and figures that it lists, in this folder alone; never a link."""
     try:
-        listed = json.loads((dest / RESULTS).read_bytes()).get("files", ())
-        earlier = {dest / name for name in listed if Path(dest, name).resolve().is_relative_to(dest.resolve())}
-    except (FileNotFoundError, ValueError, TypeError, AttributeError):  # nothing is there, or not what was written here
-        earlier = set()
+        listed = json.loads((dest / RESULTS).read_bytes())[LISTED]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # nothing is there, or not what is written here
+        listed = []
     (dest / RESULTS).unlink(missing_ok=True)
-    for path in earlier.difference(but):
-        if path.is_file():
-            path.unlink()
+    for name in listed if isinstance(listed, list) else []:
+        with suppress(OSError, RuntimeError, TypeError, ValueError):  # no name of a file, or none that can be deleted
+            path = dest / name
+            inside = path.resolve().is_relative_to(dest.resolve())
+            if inside and path.suffix in WRITTEN and path.is_file() and not path.is_symlink():
+                path.unlink()
 
 
 def _write(path: Path, text: str) -> None:

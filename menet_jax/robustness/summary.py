@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,11 +105,13 @@ def do(options: Summary, written: Written) -> int:
     ]
     options.dest.mkdir(parents=True, exist_ok=True)
     content = {"reading": written.reading, "tables": {table.stem: table.content()}}
-    drawn = _draw_images(options.dest / EACH, written, images) if options.each_image else []
-    files = write_results(options.dest, [table], lines, figures, content, others=drawn)
+    others = partial(_draw_images, options.dest / EACH, written, images) if options.each_image else list
+    files = write_results(options.dest, [table], lines, figures, content, others=others)
+    names = [path.name for path in files if path.parent == options.dest]
     notes = [f"note: {note}" for note in written.notes]
-    also = f" and {len(drawn):,} files to {options.dest / EACH}" if drawn else ""
-    say(f"\n{table.text()}", *notes, f"wrote {', '.join(path.name for path in files)} to {options.dest}{also}")
+    drawn = len(files) - len(names)
+    also = f" and {drawn:,} files to {options.dest / EACH}" if drawn else ""
+    say(f"\n{table.text()}", *notes, f"wrote {', '.join(names)} to {options.dest}{also}")
     return 0
 
 

@@ -26,7 +26,7 @@ class Summary:
     dest: Path
     """Folder for the table, the figures and the numbers of every image."""
     overwrite: bool = False
-    """Replace what --dest holds."""
+    """Replace the results that --dest holds; their tables and figures are deleted."""
 
     def check(self) -> None:
         for flag, folder in (("attack", self.attack), ("smooth", self.smooth), ("bound", self.bound)):

@@ -100,7 +100,10 @@ def share(x: np.ndarray, n: int) -> np.ndarray:
 
 
 def put_everywhere(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """A tree of arrays → the same arrays, whole on every one of the devices, so that no later step copies them."""
+    """A tree of arrays of any shapes → the same, whole on every one of the devices, so that no later step copies them.
+
+    They may share memory with the arrays given: what donates them leaves those unusable, if they are JAX's.
+    """
     return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (DEVICES,)), PartitionSpec()))
 
 

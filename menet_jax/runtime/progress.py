@@ -49,13 +49,16 @@ class Bar(tqdm):
             return super().update(n)
         self._compiling = False
         self.skip(n)
-        self.unpause()
         self.set_postfix_str("")
         return True
 
     def skip(self, n: float | int = 1) -> None:
-        """Count items that took no work, as those that an earlier start has left; speed and time left count none."""
+        """Count items that took no work, as those that an earlier start has left.
+
+        Neither they nor the time since the last item count for speed and time left.
+        """
         if not self.disable:
+            self.unpause()
             self.initial += n
             self.last_print_n += n
             self.n += n

@@ -136,7 +136,7 @@ class Mapped(NamedTuple):
     evaluate: Callable[[Mapping[str, Params], UInt8[np.ndarray, "b h w 3"]], Maps]
     """Takes this process's images; no other process need take part."""
     replicate: Callable[[Any], Any]
-    """A tree of arrays → the same on every device."""
+    """A tree of arrays → the same on every device, see `put_everywhere`."""
 
 
 def mapped_train_step(config: Config, devices: Sequence[jax.Device]) -> Any:

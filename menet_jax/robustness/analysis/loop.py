@@ -111,7 +111,8 @@ def _measured(
         return adapter.validate_python(cache.kept(of[index], compute))
 
     measurements = [attempt(partial(kept, index)) for index in range(len(of))]
-    bar.update(len(missing))
+    if missing:
+        bar.update(len(missing))
     return measurements
 
 

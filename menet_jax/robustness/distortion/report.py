@@ -219,5 +219,5 @@ def _curve(outcomes: Sequence[Outcome], wanted: Conditions) -> StrengthCurve:
             of[scale.clean] = scores[wanted.clean]
     run = outcomes[0].run
     part = "" if all(outcome.complete for outcome in outcomes) else " (not all images)"
-    rising = {scale: dict(sorted(of.items(), reverse=scale.falling)) for scale, of in points.items()}
-    return StrengthCurve(f"{run.name}{part}", scores[wanted.clean], rising)
+    ordered = {scale: dict(sorted(of.items(), reverse=scale.falling)) for scale, of in points.items()}
+    return StrengthCurve(f"{run.name}{part}", scores[wanted.clean], ordered)
