@@ -54,6 +54,7 @@ def analyse(
     `measure` gets as many images at once as `batch_size` says, or fewer. `kind` is the data class of what it measures,
     which pydantic reads from JSON and writes to it. `meaning` is what its numbers depend on, see `determinants`.
     """
+    adapter = pydantic.TypeAdapter[Measurement](kind)
     failures, analyses = list[str](), list[Analysis[Measurement]]()
 
     def opened(places: Sequence[Place]) -> Iterator[Example]:
@@ -73,7 +74,7 @@ def analyse(
                     bar.set_description(f"{named_run.name}, {several[0].file_name}")
                     examples = list(opened(several))
                     bar.skip(len(several) - len(examples))
-                    results = _measured(work.cache, subject, examples, settings, measure, kind, meaning, bar)
+                    results = _measured(work.cache, subject, examples, settings, measure, adapter, meaning, bar)
                     for example, result in zip(examples, results, strict=True):
                         if isinstance(result, ValueError):
                             failures.append(f"{named_run.name} on {example.file_name}: {result}")
@@ -90,7 +91,7 @@ def _measured(
     examples: Sequence[Example],
     settings: SettingsT,
     measure: Measure[SettingsT, Measurement],
-    kind: type[Measurement],
+    adapter: pydantic.TypeAdapter,
     meaning: Determinants,
     bar: Bar,
 ) -> list[Measurement | ValueError]:
@@ -100,7 +101,7 @@ def _measured(
     bar.skip(len(of) - len(missing))
     asked = [examples[index] for index in missing]
     found = measure(subject, asked, settings, bar.set_postfix_str) if missing else ()
-    results, adapter = dict(zip(missing, found, strict=True)), pydantic.TypeAdapter[Measurement](kind)
+    results = dict(zip(missing, found, strict=True))
 
     def kept(index: int) -> Measurement:
         def compute() -> Any:
