@@ -1,6 +1,7 @@
 """Saliency maps: hand-worked values, the background regions, a plain-loop oracle and hostile inputs."""
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -222,3 +223,28 @@ def test_without_cross_entropy_background_is_the_border() -> None:
 @pytest.mark.parametrize("metric", [0.0, 1.0])
 def test_with_cross_entropy_it_says_where_background_is(metric: float) -> None:
     assert background_region(LossConfig(metric=metric, cross_entropy=0.5)) is border_background
+
+
+def imprecise(jaxpr: jax.extend.core.Jaxpr, *values: jax.Array) -> list[jax.Array]:
+    """The results of a traced function on a device whose quotients are 2 units in the last place too large.
+
+    CUDA's `div.full.f32`, by which XLA divides on a GPU, may be that far from the right one.
+    """
+    held = dict(zip(jaxpr.invars, values, strict=True))
+    for equation in jaxpr.eqns:
+        given = [each.val if isinstance(each, jax.extend.core.Literal) else held[each] for each in equation.invars]
+        if "jaxpr" in equation.params:
+            found = imprecise(equation.params["jaxpr"].jaxpr, *given)
+        else:
+            found = [equation.primitive.bind(*given, **equation.params)]
+        if equation.primitive is jax.lax.div_p:
+            found = [jnp.nextafter(jnp.nextafter(each, jnp.inf), jnp.inf) for each in found]
+        held |= dict(zip(equation.outvars, found, strict=True))
+    return [held[each] for each in jaxpr.outvars]
+
+
+def test_a_map_ends_at_1_where_quotients_are_not_exact() -> None:
+    values = jnp.asarray(np.random.default_rng(0).uniform(0, 4, (8, 9)), jnp.float32)
+    [found] = imprecise(jax.make_jaxpr(min_max_normalise)(values).jaxpr, values)
+    assert found.max() == 1
+    np.testing.assert_allclose(found, min_max_normalise(values), rtol=1e-6, atol=1e-30)

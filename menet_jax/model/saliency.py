@@ -65,7 +65,10 @@ def min_max_normalise(x: Float[Array, "h w"]) -> Float[Array, "h w"]:
     """Min–max normalisation to [0, 1]; a constant map becomes 0, NaN stays NaN."""
     low, high = jnp.min(x), jnp.max(x)
     constant = high == low
-    return jnp.where(constant, 0.0, (x - low) / jnp.where(constant, 1.0, high - low))
+    share = (x - low) / jnp.where(constant, 1.0, high - low)
+    # A GPU's division is not rounded correctly, and may give more than 1 of two numbers that are the same. `minimum`
+    # would halve the gradient at 1.
+    return jnp.where(constant, 0.0, jnp.where(share > 1.0, 1.0, share))
 
 
 def metric_map(
