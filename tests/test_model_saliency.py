@@ -1,5 +1,7 @@
 """Saliency maps: hand-worked values, the background regions, a plain-loop oracle and hostile inputs."""
 
+from typing import Any
+
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -230,9 +232,9 @@ def imprecise(jaxpr: jax.extend.core.Jaxpr, *values: jax.Array) -> list[jax.Arra
 
     CUDA's `div.full.f32`, by which XLA divides on a GPU, may be that far from the right one.
     """
-    held = dict(zip(jaxpr.invars, values, strict=True))
+    held: dict[Any, jax.Array] = dict(zip(jaxpr.invars, values, strict=True))
     for equation in jaxpr.eqns:
-        given = [each.val if isinstance(each, jax.extend.core.Literal) else held[each] for each in equation.invars]
+        given = [held[each] if isinstance(each, jax.extend.core.Var) else each.val for each in equation.invars]
         if "jaxpr" in equation.params:
             found = imprecise(equation.params["jaxpr"].jaxpr, *given)
         else:

@@ -66,6 +66,7 @@ def analyse(
 
     total = len(work.runs) * sum(len(places) for _, places in work.datasets)
     with Bar(total=total, unit="image", smoothing=0.1, disable=not total) as bar:
+        measuring = _Measuring(work.cache, settings, measure, adapter, meaning, bar)
         for named_run, subject in work.runs:
             for dataset, places in work.datasets:
                 images = list[Measurement]()
@@ -74,7 +75,7 @@ def analyse(
                     bar.set_description(f"{named_run.name}, {several[0].file_name}")
                     examples = list(opened(several))
                     bar.skip(len(several) - len(examples))
-                    results = _measured(work.cache, subject, examples, settings, measure, adapter, meaning, bar)
+                    results = measuring.results(subject, examples)
                     for example, result in zip(examples, results, strict=True):
                         if isinstance(result, ValueError):
                             failures.append(f"{named_run.name} on {example.file_name}: {result}")
@@ -85,36 +86,40 @@ def analyse(
     return analyses, list(dict.fromkeys(failures))
 
 
-def _measured(
-    cache: ResultsCache,
-    subject: Subject,
-    examples: Sequence[Example],
-    settings: SettingsT,
-    measure: Measure[SettingsT, Measurement],
-    adapter: pydantic.TypeAdapter,
-    meaning: Determinants,
-    bar: Bar,
-) -> list[Measurement | ValueError]:
-    """Of each image, what the cache has, or what is measured and kept there."""
-    of = [determinants(subject, example, settings, meaning) for example in examples]
-    missing = [index for index, each in enumerate(of) if cache.get(each) is None]
-    bar.skip(len(of) - len(missing))
-    asked = [examples[index] for index in missing]
-    found = measure(subject, asked, settings, bar.set_postfix_str) if missing else ()
-    results = dict(zip(missing, found, strict=True))
+@dataclass(frozen=True)
+class _Measuring(Generic[SettingsT, Measurement]):
+    """What all batches of an analysis have in common."""
 
-    def kept(index: int) -> Measurement:
-        def compute() -> Any:
-            if isinstance(result := results[index], ValueError):
-                raise result
-            return adapter.dump_python(result, mode="json")
+    cache: ResultsCache
+    settings: SettingsT
+    measure: Measure[SettingsT, Measurement]
+    adapter: Any
+    """Pydantic's `TypeAdapter` of the measurement."""
+    meaning: Determinants
+    bar: Bar
 
-        return adapter.validate_python(cache.kept(of[index], compute))
+    def results(self, subject: Subject, examples: Sequence[Example]) -> list[Measurement | ValueError]:
+        """Of each image, what the cache has, or what is measured and kept there."""
+        of = [determinants(subject, example, self.settings, self.meaning) for example in examples]
+        missing = [index for index, each in enumerate(of) if self.cache.get(each) is None]
+        self.bar.skip(len(of) - len(missing))
+        asked = [examples[index] for index in missing]
+        found = self.measure(subject, asked, self.settings, self.bar.set_postfix_str) if missing else ()
+        measured = dict(zip(missing, found, strict=True))
 
-    measurements = [attempt(partial(kept, index)) for index in range(len(of))]
-    if missing:
-        bar.update(len(missing))
-    return measurements
+        def kept(index: int) -> Measurement:
+            def compute() -> Any:
+                if isinstance(result := measured[index], ValueError):
+                    raise result
+                return self.adapter.dump_python(result, mode="json")
+
+            read: Measurement = self.adapter.validate_python(self.cache.kept(of[index], compute))
+            return read
+
+        results = [attempt(partial(kept, index)) for index in range(len(of))]
+        if missing:
+            self.bar.update(len(missing))
+        return results
 
 
 def attempt(compute: Callable[[], Measurement]) -> Measurement | ValueError:
