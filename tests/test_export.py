@@ -123,7 +123,7 @@ def test_stablehlo_runs_where_menet_jax_is_not(run: Path, tmp_path: Path) -> Non
     subprocess.run([sys.executable, "-c", OTHER_PROGRAM, *map(str, files)], check=True, cwd=tmp_path)
     with np.load(files[2]) as arrays:
         found, predictor = dict(arrays), menet_jax.load_predictor(run)
-    assert list(found["platforms"]) == ["cpu", "cuda", "tpu"]
+    assert list(found["platforms"]) == ["cpu", "cuda", "rocm", "tpu"]
     for index, image in enumerate(IMAGES):
         expected = predictor.maps(image)
         assert np.abs(found["metric"][index] - expected.metric).max() < 1e-4
@@ -143,6 +143,8 @@ def test_onnx_gives_our_maps_of_any_number_of_images(run: Path, tmp_path: Path) 
     program = tmp_path / "network.onnx"
     assert outcome(main, run, "--dest", program, "--format", "onnx").code == 0
     assert [(each.domain, each.version) for each in onnx.load(program).opset_import] == [("", 18)]
+    [last] = [node for node in onnx.load(program).graph.node if "metric" in node.output]
+    assert last.op_type == "Clip"  # quotients are not exact in every runtime
     predictor = menet_jax.load_predictor(run)
     ours = [np.stack(maps) for maps in zip(*map(predictor.maps, IMAGES), strict=True)]
     assert max(differences(program.read_bytes(), IMAGES, ours)) < 1e-4

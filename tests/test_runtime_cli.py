@@ -3,13 +3,14 @@
 from importlib import import_module
 from pathlib import Path
 
+import jax
 import pytest
 from command_cases import outcome
 
 from menet_jax import load_predictor
 from menet_jax.data.options import check_data
 from menet_jax.evaluation.options import Evaluate
-from menet_jax.runtime.cli import named, words
+from menet_jax.runtime.cli import FAILED, named, run_command, words
 
 
 def test_homes_are_found_where_shells_leave_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +55,18 @@ def test_the_home_of_nobody_is_refused_by_name() -> None:
     ):
         with pytest.raises(ValueError, match=f"^{nobody}: there is no such home directory; .* ./{nobody}$"):
             refuse()
+
+
+def test_a_device_without_memory_is_one_error(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(text: str) -> int:
+        raise jax.errors.JaxRuntimeError(text)
+
+    text = "RESOURCE_EXHAUSTED: Out of memory allocating 10 bytes.\nBufferAssignment …"
+    assert run_command(lambda: text, work) == FAILED
+    said = capsys.readouterr().err
+    assert (
+        said.startswith("error: the device has no memory left: RESOURCE_EXHAUSTED: Out of memory") and "--batch" in said
+    )
+    assert said.count("\n") == 1
+    with pytest.raises(RuntimeError, match="INTERNAL"):
+        run_command(lambda: "INTERNAL: a fault", work)

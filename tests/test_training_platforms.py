@@ -13,7 +13,9 @@ from shallow_menet import SIDE
 from menet_jax.model.inference import eval_step
 from menet_jax.model.menet import MENet
 from menet_jax.model.saliency import border_background
+from menet_jax.robustness.attack.ascent import L2, attack, attack_each
 from menet_jax.robustness.jacobian import image_function
+from menet_jax.robustness.smoothing.certificate import sample_counts
 from menet_jax.robustness.smoothing.measurement import SalientPixels
 from menet_jax.training.config import Config
 from menet_jax.training.network import background_region, network
@@ -71,6 +73,33 @@ def test_jacobians_are_computed_at_full_precision_on_a_gpu() -> None:
     ):
         program = traced.lower(lowering_platforms=("cuda",)).as_text()
         assert products(program) and not rounded(program)
+
+
+def test_functions_of_ones_own_are_searched_and_certified_at_full_precision() -> None:
+    seen: list[str | None] = []
+
+    def salient(image: jax.Array) -> jax.Array:
+        settings: Any = jax.config
+        seen.append(settings.jax_default_matmul_precision)
+        return image[..., 0] > 100
+
+    def total(image: jax.Array) -> jax.Array:
+        salient(image)
+        return jnp.sum(image)
+
+    image, starts = np.full((2, 2, 3), 100.0, np.float32), np.zeros((1, 2, 2, 3), np.float32)
+    for compute in (
+        lambda: attack(total, image, L2, 1.0, starts, steps=1),
+        lambda: attack_each(lambda _: total, np.zeros(1), image[None], L2, 1.0, starts[None], steps=1),
+        lambda: sample_counts(salient, image, 1.0, 2, jax.random.key(0)),
+        lambda: image_function.push_forward(image_function.as_tree(total), image),
+    ):
+        seen.clear()
+        compute()
+        assert seen[-1] == "highest"  # before, shapes may have been asked for
+    linear = image_function.as_tree(lambda v: v[..., 0] @ jnp.ones((2, 2)))
+    program = image_function.pull_back.trace(linear, image, np.ones((1, 2, 2), np.float32))
+    assert not rounded(program.lower(lowering_platforms=("cuda",)).as_text())
 
 
 def products(program: str) -> list[str]:

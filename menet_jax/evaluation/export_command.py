@@ -16,7 +16,7 @@ from menet_jax.training.config import Config
 from menet_jax.training.network import background_region, network
 from menet_jax.training.run import TrainedRun, load_run, write_release
 
-PLATFORMS = ("cpu", "cuda", "tpu")
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def to_stablehlo(config: Config, variables: Mapping[str, Any]) -> bytearray:

@@ -167,7 +167,7 @@ class MENet(nn.Module):
             scales = jnp.concatenate([enlarge(m, height // m.shape[1]) for m in maps.values()], axis=-1)
             h = scales
 
-        # The heads' outputs keep all digits, whatever comes before computes in.
+        # The heads' outputs are float32 at least, whatever comes before computes in.
         exact = jnp.float64 if self.dtype == jnp.float64 else jnp.float32
         norm = partial(norm, dtype=exact)
         features = norm(name="features_norm")(conv(FEATURES, (3, 3), padding=1, name="features_conv")(h))

@@ -189,4 +189,5 @@ def _metric_map(graph: Graph, features: str, region: str) -> None:
     above = graph.add("Sub", distance, low)
     # Of a constant map all are zero, whatever divides them.
     spread = graph.add("Sub", high, low)
-    graph.add("Div", above, graph.add("Where", graph.add("Greater", spread, zero), spread, one), name="metric")
+    share = graph.add("Div", above, graph.add("Where", graph.add("Greater", spread, zero), spread, one))
+    graph.add("Clip", share, zero, one, name="metric")  # not every runtime's quotients are rounded correctly

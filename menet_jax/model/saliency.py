@@ -62,13 +62,30 @@ def border(probability: Float[Array, "h w"]) -> Bool[Array, "h w"]:
 
 
 def min_max_normalise(x: Float[Array, "h w"]) -> Float[Array, "h w"]:
-    """Min–max normalisation to [0, 1]; a constant map becomes 0, NaN stays NaN."""
-    low, high = jnp.min(x), jnp.max(x)
-    constant = high == low
-    share = (x - low) / jnp.where(constant, 1.0, high - low)
-    # A GPU's division is not rounded correctly, and may give more than 1 of two numbers that are the same. `minimum`
-    # would halve the gradient at 1.
-    return jnp.where(constant, 0.0, jnp.where(share > 1.0, 1.0, share))
+    """Min–max normalisation to [0, 1]; a constant map becomes 0, NaN stays NaN.
+
+    On a GPU quotients are not rounded correctly, and x may be computed twice and rounded differently. So what is the
+    highest is 1, whatever its quotient, and what rounding puts beyond 0 or 1 is 0 or 1.
+    """
+    low, high = _lowest(x), -_lowest(-x)
+    spread = high > low
+    share = (x - low) / jnp.where(spread, high - low, 1.0)
+    share = jnp.where(share < 0, 0.0, share)
+    return jnp.where((share > 1) | (spread & (x >= high)), 1.0, share)
+
+
+@jax.custom_jvp
+def _lowest(x: Float[Array, "h w"]) -> Float[Array, ""]:
+    """`jnp.min(x)`, whose derivative divides by how many equal it: none, where x is computed twice and rounded
+    differently. This one's is that of the first of the lowest.
+    """
+    return jnp.min(x)
+
+
+@_lowest.defjvp
+def _lowest_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    return _lowest(x), jnp.ravel(dx)[jnp.argmin(jnp.ravel(x))]
 
 
 def metric_map(

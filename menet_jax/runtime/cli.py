@@ -32,6 +32,14 @@ class Options(Protocol):
 BAD_INPUT = 2
 FAILED = 1
 
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+"""How the text of JAX's error begins; its class, a RuntimeError, is not asked for, since JAX is imported late."""
+
+WITH_LESS_MEMORY = (
+    "Try a smaller --batch-size or --model.width, or --model.precision bfloat16. On a GPU another process may hold it: "
+    "a JAX program takes three quarters at its start, unless XLA_PYTHON_CLIENT_PREALLOCATE=false is set for it"
+)
+
 
 def run_command(
     prepare: Callable[[], Work],
@@ -61,6 +69,11 @@ def run_command(
             return do(work)
     except failures as error:
         complain_of(error)
+        return FAILED
+    except RuntimeError as error:
+        if not str(error).startswith(OUT_OF_MEMORY):
+            raise
+        complain_of(RuntimeError(f"the device has no memory left: {str(error).splitlines()[0]}. {WITH_LESS_MEMORY}"))
         return FAILED
 
 

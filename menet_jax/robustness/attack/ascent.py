@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from menet_jax.robustness.jacobian.image_function import as_tree, check_image
+from menet_jax.robustness.jacobian.image_function import as_tree, check_image, exact
 
 Objective = Callable[[jax.Array], jax.Array]
 """Image (H, W, 3), float, range 0…255 → a number that the attack raises."""
@@ -222,6 +222,7 @@ def _climb(
 
 
 @partial(jax.jit, static_argnames=("ball", "steps"))
+@exact
 def _attack_each(
     objective_of: Callable[[Any], Objective],
     targets: Any,
@@ -237,4 +238,4 @@ def _attack_each(
     return jax.vmap(one)(targets, images, starts)
 
 
-_attack = jax.jit(_climb, static_argnames=("ball", "steps"))
+_attack = jax.jit(exact(_climb), static_argnames=("ball", "steps"))

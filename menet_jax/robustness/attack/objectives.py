@@ -61,4 +61,5 @@ class WrongSide(struct.PyTreeNode):
     mask: Float[Array, "h w"]
 
     def __call__(self, image: Float[Array, "h w 3"]) -> Float[Array, ""]:
-        return -jnp.mean(jnp.maximum((2 * self.mask - 1) * self.margin(image), -1))
+        margin = (2 * self.mask - 1) * self.margin(image)
+        return -jnp.mean(jnp.where(margin > -1, margin, -1.0))  # not `maximum`, see `larger` in model/pooling.py

@@ -204,7 +204,8 @@ def rounding_margin(f: ImageMap, shape: tuple[int, int]) -> float:
     A sum of products of numbers that are not negative is out by γ_n at most, n the longest chain of roundings, in
     whatever order it is summed (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1). The chain
     is not longer than all layers' sums one after another. Two things are not in it: convolutions computed by other
-    means than sums of products (Winograd's or Fourier's), and values below float32's normal range, 1e-38.
+    means than sums of products (Winograd's or Fourier's, which a GPU's library may choose), and values below float32's
+    normal range, 1e-38.
 
     Raises:
         TypeError: it is not a map of a network.

@@ -260,12 +260,14 @@ def linearise_program(f: ImageMap, image: Float[Array, "h w 3"]) -> tuple[jax.Ar
 
 
 @jax.jit
+@exact
 def push_forward(push: ImageMap, direction: Float[Array, "h w 3"]) -> jax.Array:
     """Jv."""
     return push(direction)
 
 
 @jax.jit
+@exact
 def pull_back(push: ImageMap, like: Float[Array, "h w 3"], cotangents: jax.Array) -> Float[Array, "k h w 3"]:
     """Jᵀu for each u."""
     pull = jax.linear_transpose(push, like)

@@ -21,7 +21,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Float64, Int
 from scipy.special import bdtrc, ndtri
 
-from menet_jax.robustness.jacobian.image_function import as_tree, check_image
+from menet_jax.robustness.jacobian.image_function import as_tree, check_image, exact
 
 Classifier = Callable[[jax.Array], jax.Array]
 """Image (H, W, 3), float → which pixels are salient, bool of any shape; or several such maps as a pytree."""
@@ -211,6 +211,7 @@ class _Decided(struct.PyTreeNode):
 
 
 @partial(jax.jit, static_argnames=("samples", "batch"))
+@exact
 def _counts(
     classifier: Classifier,
     image: jax.Array,
