@@ -226,6 +226,13 @@ def test_keys_that_cannot_be_hashed(before: bytes, after: bytes, key: bytes, tmp
         read_torch(tmp_path / "bad.pt")
 
 
+def test_a_bytearray_of_any_length_takes_no_memory(tmp_path: Path) -> None:
+    """An instruction of nine bytes, for which Python's unpickler fills so much memory with zeros."""
+    (tmp_path / "bad.pt").write_bytes(archive(b"\x80\x05\x96" + (2**62).to_bytes(8, "little") + b"."))
+    with pytest.raises(TorchFileError, match="it has a bytearray"):
+        read_torch(tmp_path / "bad.pt")
+
+
 def test_what_is_kept_beside_a_network(tmp_path: Path) -> None:
     """Things that training leaves in checkpoints are skipped, tensors among them."""
     beside = {

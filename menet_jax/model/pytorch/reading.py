@@ -192,6 +192,11 @@ def _checked(instruction: bytes, keys: slice) -> tuple[int, Callable[[Any], None
     return instruction[0], checked
 
 
+def _no_bytearray(_: Any) -> None:
+    """Raise TorchFileError: Python makes one of whatever length is named, of zeros, before it reads it."""
+    raise TorchFileError("it has a bytearray, as checkpoints have none")
+
+
 class _Unpickler(pickle._Unpickler):
     """Reads the structure of a checkpoint; everything it makes is new for each file.
 
@@ -200,6 +205,7 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch: ClassVar = pickle._Unpickler.dispatch | dict(
         [
+            (pickle.BYTEARRAY8[0], _no_bytearray),
             _checked(pickle.SETITEM, slice(-2, -1)),
             _checked(pickle.SETITEMS, slice(None, None, 2)),
             _checked(pickle.DICT, slice(None, None, 2)),
