@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.extend
 import jax.numpy as jnp
+import numpy as np
 
 TWICE = {"max", "min", "reduce_max", "reduce_min", "gather", "dynamic_slice"}
 """Operations whose result is one of their operands, which a compiler may compute twice."""
 
 
-def inexact(function: Callable[..., Any], *values: jax.Array, quotients: int = 0, again: int = 0) -> jax.Array:
+def inexact(function: Callable[..., Any], *values: jax.Array, quotients: int = 0, again: int = 0) -> np.ndarray:
     """`function(*values)`, an array, where quotients are so many units in the last place too large, and an operand that
     is computed again is so many larger than it was.
 
@@ -19,8 +20,8 @@ def inexact(function: Callable[..., Any], *values: jax.Array, quotients: int = 0
     copies of a computation in programs that it fuses differently (github.com/jax-ml/jax/issues/40564).
     """
     closed = jax.make_jaxpr(function)(*values)
-    [result] = _evaluate(closed.jaxpr, closed.consts, values, quotients, again)
-    return result
+    [result] = jax.jit(lambda *values: _evaluate(closed.jaxpr, closed.consts, values, quotients, again))(*values)
+    return np.asarray(result)
 
 
 def _evaluate(jaxpr: Any, constants: Any, values: Any, quotients: int, again: int) -> list[Any]:
