@@ -205,7 +205,9 @@ def test_flags_of_the_loss_reach_it(config: LossConfig, monkeypatch: pytest.Monk
         return SimpleNamespace(**variables["params"]), {"batch_stats": {}}
 
     monkeypatch.setattr(MENet, "apply", apply)
-    found = jax.value_and_grad(lambda params: total_loss(network(CONFIG), config, params, {}, batch)[0])(outputs)
+    found = jax.jit(jax.value_and_grad(lambda params: total_loss(network(CONFIG), config, params, {}, batch)[0]))(
+        outputs
+    )
     flags = {"squared": config.squared, "mining": config.mining, "stop_centres": config.stop_centres}
 
     def expected(params: dict[str, jax.Array]) -> jax.Array:
@@ -216,7 +218,7 @@ def test_flags_of_the_loss_reach_it(config: LossConfig, monkeypatch: pytest.Monk
         ]
         return (of_image[0] + of_image[1]) / 2
 
-    theirs = jax.value_and_grad(expected)(outputs)
+    theirs = jax.jit(jax.value_and_grad(expected))(outputs)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), found, theirs)
 
 
