@@ -55,7 +55,8 @@ def check_replicas(step: int, state: TrainState) -> None:
     if others:
         raise DivergedError(
             f"after step {step} the network of process 0 is not that of {', '.join(others)}: the hardware of one of "
-            "them is at fault, or not the same. This step is not saved; --resume goes on from the last checkpoint"
+            "them is at fault, or not the same, or their GPUs compiled the step differently. This step is not saved; "
+            "--resume goes on from the last checkpoint"
         )
 
 
