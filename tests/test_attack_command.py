@@ -220,6 +220,7 @@ def test_wrong_side_by_hand() -> None:
     value, gradient = jax.value_and_grad(objective)(jnp.stack([margins] * 3, axis=-1))
     assert float(value) == pytest.approx(-(3 - 0.5 + 2 - 1) / 4)
     np.testing.assert_allclose(gradient[..., 0], [[-0.25, -0.25, 0.25, 0]])
+    assert np.isnan(objective(jnp.full((1, 4, 3), jnp.nan)))
     for again in (1, -1):  # a GPU's compiler may compute a margin twice and round it differently
         found = inexact(jax.grad(objective), jnp.stack([margins] * 3, axis=-1), again=again)
         np.testing.assert_array_equal(found, gradient)

@@ -101,6 +101,10 @@ def test_all_background_and_its_fallback() -> None:
     np.testing.assert_array_equal(all_background(jnp.full((HEIGHT, WIDTH), 0.5)), border_band(HEIGHT, WIDTH))
 
 
+def test_a_constant_map_has_no_gradient() -> None:
+    assert not np.any(jax.jacrev(min_max_normalise)(jnp.full((2, 3), 7.0)))
+
+
 def test_min_max_normalise_by_hand() -> None:
     np.testing.assert_array_equal(min_max_normalise(jnp.array([[2.0, 4.0], [3.0, 6.0]])), [[0, 0.5], [0.25, 1]])
     np.testing.assert_array_equal(min_max_normalise(jnp.full((2, 3), 7.0)), 0)

@@ -216,13 +216,41 @@ SETS = b"(" * 50 + b"\x91" * 50  # a set of a set of …, frozen, to be compared
         (b"\x8f(", b"\x90"),
         (b"(", b"\x91"),
         (b"ccollections\nOrderedDict\n(((", b"K\x01tttR"),
-        (b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n", b"X\x03\x00\x00\x00cpuK\x01tQ"),
     ],
 )
 def test_keys_that_cannot_be_hashed(before: bytes, after: bytes, key: bytes, tmp_path: Path) -> None:
-    """In a dictionary by each of the instructions that fill one, in a set, an OrderedDict, and as a name of data."""
+    """In a dictionary by each of the instructions that fill one, in a set, and an OrderedDict."""
     (tmp_path / "bad.pt").write_bytes(archive(b"\x80\x04" + before + key + after + b"."))
     with pytest.raises(TorchFileError, match="it has a tuple of tuples as a key"):
+        read_torch(tmp_path / "bad.pt")
+
+
+def test_long_tuples_are_no_keys(tmp_path: Path) -> None:
+    """One that is kept could be hashed again by every instruction that fills a dictionary."""
+    (tmp_path / "bad.pt").write_bytes(archive(b"\x80\x04}(" + b"K\x01" * 100 + b"tK\x01s."))
+    with pytest.raises(TorchFileError, match="it has a long tuple as a key"):
+        read_torch(tmp_path / "bad.pt")
+
+
+@pytest.mark.parametrize("shape", [b"X\x02\x00\x00\x0012", b"(" + b"K\x01" * 65 + b"t"])
+def test_shapes_are_short_tuples(shape: bytes, tmp_path: Path) -> None:
+    """A text, or more axes than PyTorch has: with strides as long."""
+    storage = STORAGE[0] + b"X\x01\x00\x00\x000" + b"X\x03\x00\x00\x00cpuK\x01tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + shape + shape + b"tR"
+    files = {"archive/data.pkl": b"\x80\x04" + tensor + b".", "archive/data/0": bytes(4), "archive/version": b"3\n"}
+    (tmp_path / "bad.pt").write_bytes(small.zipped(files))
+    with pytest.raises(TorchFileError, match="a tensor is not put together from data"):
+        read_torch(tmp_path / "bad.pt")
+
+
+STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n", b"X\x03\x00\x00\x00cpuK\x01tQ"
+
+
+@pytest.mark.parametrize("key", [DEEP, DOUBLED, SETS, b"K\x01", b"G\x7f\xf8\x00\x00\x00\x00\x00\x00"])
+def test_names_of_data_are_texts(key: bytes, tmp_path: Path) -> None:
+    """A NaN is unlike itself, and would be read anew each time; others take any time to compare."""
+    (tmp_path / "bad.pt").write_bytes(archive(b"\x80\x04" + STORAGE[0] + key + STORAGE[1] + b"."))
+    with pytest.raises(TorchFileError, match=r"its data has names as PyTorch gives none|it has a tuple of tuples"):
         read_torch(tmp_path / "bad.pt")
 
 

@@ -70,7 +70,7 @@ def min_max_normalise(x: Float[Array, "h w"]) -> Float[Array, "h w"]:
     low, high = _lowest(x), -_lowest(-x)
     spread = high > low
     share = (x - low) / jnp.where(spread, high - low, 1.0)
-    share = jnp.where(share < 0, 0.0, share)
+    share = jnp.where((share < 0) | (high <= low), 0.0, share)
     return jnp.where((share > 1) | (spread & (x >= high)), 1.0, share)
 
 

@@ -36,8 +36,8 @@ OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 """How the text of JAX's error begins; its class, a RuntimeError, is not asked for, since JAX is imported late."""
 
 WITH_LESS_MEMORY = (
-    "Try a smaller --batch-size or --model.width, or --model.precision bfloat16. On a GPU another process may hold it: "
-    "a JAX program takes three quarters at its start, unless XLA_PYTHON_CLIENT_PREALLOCATE=false is set for it"
+    "Smaller batches take less, where the command has a --batch-size, and a narrower network. On a GPU another process "
+    "may hold it: a JAX program takes three quarters at its start, unless XLA_PYTHON_CLIENT_PREALLOCATE=false is set"
 )
 
 
@@ -73,7 +73,8 @@ def run_command(
     except RuntimeError as error:
         if not str(error).startswith(OUT_OF_MEMORY):
             raise
-        complain_of(RuntimeError(f"the device has no memory left: {str(error).splitlines()[0]}. {WITH_LESS_MEMORY}"))
+        heading = str(error).splitlines()[0].rstrip(".")
+        complain_of(RuntimeError(f"the device has no memory left ({heading}). {WITH_LESS_MEMORY}; {left(work)}"))
         return FAILED
 
 

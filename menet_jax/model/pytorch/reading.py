@@ -10,6 +10,7 @@ whole networks keep their parameters: since PyTorch 1.0, and before it as calls 
 """
 
 import io
+import os
 import pickle
 import struct
 import zipfile
@@ -23,6 +24,7 @@ from typing import Any, ClassVar
 import ml_dtypes
 import numpy as np
 
+from menet_jax.model.pytorch.stand_ins import NoCalls, StandIn, TorchFileError
 from menet_jax.runtime.text import listed
 
 Binary = io.BufferedReader | io.BytesIO
@@ -43,37 +45,6 @@ DTYPES: dict[str, type] = {
     "Bool": np.bool_,
 }
 
-HARMLESS = frozenset(
-    {
-        "__builtin__.set",
-        "builtins.set",
-        "__builtin__.frozenset",
-        "builtins.frozenset",
-        "__builtin__.complex",
-        "builtins.complex",
-        "_codecs.encode",
-        "collections.Counter",  # in the state of a learning rate that falls in steps
-        "collections.defaultdict",
-        "copy_reg._reconstructor",
-        "copyreg._reconstructor",
-        "datetime.datetime",
-        "datetime.timedelta",
-        "numpy.core.multiarray._reconstruct",
-        "numpy._core.multiarray._reconstruct",
-        "numpy.core.multiarray.scalar",
-        "numpy._core.multiarray.scalar",
-        "numpy.dtype",
-        "pathlib.PosixPath",
-        "pathlib.WindowsPath",
-        "pathlib._local.PosixPath",  # as Python 3.13 names them
-        "pathlib._local.WindowsPath",
-        "torch.Size",
-        "torch.device",
-        "torch.nn.backends.thnn._get_thnn_function_backend",  # in every module, before PyTorch 1.4
-    }
-)
-"""Calls that checkpoints contain beside their tensors, of functions that only make values. They are not made either."""
-
 PARAMETERS = frozenset(
     {
         "torch._utils._rebuild_parameter",
@@ -89,8 +60,9 @@ LONGEST_NAME = 1000
 """Modules and tensors in a network, at most, and characters in their names: modules that hold one another have any."""
 
 
-class TorchFileError(ValueError):
-    """A file that is no PyTorch checkpoint, is damaged, or would run code."""
+LARGEST = 2**63 - 1
+MOST_AXES = 64
+"""What PyTorch's own numbers and shapes end at. Without an end, a few bytes name any amount of work."""
 
 
 @dataclass(eq=False)
@@ -123,7 +95,7 @@ class _Tensor:
         """The view, without a copy and read-only."""
         data = self.storage.data
         numbers = (self.offset, *self.shape, *self.strides)
-        if data is None or not all(type(number) is int and number >= 0 for number in numbers):
+        if data is None or not all(type(number) is int and 0 <= number <= LARGEST for number in numbers):
             raise TorchFileError("a tensor has no data, or no sensible shape")
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         if prod(self.shape) and last >= data.size:
@@ -134,45 +106,21 @@ class _Tensor:
         return np.lib.stride_tricks.as_strided(data[self.offset :], self.shape, steps, writeable=False)
 
 
-class _NoCalls(type):
-    """The type of stand-in classes: their objects are made by the unpickler, but calling one is refused."""
-
-    def __call__(cls, *arguments: Any, **options: Any) -> Any:
-        if cls.__name__ in HARMLESS:
-            return super().__call__()
-        raise TorchFileError(f"it would call {cls.__name__}; nothing of it was run")
-
-
-class _StandIn(metaclass=_NoCalls):
-    """An object of a class that is not imported: what the pickle says of it, and no behaviour."""
-
-    __slots__ = ("items", "state")
-    items: dict[Any, Any]
-    state: Any
-
-    def __new__(cls, *arguments: Any, **options: Any) -> "_StandIn":
-        made = super().__new__(cls)
-        made.state, made.items = None, {}
-        return made
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.items[key] = value
-
-    def append(self, value: Any) -> None:
-        """Ignore the items of subclasses of list, which hold no tensors."""
-
-    def extend(self, values: Any) -> None:
-        """Ignore the items, as `append` does."""
-
-
 def _check_keys(keys: Iterable[Any]) -> None:
-    """Raise TorchFileError if one is a tuple of tuples, or of sets: to hash these takes any time, or ends Python."""
+    """Raise TorchFileError if one is a long tuple, or one of tuples or sets: to hash these takes any time, or ends
+    Python.
+    """
     for key in keys:
+        if isinstance(key, tuple | frozenset) and len(key) > MOST_AXES:
+            raise TorchFileError("it has a long tuple as a key, as checkpoints have none")
         if isinstance(key, tuple | frozenset) and any(isinstance(part, tuple | frozenset) for part in key):
             raise TorchFileError("it has a tuple of tuples as a key, as checkpoints have none")
+
+
+def _check_name(key: Any) -> None:
+    """Raise TorchFileError unless this is what PyTorch names its data by: a short text."""
+    if not isinstance(key, str) or len(key) > LONGEST_NAME:
+        raise TorchFileError("its data has names as PyTorch gives none")
 
 
 def _ordered_dict(items: Iterable[Any]) -> "OrderedDict[Any, Any]":
@@ -231,7 +179,7 @@ class _Unpickler(pickle._Unpickler):
         if module in ("torch", "torch.cuda", "torch.storage") and name.removesuffix("Storage") in DTYPES:
             return name.removesuffix("Storage")  # a string, which the file can do nothing with
         if full not in self._stand_ins:
-            self._stand_ins[full] = _NoCalls(full, (_StandIn,), {"__slots__": ()})
+            self._stand_ins[full] = NoCalls(full, (StandIn,), {"__slots__": ()})
         return self._stand_ins[full]
 
     def persistent_load(self, pid: Any) -> Any:
@@ -240,14 +188,15 @@ class _Unpickler(pickle._Unpickler):
         if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage" and isinstance(pid[4], int)):
             raise TorchFileError("it refers to something that is not data of tensors")
         _, kind, key, _, size, *view = pid
-        _check_keys((kind, key))
-        if kind not in DTYPES or any(view) or size < 0:
+        _check_name(key)
+        if not isinstance(kind, str) or kind not in DTYPES or any(view) or not 0 <= size <= LARGEST:
             raise TorchFileError("it has data of a kind that is not read here")
         return self._storage_of(key, _Storage(np.dtype(DTYPES[kind]), size))
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> _Tensor:
-    if not isinstance(storage, _Storage) or len(shape) != len(strides):
+    sound = isinstance(storage, _Storage) and isinstance(shape, tuple | list) and isinstance(strides, tuple | list)
+    if not sound or len(shape) != len(strides) or len(shape) > MOST_AXES:
         raise TorchFileError("a tensor is not put together from data")
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
@@ -285,9 +234,15 @@ def _read_zip(file: Binary) -> Any:
         if f"{folder}constants.pkl" in names:
             raise TorchFileError("a TorchScript program; save the network's state_dict() instead")
 
+        left = os.fstat(file.fileno()).st_size
+
         def read(name: str) -> bytes:
+            nonlocal left
             if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:  # could unpack to any size
                 raise TorchFileError("a compressed archive, as PyTorch writes none; save it with torch.save again")
+            left -= archive.getinfo(name).file_size
+            if left < 0:  # its files overlap
+                raise TorchFileError("an archive of more bytes than it has")
             return archive.read(name)
 
         if f"{folder}byteorder" in names and read(f"{folder}byteorder") != b"little":
@@ -323,7 +278,7 @@ def _read_stream(file: Binary) -> Any:
         raise TorchFileError("written on a big-endian machine, which is not read here")
     content = load()
     for key in load():
-        _check_keys((key,))
+        _check_name(key)
         storage = storages.get(key)
         (size,) = struct.unpack("<q", file.read(8))
         if storage is None or size != storage.size:
@@ -341,7 +296,9 @@ def _state_dict(content: Any) -> dict[str, _Tensor]:
         return found
     if not isinstance(content, Mapping):
         raise TorchFileError("holds no network")
-    networks = {key: network for key, value in content.items() if (network := _network(value))}
+    different = {id(value): value for value in content.values()}  # a network may stand there any number of times
+    found_in = {each: _network(value) for each, value in different.items()}
+    networks = {key: network for key, value in content.items() if (network := found_in[id(value)])}
     if len(networks) == 1:
         return next(iter(networks.values()))
     if not networks and any(isinstance(value, _Tensor) for value in content.values()):
@@ -353,7 +310,14 @@ def _state_dict(content: Any) -> dict[str, _Tensor]:
 
 
 def _listed(keys: Iterable[Any]) -> str:
-    return listed([str(key)[:80] for key in keys]) or "nothing"
+    return (
+        listed([str(key)[:80] if isinstance(key, str | float) or _small(key) else type(key).__name__ for key in keys])
+        or "nothing"
+    )
+
+
+def _small(key: Any) -> bool:
+    return isinstance(key, int) and abs(key) <= LARGEST
 
 
 def _network(value: Any) -> dict[str, _Tensor]:
@@ -361,18 +325,18 @@ def _network(value: Any) -> dict[str, _Tensor]:
     if isinstance(value, Mapping):
         named = all(isinstance(name, str) and isinstance(tensor, _Tensor) for name, tensor in value.items())
         return dict(value) if named else {}
-    if isinstance(value, _StandIn):
+    if isinstance(value, StandIn):
         return dict(_tensors(value))
     return {}
 
 
-def _tensors(network: _StandIn) -> Iterator[tuple[str, _Tensor]]:
+def _tensors(network: StandIn) -> Iterator[tuple[str, _Tensor]]:
     """Parameters and buffers of a pickled network, under the names of its state dict and in its order."""
     waiting: list[tuple[str, Any]] = [("", network)]
     names = 0
     while waiting:
         prefix, module = waiting.pop()
-        state = module.state if isinstance(module, _StandIn) else None
+        state = module.state if isinstance(module, StandIn) else None
         if not isinstance(state, Mapping):
             continue
         parameters, buffers, modules = (state.get(kind) or {} for kind in ("_parameters", "_buffers", "_modules"))
@@ -381,5 +345,6 @@ def _tensors(network: _StandIn) -> Iterator[tuple[str, _Tensor]]:
             raise TorchFileError("its modules hold one another, or are more than a network has")
         for name, tensor in (*parameters.items(), *buffers.items()):
             if isinstance(tensor, _Tensor):
+                _check_name(name)
                 yield f"{prefix}{name}", tensor
         waiting += [(f"{prefix}{name}.", child) for name, child in reversed(modules.items())]

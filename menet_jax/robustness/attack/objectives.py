@@ -62,4 +62,4 @@ class WrongSide(struct.PyTreeNode):
 
     def __call__(self, image: Float[Array, "h w 3"]) -> Float[Array, ""]:
         margin = (2 * self.mask - 1) * self.margin(image)
-        return -jnp.mean(jnp.where(margin > -1, margin, -1.0))  # not `maximum`, see `larger` in model/pooling.py
+        return -jnp.mean(jnp.where(margin < -1, -1.0, margin))  # not `maximum`, see `larger` in model/pooling.py
