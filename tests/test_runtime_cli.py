@@ -10,7 +10,7 @@ from command_cases import outcome
 from menet_jax import load_predictor
 from menet_jax.data.options import check_data
 from menet_jax.evaluation.options import Evaluate
-from menet_jax.runtime.cli import FAILED, named, run_command, words
+from menet_jax.runtime.cli import FAILED, command, named, run_command, words
 
 
 def test_homes_are_found_where_shells_leave_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,5 +68,10 @@ def test_a_device_without_memory_is_one_error(capsys: pytest.CaptureFixture[str]
         said.startswith("error: the device has no memory left (RESOURCE_EXHAUSTED: Out of memory") and "--batch" in said
     )
     assert said.endswith("; --resume goes on\n") and said.count("\n") == 1
+    with pytest.raises(SystemExit) as ended, command("nothing is written"):
+        work(text)
+    assert ended.value.code == FAILED and capsys.readouterr().err.endswith("; nothing is written\n")
     with pytest.raises(RuntimeError, match="INTERNAL"):
         run_command(lambda: "INTERNAL: a fault", work)
+    with pytest.raises(RuntimeError, match="INTERNAL"), command("nothing is written"):
+        work("INTERNAL: a fault")

@@ -71,10 +71,7 @@ def run_command(
         complain_of(error)
         return FAILED
     except RuntimeError as error:
-        if not str(error).startswith(OUT_OF_MEMORY):
-            raise
-        heading = str(error).splitlines()[0].rstrip(".")
-        complain_of(RuntimeError(f"the device has no memory left ({heading}). {WITH_LESS_MEMORY}; {left(work)}"))
+        _complain_of_memory(error, left(work))
         return FAILED
 
 
@@ -108,7 +105,8 @@ def run_options(
 
 @contextmanager
 def command(left: str, most: int | None = None) -> Iterator[None]:
-    """End the program with one error and status 2 for what cannot be used, and with status 130 after Ctrl-C.
+    """End the program with one error and status 2 for what cannot be used, 1 if a device has no memory left, and with
+    status 130 after Ctrl-C.
 
     Args:
         left: what there is of work that was interrupted, in words.
@@ -120,6 +118,17 @@ def command(left: str, most: int | None = None) -> Iterator[None]:
     except (ValueError, OSError) as error:
         complain_of(error, most)
         sys.exit(BAD_INPUT)
+    except RuntimeError as error:
+        _complain_of_memory(error, left)
+        sys.exit(FAILED)
+
+
+def _complain_of_memory(error: RuntimeError, left: str) -> None:
+    """Print that the device has no memory left; an error that says anything else is raised again."""
+    if not str(error).startswith(OUT_OF_MEMORY):
+        raise error
+    heading = str(error).splitlines()[0].rstrip(".")
+    complain_of(RuntimeError(f"the device has no memory left ({heading}). {WITH_LESS_MEMORY}; {left}"))
 
 
 def complain_of(error: Exception, most: int | None = None) -> None:
