@@ -61,8 +61,8 @@ LONGEST_NAME = 1000
 
 
 LARGEST = 2**63 - 1
-MOST_AXES = 64
-"""What PyTorch's own numbers and shapes end at. Without an end, a few bytes name any amount of work."""
+LONGEST_TUPLE = 64
+"""Numbers, and axes of a shape or parts of a key, at most. Without an end, a few bytes name any amount of work."""
 
 
 @dataclass(eq=False)
@@ -111,16 +111,18 @@ def _check_keys(keys: Iterable[Any]) -> None:
     Python.
     """
     for key in keys:
-        if isinstance(key, tuple | frozenset) and len(key) > MOST_AXES:
+        if not isinstance(key, tuple | frozenset):
+            continue
+        if len(key) > LONGEST_TUPLE:
             raise TorchFileError("it has a long tuple as a key, as checkpoints have none")
-        if isinstance(key, tuple | frozenset) and any(isinstance(part, tuple | frozenset) for part in key):
+        if any(isinstance(part, tuple | frozenset) for part in key):
             raise TorchFileError("it has a tuple of tuples as a key, as checkpoints have none")
 
 
-def _check_name(key: Any) -> None:
-    """Raise TorchFileError unless this is what PyTorch names its data by: a short text."""
-    if not isinstance(key, str) or len(key) > LONGEST_NAME:
-        raise TorchFileError("its data has names as PyTorch gives none")
+def _check_name(name: Any, of: str) -> None:
+    """Raise TorchFileError unless this is what PyTorch names things by: a short text."""
+    if not isinstance(name, str) or len(name) > LONGEST_NAME:
+        raise TorchFileError(f"{of} has names as PyTorch gives none")
 
 
 def _ordered_dict(items: Iterable[Any]) -> "OrderedDict[Any, Any]":
@@ -188,7 +190,7 @@ class _Unpickler(pickle._Unpickler):
         if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage" and isinstance(pid[4], int)):
             raise TorchFileError("it refers to something that is not data of tensors")
         _, kind, key, _, size, *view = pid
-        _check_name(key)
+        _check_name(key, "its data")
         if not isinstance(kind, str) or kind not in DTYPES or any(view) or not 0 <= size <= LARGEST:
             raise TorchFileError("it has data of a kind that is not read here")
         return self._storage_of(key, _Storage(np.dtype(DTYPES[kind]), size))
@@ -196,7 +198,7 @@ class _Unpickler(pickle._Unpickler):
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> _Tensor:
     sound = isinstance(storage, _Storage) and isinstance(shape, tuple | list) and isinstance(strides, tuple | list)
-    if not sound or len(shape) != len(strides) or len(shape) > MOST_AXES:
+    if not sound or len(shape) != len(strides) or len(shape) > LONGEST_TUPLE:
         raise TorchFileError("a tensor is not put together from data")
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
@@ -278,7 +280,7 @@ def _read_stream(file: Binary) -> Any:
         raise TorchFileError("written on a big-endian machine, which is not read here")
     content = load()
     for key in load():
-        _check_name(key)
+        _check_name(key, "its data")
         storage = storages.get(key)
         (size,) = struct.unpack("<q", file.read(8))
         if storage is None or size != storage.size:
@@ -310,14 +312,13 @@ def _state_dict(content: Any) -> dict[str, _Tensor]:
 
 
 def _listed(keys: Iterable[Any]) -> str:
-    return (
-        listed([str(key)[:80] if isinstance(key, str | float) or _small(key) else type(key).__name__ for key in keys])
-        or "nothing"
-    )
+    return listed([_said(key) for key in keys]) or "nothing"
 
 
-def _small(key: Any) -> bool:
-    return isinstance(key, int) and abs(key) <= LARGEST
+def _said(key: Any) -> str:
+    """A key in words; of one whose text may be of any length, its type."""
+    small = isinstance(key, str | float) or (isinstance(key, int) and abs(key) <= LARGEST)
+    return str(key)[:80] if small else type(key).__name__
 
 
 def _network(value: Any) -> dict[str, _Tensor]:
@@ -345,6 +346,6 @@ def _tensors(network: StandIn) -> Iterator[tuple[str, _Tensor]]:
             raise TorchFileError("its modules hold one another, or are more than a network has")
         for name, tensor in (*parameters.items(), *buffers.items()):
             if isinstance(tensor, _Tensor):
-                _check_name(name)
+                _check_name(name, "its network")
                 yield f"{prefix}{name}", tensor
         waiting += [(f"{prefix}{name}.", child) for name, child in reversed(modules.items())]
