@@ -18,6 +18,9 @@ BETA_SQUARED = 0.3
 LEVELS = 256
 """Levels of an 8-bit map, and thresholds of a curve."""
 
+LANES = np.uint16(8)
+"""Counters of each level, see `_histograms`."""
+
 Curve = Float64[np.ndarray, "thresholds=256"]
 
 
@@ -234,9 +237,14 @@ def _check(saliency: np.ndarray, mask: np.ndarray) -> None:
 
 
 def _histograms(saliency: np.ndarray, mask: np.ndarray) -> Int64[np.ndarray, "2 levels=256"]:
-    """Pixels at each level: of the background first, of the salient region second."""
-    joint = np.bincount((saliency + np.uint16(LEVELS) * mask).ravel(), minlength=2 * LEVELS)
-    return joint.reshape(2, LEVELS)
+    """Pixels at each level: of the background first, of the salient region second.
+
+    Neighbours mostly have the same level, and a counter cannot be raised again before it is stored: each column
+    modulo `LANES` has a counter of its own, which takes half the time.
+    """
+    lanes = np.arange(saliency.shape[1], dtype=np.uint16) % LANES
+    codes = (saliency + np.uint16(LEVELS) * mask) * LANES + lanes
+    return np.bincount(codes.ravel(), minlength=2 * LEVELS * LANES).reshape(2, LEVELS, LANES).sum(-1)
 
 
 def _occupied_range(histogram: Int64[np.ndarray, "levels=256"]) -> tuple[int, int]:
