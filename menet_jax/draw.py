@@ -12,7 +12,7 @@ from menet_jax.runtime.cli import run_options
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command. Exit status: 0; 2 for bad input or a figure that cannot be written."""
+    """Run the command. Exit status: 0; 1 if the figure cannot be made; 2 for bad input."""
     figures = dict.fromkeys((Grid, Scales, Worst), "menet_jax.evaluation.draw_command")
     return run_options(arguments, figures, "menet_jax.draw")
 

@@ -35,7 +35,13 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def run(arguments: str) -> None:
-    entry_point.main(arguments.split())
+    assert entry_point.main(arguments.split()) == 0
+
+
+def refused(arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What is said of bad input."""
+    assert entry_point.main(arguments.split()) == 2
+    return capsys.readouterr().err
 
 
 def multiply_adds(width: int) -> int:
@@ -243,9 +249,7 @@ def test_results_are_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "benchmark.json").touch()
-    with pytest.raises(SystemExit, match="2"):
-        run(f"all --dest {tmp_path} --device cpu")
-    assert "--overwrite" in capsys.readouterr().err
+    assert "--overwrite" in refused(f"all --dest {tmp_path} --device cpu", capsys)
 
 
 @pytest.mark.parametrize(
@@ -267,28 +271,20 @@ def test_what_cannot_be_measured(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        run(arguments.format(tmp_path / "dest"))
-    assert f"error: {message}" in capsys.readouterr().err
+    assert f"error: {message}" in refused(arguments.format(tmp_path / "dest"), capsys)
     assert not (tmp_path / "dest").exists()
 
 
 def test_without_pytorch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(pytorch.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match="2"):
-        run("pytorch")
-    assert 'pip install "menet_jax[torch]"' in capsys.readouterr().err
+    assert 'pip install "menet_jax[torch]"' in refused("pytorch", capsys)
 
 
 def test_beside_pytorch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     torch = pytest.importorskip("torch")
-    with pytest.raises(SystemExit, match="2"):
-        run("pytorch --batch-size 1")
-    assert "--batch-size 1: must be at least 2" in capsys.readouterr().err
+    assert "--batch-size 1: must be at least 2" in refused("pytorch --batch-size 1", capsys)
     if not torch.cuda.is_available():
-        with pytest.raises(SystemExit, match="2"):
-            run("pytorch --width 1 --device gpu")
-        assert "--device gpu: PyTorch finds none here" in capsys.readouterr().err
+        assert "--device gpu: PyTorch finds none here" in refused("pytorch --width 1 --device gpu", capsys)
     run("pytorch --width 2 --batch-size 2 --inference-batches 1 --rounds 1")
     out = capsys.readouterr().out
     agreement = dict(re.findall(r"^  (\S.*?) +(\d+e[+-]\d+) +\d+e", out, re.MULTILINE))

@@ -1,8 +1,6 @@
 """The README and the pages say what is so: their commands, flags, links, names and Python are tried."""
 
 import configparser
-import functools
-import inspect
 import itertools
 import re
 import shlex
@@ -10,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import create_autospec
 
@@ -51,14 +48,10 @@ PARSE: dict[str, Callable[[list[str]], object]] = {
     "menet_jax.draw": draw.main,
     "menet_jax.robustness": robustness.main,
     "menet_jax.export": export.main,
+    "menet_jax.authors": authors.main,
+    "menet_jax.benchmark": benchmark.main,
 }
-"""Commands whose flags become options: what parses them, where `run_command` only prepares."""
-
-CALL: dict[str, ModuleType] = {
-    "menet_jax.authors": authors,
-    "menet_jax.benchmark": benchmark,
-}
-"""Commands whose flags become arguments of functions: where these are."""
+"""What parses the flags of commands, where `run_command` only prepares."""
 
 WITHOUT_FLAGS = ("menet_jax.datasets.synthetic.samples",)
 
@@ -69,6 +62,7 @@ FILE_CHECKS = {
     "menet_jax.robustness.summary_options": ("check_written",),
     "menet_jax.demo.options": ("check_trained",),
     "menet_jax.benchmark.options": ("check_data", "check_folder"),
+    "menet_jax.training.authors_options": ("check_there", "check_trained"),
 }
 """What refuses files that are not there, as those of the pages are not."""
 
@@ -119,15 +113,10 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str
     would be refused. Nothing is done.
     """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "run_command", lambda prepare, _: bool(prepare()) and 0)
+    monkeypatch.setattr(cli, "run_command", lambda prepare, _, **ends: bool(prepare()) and 0)
     for place, names in FILE_CHECKS.items():
         for name in names:
             monkeypatch.setattr(f"{place}.{name}", lambda *_: None)
-    for module in CALL.values():
-        for name, function in inspect.getmembers(module, inspect.isfunction):
-            if name in ("import_weights", "export_weights"):
-                monkeypatch.setattr(module, name, doing_nothing(function))
-    monkeypatch.setattr(benchmark, "import_module", lambda _: SimpleNamespace(run=lambda _: None))
 
     def parse_command(command: list[str]) -> None:
         module, *arguments = command
@@ -135,24 +124,12 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str
             run = Path(arguments[arguments.index("--run") + 1])
             run.mkdir(parents=True)
             configuration.write(replace(PRESETS["quickstart"].config, run=run), run / CONFIG_FILE)
-        if module in CALL:
-            CALL[module].main(arguments)
-        elif module in WITHOUT_FLAGS:
+        if module in WITHOUT_FLAGS:
             assert not arguments
         else:
             PARSE[module](arguments)
 
     return parse_command
-
-
-def doing_nothing(function: Callable[..., Any]) -> Callable[..., None]:
-    """A function with the same flags."""
-
-    @functools.wraps(function)
-    def nothing(*_: Any, **__: Any) -> None:
-        pass
-
-    return nothing
 
 
 @pytest.mark.parametrize(
@@ -203,7 +180,7 @@ def test_cheap_commands_run_as_they_are_written(
     for command in CHEAP:
         module, *arguments = command.split()
         try:
-            code = {**PARSE, **{name: each.main for name, each in CALL.items()}}[module](arguments)
+            code = PARSE[module](arguments)
         except SystemExit as end:
             code = end.code
         assert not code, f"{command}: {capsys.readouterr().err}"

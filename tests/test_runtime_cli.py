@@ -10,7 +10,7 @@ from command_cases import outcome
 from menet_jax import load_predictor
 from menet_jax.data.options import check_data
 from menet_jax.evaluation.options import Evaluate
-from menet_jax.runtime.cli import FAILED, command, named, run_command, words
+from menet_jax.runtime.cli import BAD_INPUT, FAILED, named, run_command, words
 
 
 def test_homes_are_found_where_shells_leave_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +33,7 @@ def test_nothing_is_not_the_current_folder(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["train", "predict", "data", "authors", "benchmark"])
 def test_every_command_refuses_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All by the same function, but for `train` and commands of functions; `predict` stands for the others."""
+    """All by the same function, but for `train`."""
     main = import_module(f"menet_jax.{name}" + ".__main__" * (name in ("data", "benchmark"))).main
     done = outcome(main, "--dest", "")
     assert done.code == 2 and done.err == "error: --dest '': is empty; give a value, or leave it out\n"
@@ -68,10 +68,21 @@ def test_a_device_without_memory_is_one_error(capsys: pytest.CaptureFixture[str]
         said.startswith("error: the device has no memory left (RESOURCE_EXHAUSTED: Out of memory") and "--batch" in said
     )
     assert said.endswith("; --resume goes on\n") and said.count("\n") == 1
-    with pytest.raises(SystemExit) as ended, command("nothing is written"):
-        work(text)
-    assert ended.value.code == FAILED and capsys.readouterr().err.endswith("; nothing is written\n")
     with pytest.raises(RuntimeError, match="INTERNAL"):
         run_command(lambda: "INTERNAL: a fault", work)
-    with pytest.raises(RuntimeError, match="INTERNAL"), command("nothing is written"):
-        work("INTERNAL: a fault")
+
+
+def test_which_errors_of_the_work_are_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(error: Exception) -> int:
+        raise error
+
+    def status(error: Exception) -> int:
+        ended = run_command(lambda: error, work, failures=(ChildProcessError,), refusals=(ValueError, OSError))
+        assert capsys.readouterr().err == f"error: {error}\n"
+        return ended
+
+    assert status(ChildProcessError("died")) == FAILED
+    assert status(FileNotFoundError("nowhere")) == status(ValueError("wrong")) == BAD_INPUT
+    assert run_command(lambda: OSError("full"), work) == FAILED
+    with pytest.raises(ValueError, match="a fault"):
+        run_command(lambda: ValueError("a fault"), work)

@@ -2,53 +2,35 @@
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
-import tyro
+from menet_jax.benchmark.options import All, Inference, Jacobian, Pipeline, Pytorch, Scores, Tpu, Training, Upsampling
+from menet_jax.runtime.cli import run_options
 
-from menet_jax.benchmark.options import (
-    Benchmark,
-    Inference,
-    Jacobian,
-    Pipeline,
-    Pytorch,
-    Scores,
-    Suite,
-    Tpu,
-    Training,
-    Upsampling,
-)
-from menet_jax.runtime.cli import command, words
-from menet_jax.runtime.memory import use_huge_pages
-
-BENCHMARKS: dict[str, tuple[type[Benchmark], str]] = {
-    "all": (Suite, "suite"),
-    "training": (Training, "steps"),
-    "inference": (Inference, "steps"),
-    "tpu": (Tpu, "tpu"),
-    "pytorch": (Pytorch, "pytorch"),
-    "upsampling": (Upsampling, "upsampling"),
-    "jacobian": (Jacobian, "jacobian"),
-    "pipeline": (Pipeline, "pipeline"),
-    "scores": (Scores, "scores"),
+COMMANDS = {
+    All: "menet_jax.benchmark.suite",
+    Training: "menet_jax.benchmark.steps",
+    Inference: "menet_jax.benchmark.steps",
+    Tpu: "menet_jax.benchmark.tpu",
+    Pytorch: "menet_jax.benchmark.pytorch",
+    Upsampling: "menet_jax.benchmark.upsampling",
+    Jacobian: "menet_jax.benchmark.jacobian",
+    Pipeline: "menet_jax.benchmark.pipeline",
+    Scores: "menet_jax.benchmark.scores",
 }
-"""Benchmarks by name: the flags, and the module whose `run` measures, which is imported last, for it imports JAX."""
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the benchmark that the command line names; bad input ends it with status 2."""
-    use_huge_pages()
-    with command("what was measured is printed"):
-        options = tyro.extras.subcommand_cli_from_dict(
-            {name: flags for name, (flags, _) in BENCHMARKS.items()},
-            args=words(arguments),
-            prog="python -m menet_jax.benchmark",
-            description="Measure how fast things are here.",
-        )
-        options.check()
-        module = dict(BENCHMARKS.values())[type(options)]
-        import_module(f"menet_jax.benchmark.{module}").run(options)
+def main(arguments: Sequence[str]) -> int:
+    """Run the benchmark that the command line names. Exit status: 0; 1 if something fails to run; 2 for bad input."""
+    return run_options(
+        arguments,
+        COMMANDS,
+        "menet_jax.benchmark",
+        "Measure how fast things are here.",
+        left=lambda _: "what was measured is printed",
+        failures=(ChildProcessError,),
+        refusals=(ValueError, OSError),
+    )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

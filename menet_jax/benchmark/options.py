@@ -23,7 +23,7 @@ class Benchmark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suite(Benchmark):
+class All(Benchmark):
     """Everything that needs no data: training, inference, transposed convolutions and parts of the Jacobian analysis.
 
     Each is measured in a process of its own, so that memory is its own. Writes benchmark.md, and benchmark.json with

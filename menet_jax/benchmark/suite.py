@@ -9,13 +9,13 @@ import jax
 
 from menet_jax.benchmark import jacobian, steps, upsampling
 from menet_jax.benchmark.measuring import machine
-from menet_jax.benchmark.options import Activity, Device, Suite
+from menet_jax.benchmark.options import Activity, All, Device
 from menet_jax.benchmark.programs import SIZE, configuration
 from menet_jax.benchmark.results import RESULTS, Table, write
 from menet_jax.benchmark.steps import Case
 from menet_jax.reporting.tables import Record
 from menet_jax.runtime import devices
-from menet_jax.runtime.cli import check_counts
+from menet_jax.runtime.cli import FAILED, check_counts
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.regular_files import at_home
 from menet_jax.runtime.whole_files import check_writable
@@ -23,8 +23,8 @@ from menet_jax.runtime.whole_files import check_writable
 Result = TypeVar("Result")
 
 
-def run(options: Suite) -> None:
-    """Measure and write it all; see `options.Suite`."""
+def run(options: All) -> int:
+    """Measure and write it all; see `options.All`."""
     dest, rounds = at_home(options.dest), options.rounds
     if (dest / RESULTS).exists() and not options.overwrite:
         raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
@@ -64,7 +64,7 @@ def run(options: Suite) -> None:
     print(f"wrote {', '.join(path.name for path in written)} to {dest}")
     if failures:
         print("error: not measured:", *(f"  {failure}" for failure in failures), sep="\n", file=sys.stderr)
-        sys.exit(1)
+    return FAILED if failures else 0
 
 
 def _on_device(device: Device | None, function: Callable[..., Result], *args: Any) -> Result:

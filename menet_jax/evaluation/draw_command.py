@@ -1,6 +1,7 @@
 """The command `python -m menet_jax.draw`: the figures, and its messages."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -18,11 +19,11 @@ from menet_jax.images.distortions import add_noise, compress_jpeg
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.images.maps import quantise, read_map
 from menet_jax.model.inference import Kind
-from menet_jax.reporting.plots.comparisons import comparison, failures
+from menet_jax.reporting.plots.comparisons import check_names, comparison, failures
 from menet_jax.reporting.plots.page import save
 from menet_jax.reporting.plots.scales import scale_maps
 from menet_jax.runtime import devices
-from menet_jax.runtime.cli import command, named
+from menet_jax.runtime.cli import named, run_command
 from menet_jax.runtime.interrupts import uninterrupted
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.progress import Bar
@@ -33,8 +34,8 @@ ROWS = 5
 """Images of a comparison where none are named."""
 
 
-def grid(options: Grid) -> Figure:
-    """The figure of the comparison; ValueError or OSError says what cannot be used, before anything is computed."""
+def grid(options: Grid) -> Callable[[], Figure]:
+    """What draws the comparison; ValueError or OSError says what cannot be used."""
     runs, folders = named("--run", options.run), named("--maps", options.maps)
     found = {name: by_stem(folder)[0] for name, folder in folders}
     kind = _kind(options.probability)
@@ -50,21 +51,25 @@ def grid(options: Grid) -> Figure:
             raise ValueError(f"--maps {name}={folder}: holds no map of {', '.join(missing)}")
     given = {name: [read_map(files[stem]) for stem in stems] for name, files in found.items()}
     heading, shown, notes = _distort(options, examples)
+    check_names([*trained, *found], heading)
 
-    predicted = {name: _predict(name, run, shown, kind) for name, run in trained.items()}
-    if heading and given:
-        say(f"note: {', '.join(given)}: drawn as they are; only you know that they are of these distorted images")
-    return comparison(
-        [example.image for example in examples],
-        [example.mask for example in examples],
-        {**predicted, **given},
-        (heading, shown) if heading else None,
-        notes,
-    )
+    def figure() -> Figure:
+        predicted = {name: _predict(name, run, shown, kind) for name, run in trained.items()}
+        if heading and given:
+            say(f"note: {', '.join(given)}: drawn as they are; only you know that they are of these distorted images")
+        return comparison(
+            [example.image for example in examples],
+            [example.mask for example in examples],
+            {**predicted, **given},
+            (heading, shown) if heading else None,
+            notes,
+        )
+
+    return figure
 
 
-def scales(options: Scales) -> Figure:
-    """The figure of the scale maps; ValueError or OSError says what cannot be used."""
+def scales(options: Scales) -> Callable[[], Figure]:
+    """What draws the scale maps; ValueError or OSError says what cannot be used."""
     [(name, folder)] = named("--run", [options.run])
     run = _load(folder, options)
     model = run.config.model
@@ -73,19 +78,27 @@ def scales(options: Scales) -> Figure:
         raise ValueError(f"--run {options.run}: its network has no scale maps, for {why}")
     [example] = selection.by_stem(_open(options), [options.image])
     say(f"run      {name}: {folder}, {run.history}")
-    outputs, maps = look_inside(run.config, run.variables, example.image)
-    inside = (outputs.features, outputs.scales, maps.probability, maps.metric)
-    return scale_maps(example.image, example.mask, *map(np.asarray, inside))
+
+    def figure() -> Figure:
+        outputs, maps = look_inside(run.config, run.variables, example.image)
+        inside = (outputs.features, outputs.scales, maps.probability, maps.metric)
+        return scale_maps(example.image, example.mask, *map(np.asarray, inside))
+
+    return figure
 
 
-def worst(options: Worst) -> Figure:
-    """The figure of a run's failures, each with its scores; ValueError or OSError says what cannot be used."""
+def worst(options: Worst) -> Callable[[], Figure]:
+    """What draws a run's failures, each with its scores; ValueError or OSError says what cannot be used."""
     [(name, folder)] = named("--run", [options.run])
     run, kind = _load(folder, options), _kind(options.probability)
     run.check_map(kind)
     sources = _open(options)
-    total = sum(map(len, sources))
     say(f"run      {name}: {folder}, {run.history}{_untrained(run, kind)}")
+    return partial(_failures, options, name, run, kind, sources)
+
+
+def _failures(options: Worst, name: str, run: TrainedRun, kind: Kind, sources: Sequence[Source]) -> Figure:
+    total = sum(map(len, sources))
     predictor = Predictor(run.config, run.variables, jax.local_devices(), min(options.batch_size, total))
     results = list[ImageResult]()
     with workers(options.threads, processes=False) as pool, Bar(total=total, unit="image") as bar:
@@ -114,19 +127,28 @@ def worst(options: Worst) -> Figure:
 
 
 def run(options: Grid | Scales | Worst) -> int:
-    """Do what the command line asks for; the exit status: 0; 2 for bad input or a figure that cannot be written."""
-    with command("the figure is whole, or not there"):
-        used = devices.start(options.device)
-        say(devices.line(used))
-        match options:
-            case Grid():
-                figure = grid(options)
-            case Scales():
-                figure = scales(options)
-            case Worst():
-                figure = worst(options)
-        with uninterrupted():
-            written = save(figure, options.dest.with_suffix(""))
+    """Do what the command line asks for; the exit status: 0; 1 if the figure cannot be made; 2 for bad input."""
+    left = "the figure is whole, or not there"
+    return run_command(lambda: opened(options), partial(draw, options.dest), lambda _: left, (ValueError, OSError))
+
+
+def opened(options: Grid | Scales | Worst) -> Callable[[], Figure]:
+    """What draws the figure; ValueError or OSError says what cannot be used."""
+    say(devices.line(devices.start(options.device)))
+    match options:
+        case Grid():
+            return grid(options)
+        case Scales():
+            return scales(options)
+        case Worst():
+            return worst(options)
+
+
+def draw(dest: Path, figure: Callable[[], Figure]) -> int:
+    """Draw and write; the exit status."""
+    drawn = figure()
+    with uninterrupted():
+        written = save(drawn, dest.with_suffix(""))
     say(f"wrote {' and '.join(map(str, written))}")
     return 0
 

@@ -2,8 +2,8 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import is_dataclass
 from functools import reduce
 from importlib import import_module
@@ -46,6 +46,7 @@ def run_command(
     do: Callable[[Work], int],
     left: Callable[[Work], str] = lambda _: "nothing was computed",
     failures: tuple[type[Exception], ...] = (OSError,),
+    refusals: tuple[type[Exception], ...] = (),
 ) -> int:
     """Prepare and do the work of a command; its exit status, 2 for bad input, 1 if writing fails.
 
@@ -54,6 +55,7 @@ def run_command(
         do: the work.
         left: what there is of work that was interrupted, in words.
         failures: errors of the work that say what to do.
+        refusals: others that say so of bad input which the work alone finds.
 
     Raises:
         SystemExit: with status 130 after Ctrl-C.
@@ -70,22 +72,31 @@ def run_command(
     except failures as error:
         complain_of(error)
         return FAILED
+    except refusals as error:
+        complain_of(error)
+        return BAD_INPUT
     except RuntimeError as error:
         _complain_of_memory(error, left(work))
         return FAILED
 
 
 def run_options(
-    arguments: Sequence[str], commands: Mapping[type[Options], str], module: str, description: str | None = None
+    arguments: Sequence[str],
+    commands: Mapping[type[Options], str],
+    module: str,
+    description: str | None = None,
+    **ends: Any,
 ) -> int:
     """Parse and check a command's options, and do what they ask for; the exit status, see `run_command`.
 
     Args:
         arguments: of the command line.
         commands: class of the options → module whose `run` does the work; of several, each is a subcommand. The module
-            imports JAX, which would keep waiting who only asks for help: it is imported last.
+            imports JAX, which would keep waiting who only asks for help: it is imported last. What its `run` returns is
+            the exit status; nothing is 0.
         module: that runs the command.
         description: of a command with subcommands.
+        ends: `left`, `failures` and `refusals` of `run_command`, where the work does not call it again.
     """
 
     def parse() -> Options:
@@ -97,30 +108,10 @@ def run_options(
 
     def work(options: Options) -> int:
         use_huge_pages()
-        status: int = import_module(commands[type(options)]).run(options)
-        return status
+        status: int | None = import_module(commands[type(options)]).run(options)
+        return status or 0
 
-    return run_command(parse, work)
-
-
-@contextmanager
-def command(left: str, most: int | None = None) -> Iterator[None]:
-    """End the program with one error and status 2 for what cannot be used, 1 if a device has no memory left, and with
-    status 130 after Ctrl-C.
-
-    Args:
-        left: what there is of work that was interrupted, in words.
-        most: lines that are printed of an error; None: all.
-    """
-    try:
-        with interruptible(lambda: f"stopped; {left}"):
-            yield
-    except (ValueError, OSError) as error:
-        complain_of(error, most)
-        sys.exit(BAD_INPUT)
-    except RuntimeError as error:
-        _complain_of_memory(error, left)
-        sys.exit(FAILED)
+    return run_command(parse, work, **ends)
 
 
 def _complain_of_memory(error: RuntimeError, left: str) -> None:
@@ -131,12 +122,10 @@ def _complain_of_memory(error: RuntimeError, left: str) -> None:
     complain_of(RuntimeError(f"the device has no memory left ({heading}). {WITH_LESS_MEMORY}; {left}"))
 
 
-def complain_of(error: Exception, most: int | None = None) -> None:
-    """Print an error, line by line, and of at most so many lines; names in it may hold what a terminal would obey."""
+def complain_of(error: Exception) -> None:
+    """Print an error, line by line; names in it may hold what a terminal would obey."""
     heading, *lines = str(error).splitlines() or [type(error).__name__]
-    shown = lines if most is None else lines[:most]
-    more = [f"… and {len(lines) - len(shown)} more"] if len(lines) > len(shown) else []
-    print("\n".join([f"error: {printable(heading)}", *map(printable, shown), *more]), file=sys.stderr)
+    print("\n".join([f"error: {printable(heading)}", *map(printable, lines)]), file=sys.stderr)
 
 
 def refuse_repeats(arguments: Sequence[str], *options: type) -> None:

@@ -143,7 +143,7 @@ def from_state_dict(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     elif stem is not None:
         problems.append(f"misshapen: stack1.0.0.weight is {stem.shape}, should be (width, 3, 3, 3)")
     if problems:
-        raise ValueError("not a state dict of the authors' MEnet:\n  " + "\n  ".join(problems))
+        raise ValueError("\n  ".join(["not a state dict of the authors' MEnet:", *problems]))
     with np.errstate(over="ignore"):  # `check_values` finds what is infinite
         ours = {path: np.ascontiguousarray(_to_ours(path, tensors[name]), np.float32) for name, path in names.items()}
     return flax.traverse_util.unflatten_dict(ours)

@@ -1,6 +1,6 @@
 """Saliency maps beside their images: of several methods, and where one fails."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import PIL.Image
@@ -17,6 +17,13 @@ INSET = 0.4  # share of a picture's height and width that the inset takes
 Image = UInt8[np.ndarray, "_ _ 3"]
 Map = UInt8[np.ndarray, "_ _"]
 Truth = Bool[np.ndarray, "_ _"]
+
+
+def check_names(names: Iterable[str], heading: str) -> None:
+    """Raise ValueError if a method is called as another column of a comparison is; `heading` as in `distorted`."""
+    doubled = {"image", heading, "ground truth"} & set(names)
+    if doubled:
+        raise ValueError(f"a method cannot be called {', '.join(sorted(doubled))}, as another column is")
 
 
 def comparison(
@@ -37,15 +44,12 @@ def comparison(
         notes: what to say beside each row.
 
     Raises:
-        ValueError: not as many of everything as images, or too many columns.
+        ValueError: not as many of everything as images, or too many columns; or as `check_names`.
     """
+    check_names(maps, distorted[0] if distorted else "")
     columns: dict[str, Sequence[np.ndarray]] = {"image": images}
     columns |= {distorted[0]: [with_detail(image) for image in distorted[1]]} if distorted else {}
-    columns |= {"ground truth": [gray(truth) for truth in truths]}
-    doubled = columns.keys() & maps.keys()
-    if doubled:
-        raise ValueError(f"a method cannot be called {', '.join(sorted(doubled))}, as another column is")
-    columns |= maps
+    columns |= {"ground truth": [gray(truth) for truth in truths]} | dict(maps)
     wrong = [name for name, column in columns.items() if len(column) != len(images)]
     if wrong or len(notes) not in (0, len(images)):
         raise ValueError(f"want {len(images)} pictures, as there are images, of {', '.join(wrong) or 'notes'}")
