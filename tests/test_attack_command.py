@@ -55,6 +55,13 @@ def test_attacks_are_worse_than_noise_and_as_bad_as_the_jacobian_says(
         rows = [{name: float(text) for name, text in row.items() if name not in ("dataset", "run", "image")}
                 for row in csv.DictReader(file)]  # fmt: skip
     assert len(rows) == 6
+    kept = [json.loads(line)["value"] for line in (dest / "images.jsonl").read_text().splitlines()]
+    searched = [(image, at) for image in kept for at in image["strengths"] if at["strength"] > 0.001]
+    assert len(searched) == 4
+    for image, at in searched:  # what the search itself has found, before `nested` adds the worst of all that is milder
+        assert at["attack_moved"] > 1.3 * at["noise_moved"] and at["attack_flipped"] >= at["noise_flipped"]
+        assert at["attack"][0] <= min(at["noise"][0], image["clean"][0])
+    assert any(at["attack_flipped"] > 1.2 * at["noise_flipped"] for _, at in searched)
     for row in rows:
         assert row["attack_gain"] >= row["noise_gain"]
         assert row["attack_adaptive_f"] <= min(row["noise_adaptive_f"], row["clean_f"])

@@ -16,6 +16,7 @@ from menet_jax.robustness.smoothing.certificate import (
     bonferroni,
     certify,
     curtailed_counts,
+    fewest_samples,
     guessed,
     holm,
     radius,
@@ -142,12 +143,28 @@ def test_stopping_early_certifies_what_all_samples_would(seed: int, narrow: bool
             assert early.certified.any() and not early.certified.all()
 
 
-def test_certificates_that_no_sample_could_give_are_not_drawn_for() -> None:
-    arguments = (lambda image: jnp.ones((5, 6), bool), np.zeros((2, 2, 3), np.float32), SIGMA, 10, jax.random.key(0))
+@pytest.mark.parametrize("samples", [10, 27])  # of which 0.75 ** n is above the risk, and above a 30th of it
+def test_certificates_that_no_sample_could_give_are_not_drawn_for(samples: int) -> None:
+    image, key = np.zeros((2, 2, 3), np.float32), jax.random.key(0)
     counts, drawn = curtailed_counts(
-        *arguments, np.ones((5, 6), bool), pixels=30, thresholds=(THRESHOLD,), risk=RISK
-    )  # 0.75 ** 10 is above the risk
+        lambda image: jnp.ones((5, 6), bool),
+        *(image, SIGMA, samples, key, np.ones((5, 6), bool)),
+        pixels=30,
+        thresholds=(THRESHOLD,),
+        risk=RISK,
+    )
     assert drawn == 0 and not counts.any()
+
+
+@CORRECTIONS
+@pytest.mark.parametrize(("pixels", "threshold", "risk"), [(1, 0.5, 0.3), (30, 0.75, 0.01), (50_176, 0.9, 0.001)])
+def test_fewer_samples_certify_nothing(correction: Correction, pixels: int, threshold: float, risk: float) -> None:
+    fewest = fewest_samples(pixels, threshold, risk)
+    guess = np.ones(pixels, int)
+    for samples, certified in ((fewest, True), (fewest - 1, False)):
+        counts = np.full(pixels, samples)  # all agree
+        found = certify(guess, 1, counts, samples, threshold, risk, correction)
+        assert np.all(found.certified == certified)
 
 
 @pytest.mark.parametrize(("sigma", "threshold"), [(0.0, 0.75), (20.0, 0.4), (20.0, 1.0), (float("nan"), 0.75)])

@@ -1,6 +1,7 @@
 """`robustness smooth`: what it certifies, writes and refuses, on a small network; and that no attack breaks it."""
 
 import csv
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,22 @@ import numpy as np
 import pytest
 from command_cases import write_discs, write_narrow_run
 from jacobian_cases import SMALL_IMAGE, SmallNet, small_variables
+from jax.tree_util import Partial
 from robustness_cases import small_command
 from scipy.special import bdtrc
 from shallow_menet import SIDE
 
 from menet_jax.metrics.scores import f_measure
-from menet_jax.model.saliency import border_background
+from menet_jax.model.saliency import border_background, metric_map
 from menet_jax.robustness.attack.ascent import L2, attack, random_starts
 from menet_jax.robustness.smoothing.certificate import Certificate, certify, holm, radius, sample_counts
 from menet_jax.robustness.smoothing.command import COUNTS
 from menet_jax.robustness.smoothing.measurement import SalientPixels, certified_f
 
 pytestmark = pytest.mark.usefixtures("shallow")
+
+NOISE = 30.0
+"""Standard deviation, in gray levels."""
 
 CHEAP = ["--sigmas", "4", "40", "--samples", "60", "--thresholds", "0.6", "0.75"]
 
@@ -70,11 +75,14 @@ def test_what_is_written(run: Path, dataset: Path, tmp_path: Path) -> None:
         (["--thresholds", "0.5"], "above 0.5"),
         (["--samples", "0"], "--samples 0"),
         (["--risk", "1"], "--risk 1.0"),
+        (["--samples", "40"], "--samples 40: certify nothing at --thresholds 0.75"),
+        (["--thresholds", "0.6", "0.95"], "give 243 or more"),
     ],
 )
 def test_impossible_flags(flags: list[str], message: str, run: Path, dataset: Path) -> None:
     done = command(run, dataset, *flags)
-    assert done.code == 2 and message in done.err and done.err.count("\n") == 1
+    error = done.err.splitlines()[-1]
+    assert done.code == 2 and error.startswith("error: ") and message in error and done.err.count("error: ") == 1
 
 
 def test_certified_f_by_hand() -> None:
@@ -86,28 +94,42 @@ def test_certified_f_by_hand() -> None:
     assert certified_f(Certificate(mask, np.ones_like(mask)), mask) == 1
 
 
-def test_no_attack_within_the_radius_changes_a_certified_pixel() -> None:
-    """The attack drives the mean over noisy images of the margin, certified pixels against their class."""
-    variables, sigma, risk = jax.tree.map(jnp.asarray, small_variables(3)), 30.0, 0.001
-    classifier = SalientPixels(variables, SmallNet(), border_background)
-    reached = radius(sigma, 0.75)
+def _metric(variables: Any, noise: jax.Array, towards: jax.Array, x: jax.Array) -> jax.Array:
+    """Mean over noisy images of the metric map above its adaptive threshold, each pixel in the direction wanted."""
+    outputs: Any = SmallNet().apply(variables, x[None] + noise)
+    maps = jax.vmap(partial(metric_map, region=border_background))(outputs.features, outputs.logits)
+    return jnp.sum(jnp.mean(maps - 2 * maps.mean((-2, -1), keepdims=True), 0) * towards)
+
+
+def _probability(variables: Any, noise: jax.Array, towards: jax.Array, x: jax.Array) -> jax.Array:
+    """The same of the logit margin, bounded so that no pixel counts for more than it can change."""
+    outputs: Any = SmallNet().apply(variables, x[None] + noise)
+    return jnp.sum(jnp.mean(jnp.tanh(outputs.logits[..., 1] - outputs.logits[..., 0]), 0) * towards)
+
+
+@pytest.mark.parametrize("drive", [_metric, _probability])
+def test_no_attack_within_the_radius_changes_a_certified_pixel(drive: Callable[..., jax.Array]) -> None:
+    """The attack drives the mean over noisy images of what is thresholded, each certified pixel against its class. It
+    is strong enough to see: driven so, pixels that are not certified do change.
+    """
+    variables, broken = jax.tree.map(jnp.asarray, small_variables(3)), 0
+    which = [_metric, _probability].index(drive)
+    classifier, reached = SalientPixels(variables, SmallNet(), border_background), radius(NOISE, 0.75)
     for seed in range(4):
         key = jax.random.split(jax.random.key(seed), 4)
         image = np.asarray(jax.random.uniform(key[0], SMALL_IMAGE, maxval=255.0))
-        guess = sample_counts(classifier, image, sigma, 50, key[1], batch=50)
-        counts = sample_counts(classifier, image, sigma, 400, key[2], batch=50)
-        found = certify(guess, 50, counts, 400, 0.75, risk, holm)
-        assert found.certified[1].mean() > 0.1
-        noise = sigma * jax.random.normal(key[3], (50, *SMALL_IMAGE))
-        towards = jnp.where(found.salient[1], -1.0, 1.0) * found.certified[1].astype(np.float32)
-
-        def margin(x: jax.Array, noise: jax.Array = noise, towards: jax.Array = towards) -> jax.Array:
-            outputs: Any = SmallNet().apply(variables, x[None] + noise)
-            return jnp.sum(jnp.mean(jnp.tanh(outputs.logits[..., 1] - outputs.logits[..., 0]), 0) * towards)
-
-        worst = attack(margin, image, L2, reached, random_starts(key[3], image, 2), steps=20)
-        assert float(jnp.linalg.norm((worst.image - image).ravel())) > 0.9 * reached
-        after = sample_counts(classifier, np.asarray(worst.image), sigma, 2000, jax.random.key(9), batch=50)
-        against = np.where(found.salient, 2000 - after, after)
-        changed = bdtrc(against - 1.0, 2000, 0.5) < 1e-6  # beyond what sampling would show of an even chance
-        assert not np.any(changed & found.certified)
+        guess = sample_counts(classifier, image, NOISE, 50, key[1], batch=50)
+        counts = sample_counts(classifier, image, NOISE, 400, key[2], batch=50)
+        found = certify(guess, 50, counts, 400, 0.75, 0.001, holm)
+        assert found.certified[which].mean() > 0.1
+        for driven in (found.certified[which], ~found.certified[which]):
+            towards = jnp.asarray(np.where(found.salient[which], -1, 1) * driven, jnp.float32)
+            objective = Partial(drive, variables, NOISE * jax.random.normal(key[3], (50, *SMALL_IMAGE)), towards)
+            worst = attack(objective, image, L2, reached, random_starts(key[3], image, 2), steps=20).image
+            assert float(jnp.linalg.norm((worst - image).ravel())) > 0.9 * reached
+            after = sample_counts(classifier, np.asarray(worst), NOISE, 2000, jax.random.key(9), batch=50)
+            against = np.where(found.salient, 2000 - after, after)
+            changed = bdtrc(against - 1.0, 2000, 0.5) < 1e-6  # beyond what sampling would show of an even chance
+            assert not np.any(changed & found.certified)
+            broken += int(np.sum(changed[which] & driven))
+    assert broken > 0

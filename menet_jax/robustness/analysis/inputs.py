@@ -55,15 +55,23 @@ def open_subjects(options: MeasuringOptions, reading: ReadingName) -> Subjects:
     return Subjects(list(zip(marked, subjects, strict=True)), datasets, cache)
 
 
-def run_analysis(options: Options, reading: ReadingName, about: str, do: Callable[[Options, Subjects], int]) -> int:
+def run_analysis(
+    options: Options,
+    reading: ReadingName,
+    about: str,
+    do: Callable[[Options, Subjects], int],
+    refuse: Callable[[Subjects], None] = lambda _: None,
+) -> int:
     """Open what is to be measured, on the devices asked for, say so, and do it; the exit status, see `run_command`.
 
-    `reading` names the map that is differentiated. `about` is printed before the work, in a line or several.
-    Interrupted work leaves its cache.
+    `reading` names the map that is differentiated. `about` is printed before the work, in a line or several. `refuse`
+    raises ValueError for what shows only once everything is open. Interrupted work leaves its cache.
     """
 
     def opened() -> tuple[Sequence[jax.Device], Subjects]:
-        return devices.start(options.device), open_subjects(options, reading)
+        used, work = devices.start(options.device), open_subjects(options, reading)
+        refuse(work)
+        return used, work
 
     def begin(everything: tuple[Sequence[jax.Device], Subjects]) -> int:
         used, work = everything

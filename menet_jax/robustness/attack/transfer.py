@@ -3,6 +3,7 @@ has missed the worst, be it for a gradient that says little (masking) or for too
 """
 
 from collections.abc import Callable, Sequence
+from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from menet_jax.robustness.analysis.loop import Analysis
 from menet_jax.robustness.analysis.subject import Subject
 from menet_jax.robustness.attack.measurement import Images, Measurement, scored
 from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.text import say
 
 TOLERANCE = 0.005
 """F by which a transferred attack must cost more, to count as stronger."""
@@ -45,13 +47,15 @@ class Transfer(NamedTuple):
 
 
 def transfers(work: Subjects, analyses: Sequence[Analysis[Measurement]], attacked: Attacked) -> list[Transfer]:
-    """Of every run to every other one that sees images of the same size, on each dataset."""
-    pairs = [
-        (target, source)
-        for target in analyses
-        for source in analyses
-        if target.dataset.truth == source.dataset.truth and target.run.name != source.run.name
-    ]
+    """Of every run to every other one that sees images of the same size, on each dataset; the others are named."""
+    pairs = list[tuple[Analysis[Measurement], Analysis[Measurement]]]()
+    for target, source in permutations(analyses, 2):
+        if target.dataset.truth != source.dataset.truth or target.run.name == source.run.name:
+            continue
+        if work.subject(target.run).size == work.subject(source.run).size:
+            pairs.append((target, source))
+        else:
+            say(f"note: {source.run.name} sees images of another size than {target.run.name}: not transferred")
     found = []
     total = sum(len(target.images) for target, _ in pairs)
     with Bar(total=total, unit="image", smoothing=0.1, disable=not total) as bar:
@@ -61,7 +65,7 @@ def transfers(work: Subjects, analyses: Sequence[Analysis[Measurement]], attacke
             own, transferred = list[float](), list[float]()
             for image in target.images:
                 bar.set_description(f"{source.run.name} to {target.run.name}, {image.image}")
-                if of.size == other.size and image.image in attacked_there:
+                if image.image in attacked_there:
                     example = work.example(target.dataset, image.image)
                     own.append(image.strengths[-1].attack.adaptive_f)
                     transferred.append(min(scored(of, each, example) for each in attacked(other, example)).adaptive_f)

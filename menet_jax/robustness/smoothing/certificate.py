@@ -10,6 +10,7 @@ Source: Fischer, Baader, Vechev, "Scalable Certified Segmentation via Randomized
 Cohen, Rosenfeld, Kolter, "Certified Adversarial Robustness via Randomized Smoothing", ICML 2019, for the radius.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -56,6 +57,21 @@ def radius(sigma: float, threshold: float) -> float:
     if not 0.5 <= threshold < 1:
         raise ValueError(f"the probability to exceed is at least 0.5 and below 1, got {threshold}")
     return float(sigma * ndtri(threshold))
+
+
+def fewest_samples(pixels: int, threshold: float, risk: float) -> int:
+    """How many samples it takes to certify any pixel of so many: from fewer, both corrections abstain everywhere.
+
+    All n samples must agree, and then the p-value is τⁿ, which must be at most α / m.
+
+    Args:
+        pixels: m, those that are tested together.
+        threshold, risk: as `certify`.
+
+    >>> fewest_samples(224 * 224, 0.75, 0.001)
+    62
+    """
+    return math.ceil(math.log(risk / pixels) / math.log(threshold))
 
 
 def sample_counts(
@@ -122,7 +138,8 @@ def curtailed_counts(
     _check(image, sigma, samples, batch)
     p_values = [_p_values(samples, threshold, risk) for threshold in thresholds]
     certain = np.array([np.sum(of_hits > risk / pixels) for of_hits in p_values])
-    possible = np.array([np.sum(of_hits > risk) for of_hits in p_values])
+    never = samples + 1
+    possible = np.array([np.sum(of_hits > risk) if of_hits[-1] <= risk / pixels else never for of_hits in p_values])
     noise = jnp.asarray(sigma, image.dtype)
     stop = _Decided(salient, certain, possible)
     counts, drawn = _counts(as_tree(classifier), jnp.asarray(image), noise, samples, key, batch, stop)

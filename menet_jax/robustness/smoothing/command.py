@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.analysis.subject import Subject, determinants
 from menet_jax.robustness.options import Smooth, SmoothSettings, among
 from menet_jax.robustness.smoothing import report
-from menet_jax.robustness.smoothing.certificate import Certificate, certify, holm
+from menet_jax.robustness.smoothing.certificate import Certificate, certify, fewest_samples, holm
 from menet_jax.robustness.smoothing.measurement import MEANING, Measurement, counted, measure
 from menet_jax.runtime.text import say
 
@@ -34,7 +35,20 @@ def run(options: Smooth) -> int:
     """Do what the command line asks for; the exit status, see `Smooth`."""
     sigmas = ", ".join(f"{sigma:g}" for sigma in options.sigmas)
     about = f"noise    σ {sigmas}; {options.guesses} + {options.samples} samples of each; seed {options.seed}"
-    return run_analysis(options, "probability", about, do)
+    return run_analysis(options, "probability", about, do, partial(refuse_too_few, options))
+
+
+def refuse_too_few(options: Smooth, work: Subjects) -> None:
+    """Raise ValueError if there are so few samples that no pixel could be certified, whatever they say."""
+    for run, of in work.runs:
+        for threshold in options.thresholds:
+            fewest = fewest_samples(of.size**2, threshold, options.risk)
+            if options.samples < fewest:
+                raise ValueError(
+                    f"--samples {options.samples}: certify nothing at --thresholds {threshold:g} and --risk "
+                    f"{options.risk:g}, even where all agree, for {run.name} has {of.size**2:,} pixels; "
+                    f"give {fewest} or more"
+                )
 
 
 def do(options: Smooth, work: Subjects) -> int:
