@@ -326,7 +326,8 @@ def test_impossible_requests_are_refused_in_a_line(
 def test_runs_that_cannot_be_drawn(command: Command, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = command("grid", "--run", tmp_path / "none", "--images", "photo_0")
     assert (done.code, done.err) == (2, f"error: {tmp_path}/none is not a directory: name the directory that training "
-                                        "wrote, as its --run says\n")  # fmt: skip
+                                        "wrote, as its --run says, or released, the network that comes with "
+                                        "menet_jax\n")  # fmt: skip
     plain = dataclasses.replace(CONFIG, model=ModelConfig(width=1, multi_scale=False))
     monkeypatch.setattr(
         draw_command, "load_run", lambda *_, **__: TrainedRun(plain, TrainedVariables(2, {}, {}, None, {}))

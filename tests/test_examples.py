@@ -1,10 +1,11 @@
-"""What `menet_jax` offers by name: every one has an example, and the examples are right."""
+"""Examples in docstrings are right, and all that `menet_jax` offers by name has one; what it offers, and installs."""
 
 import configparser
 import doctest
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from menet_jax.model.menet import MENet
 from menet_jax.training.config import PAPER, ModelConfig
 from menet_jax.training.run import write_run
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -25,14 +28,30 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", menet_jax.__all__)
+def examples_of(path: Path) -> list[doctest.DocTest]:
+    """The examples in a module's docstrings, of what it defines."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    module, finder = import_module(name), doctest.DocTestFinder(recurse=False)
+    own = [each for each, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == name]
+    found = [test for each in own for test in finder.find(vars(module)[each], each, globs={**vars(module)})]
+    return [test for test in found if test.examples]
+
+
+FILES = {path: path.read_text().count(">>> ") for path in (ROOT / "menet_jax").rglob("*.py")}
+EXAMPLES = {test.name: test for path, count in FILES.items() if count for test in examples_of(path)}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_example_is_right(name: str, run: Path) -> None:
-    named = getattr(menet_jax, name)
-    [own] = doctest.DocTestFinder(recurse=False).find(named, name, globs={"run": run})
-    assert own.examples, f"{name} has no example"
-    said = list[str]()
-    failed = doctest.DocTestRunner().run(own, out=said.append).failed
+    said, example = list[str](), EXAMPLES[name]
+    example.globs["run"] = run
+    failed = doctest.DocTestRunner().run(example, out=said.append).failed
     assert not failed, "".join(said)
+
+
+def test_every_name_has_an_example_and_all_are_found() -> None:
+    assert set(menet_jax.__all__) <= set(EXAMPLES)
+    assert sum(len(test.examples) for test in EXAMPLES.values()) == sum(FILES.values())
 
 
 def test_nothing_else_is_offered() -> None:
@@ -56,23 +75,22 @@ def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_file_is_installed() -> None:
     """A wheel holds what `package_data` names, below a package of that name or, by `*`, within any."""
-    root, setup = Path(__file__).parents[1], configparser.ConfigParser()
-    setup.read(root / "setup.cfg")
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
     installed = set[Path]()
     for package, patterns in setup["options.package_data"].items():
-        places = (root / "menet_jax").rglob("__init__.py") if package == "*" else [root / package / "__init__.py"]
+        places = (ROOT / "menet_jax").rglob("__init__.py") if package == "*" else [ROOT / package / "__init__.py"]
         installed |= {path for place in places for each in patterns.split(", ") for path in place.parent.glob(each)}
-    listed = subprocess.run(["git", "ls-files", "menet_jax"], cwd=root, capture_output=True, text=True, check=True)
-    files = {root / name for name in listed.stdout.split()} - {root / "menet_jax" / "datasets"}  # a link
+    listed = subprocess.run(["git", "ls-files", "menet_jax"], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = {ROOT / name for name in listed.stdout.split()} - {ROOT / "menet_jax" / "datasets"}  # a link
     assert {path for path in files if path.suffix != ".py"} <= installed
 
 
 def test_imports_go_down_only() -> None:
     """As `setup.cfg` says; import-linter tells where they do not."""
-    root = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"],
-        cwd=root,
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )

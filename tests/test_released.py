@@ -1,13 +1,17 @@
 """The network that comes with the package: what it is, and that its maps are the same everywhere."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import skimage.data
 
-from menet_jax import load_predictor, quantise
+from menet_jax import load_predictor, quantise, score_image
+from menet_jax.evaluation.predictor import Predictor
 from menet_jax.training.run import load_run
 from menet_jax.training.run_folder import RELEASED, SHIPPED
 
@@ -40,3 +44,27 @@ def test_its_maps_are_the_same_on_every_machine(name: str) -> None:
         for kind, saliency in found._asdict().items():
             apart = np.abs(quantise(saliency).astype(int) - expected[f"{name}_{kind}"])
             assert apart.max() <= 1
+
+
+def test_rounding_to_half_precision_changes_no_score() -> None:
+    """Scores of networks in float32 whose parameters float16 rounds to those of the file: it was made of such a one."""
+    released, generator = load_run(RELEASED, report=pytest.fail), np.random.default_rng(0)
+
+    def unrounded(parameter: np.ndarray) -> np.ndarray:
+        spacing = np.spacing(np.abs(parameter).astype(np.float16)).astype(np.float32)
+        return parameter + generator.uniform(-0.5, 0.5, parameter.shape).astype(np.float32) * spacing
+
+    def scores(variables: Mapping[str, Any]) -> np.ndarray:
+        predictor = Predictor(released.config, variables)
+        found = [
+            score_image(quantise(np.asarray(saliency)), photograph.mean(-1) > 128)
+            for photograph in photographs
+            for saliency in predictor.maps(photograph).named().values()
+        ]
+        return np.array([[each.adaptive_f, each.mae] for each in found])
+
+    photographs = [getattr(skimage.data, name)()[::2, ::2] for name in ("astronaut", "coffee", "rocket")]
+    before = {**released.variables, "params": jax.tree.map(unrounded, released.variables["params"])}
+    one = jax.tree.leaves(before["params"])[0]
+    assert np.any(one != one.astype(np.float16))
+    np.testing.assert_allclose(scores(before), scores(released.variables), atol=1e-3)

@@ -145,7 +145,8 @@ def open_split(spec: str, split: str, places: Places = TFDS_PLACES) -> Source:
         raise ValueError(
             f"{spec} has no images in its {split} split; it has {there}"
             + "".join(f"; {note}" for note in notes)
-            + f". Add images, list some in {split}.txt, or name another dataset."
+            + (". Name" if spec in NAMED else f". Add images, list some in {split}.txt, or name")
+            + f" another dataset{', with --data.validation' * (split == 'validation')}."
         )
     return Source(spec, split, counts, notes, infos[split].num_bytes, encoded(builder, split, in_use), kept)
 

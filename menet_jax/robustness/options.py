@@ -174,7 +174,7 @@ class Bound(BoundSettings, MeasuringOptions):
     bound_tolerance: float = 0.02
     """The 2-norm of the bound is iterated until it is known to within this, relatively."""
     bound_iterations: int = 50
-    """Or so many times."""
+    """Most iterations of it, which is then less tight."""
 
     def check(self) -> None:
         check_counts(bound_iterations=self.bound_iterations, max_iterations=self.max_iterations)
@@ -190,13 +190,13 @@ class AttackSettings:
     """The flags that the numbers of an attacked image depend on, besides the network and the image."""
 
     reading: Literal["probability", "metric"] = "metric"
-    """Which map is attacked."""
+    """The map to attack."""
     norm: Literal["l2", "linf"] = "l2"
     """What bounds a change: its Euclidean length over all values, or its largest value."""
     strengths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
     """How strong changes are, in gray levels: in l2 the σ of noise of that length, in linf the largest value."""
     steps: int = 10
-    """Of each search."""
+    """Gradient steps of each search."""
     starts: int = 1
     """Random starts of each search, besides the Jacobian's first singular vector and what was found before."""
     draws: int = 4

@@ -207,6 +207,8 @@ def _load_variables(run: Path, newest: bool, report: Callable[[str], None]) -> T
     check_trained(run)
     folder = locate(run)
     if folder.is_file():
+        if newest:
+            report(f"{run}: is one checkpoint, and --newest changes nothing")
         return read_weights(folder)
     devices.backend()  # reading needs a device: without one, every checkpoint would be called damaged
     checkpoints = folder / CHECKPOINTS

@@ -55,7 +55,10 @@ def check_trained(run: Path) -> None:
         raise FileNotFoundError(f"{run}: this copy of menet_jax came without {SHIPPED.name}; name a run of yours")
     if not (folder / CONFIG_FILE).is_file():
         found = "holds no run" if folder.is_dir() else "is not a directory"
-        raise FileNotFoundError(f"{folder} {found}: name the directory that training wrote, as its --run says")
+        raise FileNotFoundError(
+            f"{folder} {found}: name the directory that training wrote, as its --run says, or {RELEASED}, the network "
+            "that comes with menet_jax"
+        )
     if not saved_steps(folder / CHECKPOINTS):
         raise FileNotFoundError(f"the run {folder} has no checkpoint yet: train it further with --resume")
 

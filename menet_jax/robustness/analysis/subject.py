@@ -25,7 +25,7 @@ from menet_jax.training.run import TrainedRun
 
 AnySettings = Settings | BoundSettings | AttackSettings | SmoothSettings
 
-RULE = "in the order of the SHA-256 of their file names, so that more images are always the same ones and others"
+RULE = "the first by the SHA-256 of their file names: a larger --limit adds images and drops none"
 
 
 @dataclass(frozen=True, eq=False)
