@@ -13,11 +13,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from menet_jax.data import selection
 from menet_jax.data.sources import open_sources
 from menet_jax.data.specs import Places
 from menet_jax.draw import main
-from menet_jax.evaluation import draw_command
+from menet_jax.evaluation import draw_command, selection
 from menet_jax.evaluation.predictor import Predictor, look_inside
 from menet_jax.images.distortions import add_noise, compress_jpeg
 from menet_jax.images.files import Rgb

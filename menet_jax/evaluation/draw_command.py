@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from menet_jax.data import selection
 from menet_jax.data.sources import Example, Source, numbered, open_sources
+from menet_jax.evaluation import selection
 from menet_jax.evaluation.draw_options import Common, Grid, Scales, Worst
 from menet_jax.evaluation.map_folders import by_stem
 from menet_jax.evaluation.predictor import Predictor, look_inside

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from menet_jax.data.sources import Example, Source
+from menet_jax.data.sources import Example, Source, numbered
 from menet_jax.metrics.scores import ImageScores
 from menet_jax.runtime.text import composed
 
@@ -30,7 +30,7 @@ def by_stem(sources: Sequence[Source], stems: Sequence[str]) -> list[Example]:
 
 def spread(sources: Sequence[Source], count: int) -> list[Example]:
     """At most `count` images, at equal steps over the sources."""
-    places = [(source, i) for source in sources for i in range(len(source))]
+    places = numbered(sources)
     count = min(count, len(places))
     return [source[i] for source, i in (places[k * len(places) // count] for k in range(count))]
 
