@@ -1,7 +1,6 @@
 """`robustness smooth`: what it certifies, writes and refuses, on a small network; and that no attack breaks it."""
 
 import csv
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -107,13 +106,11 @@ def _probability(variables: Any, noise: jax.Array, towards: jax.Array, x: jax.Ar
     return jnp.sum(jnp.mean(jnp.tanh(outputs.logits[..., 1] - outputs.logits[..., 0]), 0) * towards)
 
 
-@pytest.mark.parametrize("drive", [_metric, _probability])
-def test_no_attack_within_the_radius_changes_a_certified_pixel(drive: Callable[..., jax.Array]) -> None:
+def test_no_attack_within_the_radius_changes_a_certified_pixel() -> None:
     """The attack drives the mean over noisy images of what is thresholded, each certified pixel against its class. It
-    is strong enough to see: driven so, pixels that are not certified do change.
+    is strong enough to see: further away, some do change.
     """
-    variables, broken = jax.tree.map(jnp.asarray, small_variables(3)), 0
-    which = [_metric, _probability].index(drive)
+    variables, broken = jax.tree.map(jnp.asarray, small_variables(3)), np.zeros(2, int)
     classifier, reached = SalientPixels(variables, SmallNet(), border_background), radius(NOISE, 0.75)
     for seed in range(4):
         key = jax.random.split(jax.random.key(seed), 4)
@@ -121,15 +118,20 @@ def test_no_attack_within_the_radius_changes_a_certified_pixel(drive: Callable[.
         guess = sample_counts(classifier, image, NOISE, 50, key[1], batch=50)
         counts = sample_counts(classifier, image, NOISE, 400, key[2], batch=50)
         found = certify(guess, 50, counts, 400, 0.75, 0.001, holm)
-        assert found.certified[which].mean() > 0.1
-        for driven in (found.certified[which], ~found.certified[which]):
-            towards = jnp.asarray(np.where(found.salient[which], -1, 1) * driven, jnp.float32)
-            objective = Partial(drive, variables, NOISE * jax.random.normal(key[3], (50, *SMALL_IMAGE)), towards)
-            worst = attack(objective, image, L2, reached, random_starts(key[3], image, 2), steps=20).image
-            assert float(jnp.linalg.norm((worst - image).ravel())) > 0.9 * reached
-            after = sample_counts(classifier, np.asarray(worst), NOISE, 2000, jax.random.key(9), batch=50)
-            against = np.where(found.salient, 2000 - after, after)
-            changed = bdtrc(against - 1.0, 2000, 0.5) < 1e-6  # beyond what sampling would show of an even chance
-            assert not np.any(changed & found.certified)
-            broken += int(np.sum(changed[which] & driven))
-    assert broken > 0
+        noise, starts = NOISE * jax.random.normal(key[3], (20, *SMALL_IMAGE)), random_starts(key[3], image, 2)
+        for which, drive in enumerate((_metric, _probability)):
+            certified = found.certified[which]
+            assert certified.mean() > 0.1
+            towards = jnp.asarray(np.where(found.salient[which], -1, 1) * certified, jnp.float32)
+            objective = Partial(drive, variables, noise, towards)
+            for times in (1, 40):
+                worst = attack(objective, image, L2, times * reached, starts, steps=20).image
+                assert float(jnp.linalg.norm((worst - image).ravel())) > 0.9 * times * reached
+                after = sample_counts(classifier, np.asarray(worst), NOISE, 2000, jax.random.key(9), batch=50)
+                against = np.where(found.salient, 2000 - after, after)
+                changed = bdtrc(against - 1.0, 2000, 0.5) < 1e-6  # beyond what sampling would show of an even chance
+                if times == 1:
+                    assert not np.any(changed & found.certified)
+                else:
+                    broken[which] += np.sum(changed[which] & certified)
+    assert np.all(broken > 0), broken
