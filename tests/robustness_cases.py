@@ -21,14 +21,14 @@ def small_command(name: str, run: Path, dataset: Path, *flags: str | Path, other
     """Run one of them on all images of a dataset; also, on another run."""
     runs = [f"small={run}", *([f"other={other}"] if other else [])]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs, "subject", lambda run, reading: small_subject(run.config.run.name, reading))
+        patch.setattr(inputs, "subject", lambda run, name: small_subject(run.config.run.name, name))
         data = ("--data", dataset, "--split", "all", "--cache", dataset.parent / "cache")
         return outcome(robustness.main, name, "--run", *runs, *data, *flags)
 
 
-def small_subject(run: str, reading: str) -> Subject:
-    """What takes the place of a reading of the run of this name."""
-    of = {"metric": image_function.metric, "probability": image_function.probability}[reading]
+def small_subject(run: str, name: str) -> Subject:
+    """What takes the place of an output of the run of this name."""
+    of = {"metric": image_function.metric, "probability": image_function.probability}[name]
     seed = 3 if run == "narrow" else 4
     f = network_map(SmallNet(relu=nn.softplus), small_variables(seed), of)
-    return Subject(f, border_background, SIZE, ("metric", "probability"), {"network": reading, "seed": seed})
+    return Subject(f, border_background, SIZE, ("metric", "probability"), {"network": name, "seed": seed})

@@ -143,7 +143,7 @@ def test_other_settings_or_images_are_never_mixed(
     again = [*study.arguments, "--overwrite", "--pictures", "0"]
     assert command(*again).code == 0 and not measured  # all there
     before = (study.dest / "images.jsonl").read_bytes()
-    for flags in (["--seed", "1"], ["--reading", "metric"], ["--sigma", "29"]):
+    for flags in (["--seed", "1"], ["--map", "metric"], ["--sigma", "29"]):
         done = command(*again, *flags)
         assert done.code == 1 and len(measured) == IMAGES, flags
         assert "reusing  0 of 4" in done.out and "4 others" in done.out
@@ -233,7 +233,7 @@ def test_tables_and_figures(study: Study) -> None:
     for row, name in ((spectral, "spectral"), (frobenius, "frobenius")):
         values = [float(image[name]) for image in images]
         scores = row["scores"]
-        assert row["images"] == "4" and row["reading"] == "probability" and row["run"] == "tiny"
+        assert row["images"] == "4" and row["map"] == "probability" and row["run"] == "tiny"
         assert scores["mean"] == pytest.approx(np.mean(values))
         assert scores["s.e."] == pytest.approx(np.std(values, ddof=1) / np.sqrt(IMAGES))
         assert [scores[key] for key in ("min", "median", "max")] == pytest.approx(np.quantile(values, [0, 0.5, 1]))
@@ -363,7 +363,7 @@ def test_impossible_requests_are_refused_in_a_line(run: Path, dataset: Path, tmp
         done = command(*arguments)
         assert (done.code, done.out) == (2, ""), arguments
         assert reason in done.err and done.err.startswith("error: ") and done.err.count("\n") == 1, done.err
-    assert command("bound", *both, "--reading", "metric").code == 2
+    assert command("bound", *both, "--map", "metric").code == 2
 
 
 def test_a_network_that_is_not_finite_is_refused(run: Path, dataset: Path, tmp_path: Path) -> None:

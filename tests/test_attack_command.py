@@ -44,12 +44,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 command = partial(small_command, "attack")
 
 
-@pytest.mark.parametrize(("reading", "norm"), [("probability", "l2"), ("metric", "linf")])
+@pytest.mark.parametrize(("name", "norm"), [("probability", "l2"), ("metric", "linf")])
 def test_attacks_are_worse_than_noise_and_as_bad_as_the_jacobian_says(
-    reading: str, norm: str, run: Path, dataset: Path, tmp_path: Path
+    name: str, norm: str, run: Path, dataset: Path, tmp_path: Path
 ) -> None:
     dest = tmp_path / "dest"
-    done = command(run, dataset, *CHEAP, "--dest", dest, "--reading", reading, "--norm", norm)
+    done = command(run, dataset, *CHEAP, "--dest", dest, "--map", name, "--norm", norm)
     assert done.code == 0, done.err
     with (dest / "images.csv").open() as file:
         rows = [{name: float(text) for name, text in row.items() if name not in ("dataset", "run", "image")}
@@ -67,10 +67,10 @@ def test_attacks_are_worse_than_noise_and_as_bad_as_the_jacobian_says(
         assert row["attack_adaptive_f"] <= min(row["noise_adaptive_f"], row["clean_f"])
         if row["strength"] == 0.001:
             np.testing.assert_allclose(row["attack_adaptive_f"], row["clean_f"], atol=0.02)
-            if (reading, norm) == ("probability", "l2"):
+            if (name, norm) == ("probability", "l2"):
                 assert 0.97 * row["spectral"] < row["attack_gain"] < 1.03 * row["spectral"]
     flipped = sorted(row["attack_flipped"] for row in rows if row["strength"] == 8)
-    np.testing.assert_allclose(flipped, sorted(_flipped(dataset, dest / ATTACKED, reading)), atol=1e-3)
+    np.testing.assert_allclose(flipped, sorted(_flipped(dataset, dest / ATTACKED, name)), atol=1e-3)
     assert flipped[-1] > 0
     assert all(0 <= row["noise_flipped"] <= row["attack_flipped"] for row in rows)
     results = json.loads((dest / "results.json").read_text())
@@ -81,13 +81,13 @@ def test_attacks_are_worse_than_noise_and_as_bad_as_the_jacobian_says(
         assert min(picture.size) > 300
 
 
-def _flipped(dataset: Path, attacked: Path, reading: str) -> list[float]:
+def _flipped(dataset: Path, attacked: Path, name: str) -> list[float]:
     """Of each image the largest share of pixels that change class under the attacks that were kept."""
-    of, found = small_subject("narrow", reading), list[float]()
+    of, found = small_subject("narrow", name), list[float]()
 
     def sides(image: np.ndarray) -> np.ndarray:
         saliency = np.asarray(of.f(jnp.asarray(image)))
-        return saliency >= (0.5 if reading == "probability" else min(2 * saliency.mean(), 1))
+        return saliency >= (0.5 if name == "probability" else min(2 * saliency.mean(), 1))
 
     for kept in sorted(attacked.iterdir()):
         with Image.open(dataset / "images" / f"{kept.name.split('_')[0]}.png") as picture:
@@ -98,18 +98,18 @@ def _flipped(dataset: Path, attacked: Path, reading: str) -> list[float]:
 
 
 def test_goes_on_where_it_stopped(run: Path, dataset: Path, tmp_path: Path) -> None:
-    first = command(run, dataset, *CHEAP, "--dest", tmp_path, "--limit", "1", "--reading", "probability")
+    first = command(run, dataset, *CHEAP, "--dest", tmp_path, "--limit", "1", "--map", "probability")
     assert set(json.loads((tmp_path / "results.json").read_text())["tables"]) == {"attack", "compression"}
     [kept] = (tmp_path / ATTACKED).iterdir()
     before = kept.stat().st_mtime_ns
-    again = command(run, dataset, *CHEAP, "--dest", tmp_path, "--reading", "probability", "--overwrite")
+    again = command(run, dataset, *CHEAP, "--dest", tmp_path, "--map", "probability", "--overwrite")
     assert len(list(kept.parent.iterdir())) == 2 and kept.stat().st_mtime_ns == before
     assert first.code == again.code == 0 and "reusing  1 of 2 results" in again.out
 
 
 def test_what_is_found_depends_on_no_other_image(run: Path, tmp_path: Path) -> None:
     """Three images one by one, and in twos, of which the last one is filled up."""
-    discs, cheap = write_discs(tmp_path / "three", 3), [*CHEAP, "--reading", "probability"]
+    discs, cheap = write_discs(tmp_path / "three", 3), [*CHEAP, "--map", "probability"]
     found = []
     for batch_size in ("1", "2"):
         dest = tmp_path / batch_size
@@ -136,7 +136,7 @@ def test_one_image_that_cannot_be_measured_leaves_the_others(
 
     calls = list[np.ndarray]()
     monkeypatch.setattr(measurement, "lanczos", first_fails)
-    done = command(run, dataset, *CHEAP, "--reading", "probability", "--dest", tmp_path)
+    done = command(run, dataset, *CHEAP, "--map", "probability", "--dest", tmp_path)
     with (tmp_path / "images.csv").open() as file:
         [left] = {row["image"] for row in csv.DictReader(file)}
     [failed] = {"0.png", "1.png"} - {left}
@@ -177,7 +177,7 @@ def test_kept_arrays_that_are_damaged_are_computed_anew(tmp_path: Path) -> None:
 
 def test_attacks_of_another_network_are_no_stronger(run: Path, dataset: Path, tmp_path: Path) -> None:
     other = write_narrow_run(tmp_path / "other", size=SIDE)
-    done = command(run, dataset, *CHEAP, "--dest", tmp_path / "dest", "--reading", "probability", other=other)
+    done = command(run, dataset, *CHEAP, "--dest", tmp_path / "dest", "--map", "probability", other=other)
     assert done.code == 0, done.err
     with (tmp_path / "dest" / "transfer.csv").open() as file:
         rows = list(csv.DictReader(file))

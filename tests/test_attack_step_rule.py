@@ -34,7 +34,7 @@ SLACK = 0.05
 def objectives(f: NetworkMap, images: np.ndarray, masks: Sequence[np.ndarray]) -> dict[str, list[Objective]]:
     before = [evaluate(f, jnp.asarray(image)) for image in images]
     labels = [jnp.asarray(mask, jnp.float32) for mask in masks]
-    margin = f.replace(reading=logit_margin)
+    margin = f.replace(output=logit_margin)
     return {
         "moved": [Moved(f, each) for each in before],
         "lost F": [LostF(f, each) for each in labels],

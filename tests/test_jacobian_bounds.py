@@ -31,7 +31,7 @@ from menet_jax.robustness.jacobian.bounds import (
 )
 from menet_jax.robustness.jacobian.image_function import (
     ImageMap,
-    Reading,
+    Output,
     evaluate,
     features,
     logit_margin,
@@ -51,11 +51,11 @@ def rows(jacobian: Any) -> np.ndarray:
 # --- soundness
 
 
-@pytest.mark.parametrize("reading", [probability, features])
+@pytest.mark.parametrize("output", [probability, features])
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**31), strength=st.sampled_from([1e-2, 1.0, 60.0]))
-def test_no_jacobian_and_no_finite_difference_exceeds_the_bound(reading: Reading, seed: int, strength: float) -> None:
-    f = network_map(SmallNet(), small_variables(seed), reading)
+def test_no_jacobian_and_no_finite_difference_exceeds_the_bound(output: Output, seed: int, strength: float) -> None:
+    f = network_map(SmallNet(), small_variables(seed), output)
     x = small_image(seed)
     bound = rows(jacobian_at(bounding_map(f), jnp.zeros(SMALL_IMAGE)))
     assert (bound >= 0).all()
@@ -184,13 +184,13 @@ def constant(image: jax.Array) -> jax.Array:
     [
         (lambda net: net(metric), ValueError, r"the metric map has no bound .* magnifies changes by 1/‖f‖"),
         (lambda net: pooled(net(metric), 2), ValueError, "the metric map has no bound"),
-        (lambda net: net(lambda outputs: outputs.logits), ValueError, "do not know how to bound the reading"),
+        (lambda net: net(lambda outputs: outputs.logits), ValueError, "do not know how to bound the output"),
         (lambda net: constant, TypeError, "only maps of a network can be bounded"),
         (lambda net: pooled(constant, 2), TypeError, "only maps of a network can be bounded"),
     ],
 )
 def test_what_has_no_bound_is_refused(
-    make: Callable[[Callable[[Reading], ImageMap]], Any], kind: type[Exception], message: str
+    make: Callable[[Callable[[Output], ImageMap]], Any], kind: type[Exception], message: str
 ) -> None:
     f = make(partial(network_map, SmallNet(), small_variables(0)))
     with pytest.raises(kind, match=message):

@@ -218,9 +218,9 @@ def test_a_baseline_is_differentiated_like_any_network() -> None:
     np.testing.assert_allclose(jnp.sum(pushed * u), jnp.sum(pulled * v), rtol=1e-4)
     near = compiled(lambda x: f(x))(x + 2e-3 * v)
     assert np.linalg.norm((near - value) / 2e-3 - pushed) < 0.01 * np.linalg.norm(pushed)
-    for reading in (image_function.features, image_function.metric):
+    for output in (image_function.features, image_function.metric):
         with pytest.raises(ValueError, match="no metric space"):
-            jax.eval_shape(f.replace(reading=reading), x)
+            jax.eval_shape(f.replace(output=output), x)
     with pytest.raises(TypeError, match="UNet cannot be bounded"):
         bounding_map(f)
 

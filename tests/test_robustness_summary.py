@@ -32,10 +32,10 @@ def lines_of(path: Path) -> list[dict[str, str]]:
 
 def test_joins_what_the_commands_write(tmp_path: Path) -> None:
     run, discs = write_narrow_run(tmp_path / "narrow", size=SIDE), write_discs(tmp_path / "discs", 2)
-    cheap = ("--reading", "probability", "--strengths", "1", "--steps", "2", "--draws", "1", "--qualities")
+    cheap = ("--map", "probability", "--strengths", "1", "--steps", "2", "--draws", "1", "--qualities")
     attack, smooth, dest = (tmp_path / name for name in ("attack", "smooth", "dest"))
     assert small_command("attack", run, discs, *cheap, "--dest", attack).code == 0
-    few = ("--sigmas", "8", "--samples", "20", "--guesses", "2", "--limit", "1")
+    few = ("--sigmas", "8", "--samples", "44", "--guesses", "2", "--limit", "1")
     assert small_command("smooth", run, discs, *few, "--dest", smooth).code == 0
 
     done = summary("--attack", attack, "--smooth", smooth, "--dest", dest)
@@ -82,7 +82,7 @@ def attack_of(folder: Path, norm: str = "l2", runs: Sequence[str] = ("small",)) 
         for n in range(2)
         for s in (0.1, 1)
     ]
-    return written(folder, "attack", lines, reading="probability", norm=norm)
+    return written(folder, "attack", lines, map="probability", norm=norm)
 
 
 def smooth_of(folder: Path, **of: str) -> Path:
@@ -90,8 +90,8 @@ def smooth_of(folder: Path, **of: str) -> Path:
     return written(folder, "smooth", [{**line, **of}, {**line, "map": "metric", "share": 0.5}])
 
 
-def bound_of(folder: Path, reading: str) -> Path:
-    row = {"run": "small", "reading": reading, "scores": {"2-norm": 1e10}}
+def bound_of(folder: Path, name: str) -> Path:
+    row = {"run": "small", "map": name, "scores": {"2-norm": 1e10}}
     return written(folder, "bounds", [{"run": "small"}], [row])
 
 
@@ -188,7 +188,7 @@ def test_several_runs_stand_together_and_what_is_left_out_is_said(tmp_path: Path
 def test_draws_changes_that_change_nothing(tmp_path: Path) -> None:
     nothing = {"noise_moved": 0.0, "attack_moved": 0.0, "noise_flipped": 0.0, "attack_flipped": 0.0, "spectral": 0.0}
     lines = [{**OF, "image": "1.png", "strength": 0.1, **nothing}]
-    attack = written(tmp_path / "attack", "attack", lines, reading="probability", norm="l2")
+    attack = written(tmp_path / "attack", "attack", lines, map="probability", norm="l2")
     certified = {**OF, "image": "1.png", "map": "probability", "strength": 0.05, "share": 1.0}
     smooth = written(tmp_path / "smooth", "smooth", [certified])
     done = summary("--attack", attack, "--smooth", smooth, "--dest", tmp_path / "dest")

@@ -44,7 +44,7 @@ def prepare(options: Demo) -> Work:
     listening.setblocking(False)
     used = devices.start(options.device)[:1]
     run = load_run(options.run, report=warn)
-    networks = Networks(Predictor(run.config, run.variables, used), subject(run, Jacobian().reading))
+    networks = Networks(Predictor(run.config, run.variables, used), subject(run, Jacobian().map))
     return Work(networks, listening, f"{options.run}, {run.history}, {run.validated}", used)
 
 

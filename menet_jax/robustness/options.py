@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, get_type_hints
+from typing import Annotated, Literal, TypeVar, get_type_hints
+
+import tyro
 
 from menet_jax.evaluation.options import InputOptions, ScoringOptions
 from menet_jax.images.distortions import QUALITIES, QUALITY_RANGE, SIGMA_RANGE, SIGMAS, Jpeg, Noise
@@ -12,7 +14,10 @@ from menet_jax.runtime.regular_files import at_home, real
 
 SettingsT = TypeVar("SettingsT")
 
-ReadingName = Literal["probability", "logit_margin", "metric"]
+READING = tyro.conf.arg(aliases=["--reading"])
+"""The name of `--map` before 0.2."""
+
+MapName = Literal["probability", "logit_margin", "metric"]
 """What is differentiated."""
 
 
@@ -85,7 +90,7 @@ class MeasuringOptions(InputOptions):
 class Settings:
     """The flags that the numbers of an image depend on, besides the network and the image."""
 
-    reading: ReadingName = "probability"
+    map: Annotated[MapName, READING] = "probability"
     """Map to differentiate: the probability map, the margin between the two logits, or the metric map (Eq. 5)."""
     sigma: float = 50.0
     """Standard deviation of the noise of Eq. 12, on the scale 0…255, at the image's own size; resizing averages it."""
@@ -151,7 +156,7 @@ class Jacobian(Settings, MeasuringOptions):
 class BoundSettings:
     """Flags that determine the measured norm, with which the bound is compared."""
 
-    reading: Literal["probability", "logit_margin"] = "probability"
+    map: Annotated[Literal["probability", "logit_margin"], READING] = "probability"
     """Map to differentiate. The metric map (Eq. 5) has no such bound."""
     tolerance: float = 1e-3
     """Relative residual at which a measured norm counts as converged."""
@@ -189,7 +194,7 @@ class Bound(BoundSettings, MeasuringOptions):
 class AttackSettings:
     """The flags that the numbers of an attacked image depend on, besides the network and the image."""
 
-    reading: Literal["probability", "metric"] = "metric"
+    map: Annotated[Literal["probability", "metric"], READING] = "metric"
     """The map to attack."""
     norm: Literal["l2", "linf"] = "l2"
     """What bounds a change: its Euclidean length over all values, or its largest value."""

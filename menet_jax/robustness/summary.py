@@ -43,13 +43,13 @@ class Written(NamedTuple):
     """What the commands wrote.
 
     Attributes:
-        reading: the map that was attacked.
+        map: the map that was attacked.
         attack, smooth: pair → lines of `images.csv`, of this map and of images that both have.
         bound: run → the 2-norm of Eq. 13.
         notes: what only some of them have, and is left out.
     """
 
-    reading: str
+    map: str
     attack: Mapping[Pair, Lines]
     smooth: Mapping[Pair, Lines]
     bound: Mapping[str, float]
@@ -72,20 +72,20 @@ def read(options: Summary) -> Written:
     if settings["norm"] != "l2":
         raise ValueError(f"--attack {options.attack}: bounded by {settings['norm']}; certificates are of --norm l2")
     attack, smooth = _pairs(options.attack, ATTACK), _pairs(options.smooth, SMOOTH)
-    smooth = {pair: [line for line in lines if line["map"] == settings["reading"]] for pair, lines in smooth.items()}
+    smooth = {pair: [line for line in lines if line["map"] == settings["map"]] for pair, lines in smooth.items()}
     both = {pair: _names(attack[pair]) & _names(smooth[pair]) for pair in attack if pair in smooth}
     if not any(both.values()):
         raise ValueError(
             f"--attack {options.attack} and --smooth {options.smooth} have no image in common, of the same run, "
-            f"dataset and {settings['reading']} map; compute both with the same --run and --data"
+            f"dataset and {settings['map']} map; compute both with the same --run and --data"
         )
 
     def common(of: Mapping[Pair, Lines]) -> dict[Pair, Lines]:
         return {pair: [each for each in of[pair] if each["image"] in names] for pair, names in both.items() if names}
 
-    bound = _bound(options.bound, settings["reading"]) if options.bound else {}
+    bound = _bound(options.bound, settings["map"]) if options.bound else {}
     notes = list(_left_out(attack, smooth, bound))
-    return Written(settings["reading"], common(attack), common(smooth), bound, notes)
+    return Written(settings["map"], common(attack), common(smooth), bound, notes)
 
 
 def do(options: Summary, written: Written) -> int:
@@ -104,7 +104,7 @@ def do(options: Summary, written: Written) -> int:
         for line in several
     ]
     options.dest.mkdir(parents=True, exist_ok=True)
-    content = {"reading": written.reading, "tables": {table.stem: table.content()}}
+    content = {"map": written.map, "tables": {table.stem: table.content()}}
     others = partial(_draw_images, options.dest / EACH, written, images) if options.each_image else list
     files = write_results(options.dest, [table], lines, figures, content, others=others)
     names = [path.name for path in files if path.parent == options.dest]
@@ -133,7 +133,7 @@ def _stem(pair: Pair) -> str:
 
 
 def _title(written: Written, pair: Pair) -> str:
-    return f"{pair.run} on {pair.dataset}, {written.reading} map"
+    return f"{pair.run} on {pair.dataset}, {written.map} map"
 
 
 def summary_table(written: Written, curves: Mapping[Pair, EndsCurves], images: Mapping[Pair, int]) -> Table:
@@ -152,7 +152,7 @@ def summary_table(written: Written, curves: Mapping[Pair, EndsCurves], images: M
         }
         for kind, by_strength in found.items():
             for strength, numbers in by_strength.items():
-                labels = {**pair._asdict(), "map": written.reading, "change": kind, "strength": f"{strength:.3g}"}
+                labels = {**pair._asdict(), "map": written.map, "change": kind, "strength": f"{strength:.3g}"}
                 labels["images"] = f"{images[pair]}"
                 records.append(Record(f"{pair.dataset} {kind} {strength:.3g}", labels, numbers))
     title = "What noise does, what an attack found and what is certified; strength as σ of noise of the same length"
@@ -224,9 +224,9 @@ def _results(folder: Path, table: str) -> dict[str, Any]:
     return content
 
 
-def _bound(folder: Path, reading: str) -> dict[str, float]:
+def _bound(folder: Path, name: str) -> dict[str, float]:
     rows = _results(folder, "bounds")["tables"]["bounds"]["rows"]
-    found = {row["run"]: row["scores"]["2-norm"] for row in rows if row["reading"] == reading}
+    found = {row["run"]: row["scores"]["2-norm"] for row in rows if row["map"] == name}
     if not found:
-        raise ValueError(f"--bound {folder}: is not of the {reading} map; leave it out")
+        raise ValueError(f"--bound {folder}: is not of the {name} map; leave it out")
     return found

@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
 def run(options: Bound) -> int:
     """Do what the command line asks for; the exit status, see `Bound`."""
-    return run_analysis(options, options.reading, f"reading  {options.reading}", do)
+    return run_analysis(options, options.map, f"map      {options.map}", do)
 
 
 def do(options: Bound, work: Subjects) -> int:
@@ -65,7 +65,7 @@ def do(options: Bound, work: Subjects) -> int:
     names = ("limit", "bound_tolerance", "bound_iterations")
     return leave(
         options.dest,
-        [bounds_table(outcomes, options.reading)],
+        [bounds_table(outcomes, options.map)],
         [_line(analysis, image) for analysis in analyses for image in analysis.images],
         list,
         settings={**asdict(settings), **{name: getattr(options, name) for name in names}},
@@ -95,12 +95,12 @@ def measure(of: Subject, example: Example, settings: BoundSettings, stage: Stage
     return Measurement(example.file_name, norm.value, norm.residual, norm.converged)
 
 
-def bounds_table(outcomes: Sequence[Outcome], reading: str) -> Table:
+def bounds_table(outcomes: Sequence[Outcome], name: str) -> Table:
     """Eq. 13: a row for each run and softmax factor."""
     scores = [
         Score("1-norm", "bounds Σ|ΔF| / Σ|Δ| at every image", True, ".3e"),
         Score("inf-norm", "bounds max|ΔF| / max|Δ|", True, ".3e"),
-        Score("2-norm", f"bounds ‖ΔF‖ / ‖Δ‖, a Lipschitz constant; {UNITS[reading]}", True, ".3e"),
+        Score("2-norm", f"bounds ‖ΔF‖ / ‖Δ‖, a Lipschitz constant; {UNITS[name]}", True, ".3e"),
         Score(
             "2-norm at least", "what the 2-norm of J̄ itself is at least: a bound from J̄ cannot be lower", None, ".3e"
         ),
@@ -111,7 +111,7 @@ def bounds_table(outcomes: Sequence[Outcome], reading: str) -> Table:
     for run, bound, measured in outcomes:
         # The bounding matrix is a multiple of the factor, which is a power of two: this rounds nothing.
         factors = {name: factor / TIGHT_SOFTMAX for name, factor in SOFTMAX.items()}
-        for name, multiple in (factors if reading == "probability" else {"none": 1.0}).items():
+        for softmax, multiple in (factors if name == "probability" else {"none": 1.0}).items():
             numbers = {
                 "1-norm": multiple * bound.one,
                 "inf-norm": multiple * bound.infinity,
@@ -126,14 +126,14 @@ def bounds_table(outcomes: Sequence[Outcome], reading: str) -> Table:
             size = run.trained.config.data.size
             labels = {
                 "run": run.name,
-                "reading": reading,
-                "softmax": name,
+                "map": name,
+                "softmax": softmax,
                 "size": f"{size}",
                 "images": f"{len(measured)}",
                 "source": run.source,
             }
-            records.append(Record(f"{name} {size}", labels, numbers))
-    title = f"Certified bound (Eq. 13): norms of J̄ ≥ |J|, the Jacobian of the {reading} at every image"
+            records.append(Record(f"{softmax} {size}", labels, numbers))
+    title = f"Certified bound (Eq. 13): norms of J̄ ≥ |J|, the Jacobian of the {name} at every image"
     return Table("bounds", title, grouped(records), scores)
 
 
@@ -150,7 +150,7 @@ def _determinants(options: Bound, of: Subject) -> Determinants:
     return {
         "bound": 3,
         "network": dict(of.identity),
-        "reading": options.reading,
+        "map": options.map,
         "tolerance": options.bound_tolerance,
         "iterations": options.bound_iterations,
         "platform": jax.default_backend(),

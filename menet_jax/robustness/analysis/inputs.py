@@ -9,7 +9,7 @@ from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs
 from menet_jax.robustness.analysis.results_cache import ResultsCache
 from menet_jax.robustness.analysis.subject import RULE, Place, Subject, choose, subject
-from menet_jax.robustness.options import MeasuringOptions, ReadingName
+from menet_jax.robustness.options import MapName, MeasuringOptions
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import run_command
 from menet_jax.runtime.text import say
@@ -39,14 +39,14 @@ class Subjects(NamedTuple):
         return place.source[place.number]
 
 
-def open_subjects(options: MeasuringOptions, reading: ReadingName) -> Subjects:
+def open_subjects(options: MeasuringOptions, name: MapName) -> Subjects:
     """Open the runs, the images of each dataset that are to be measured, and the cache in `--dest`, which is made.
 
     Raises:
         ValueError, OSError: something cannot be used; the text says what, and what to do.
     """
     runs = open_runs(options)
-    subjects = [subject(run.trained, reading) for run in runs]
+    subjects = [subject(run.trained, name) for run in runs]
     datasets = [(dataset, choose(dataset.sources, options.limit)) for dataset in open_datasets(options)]
     marked = find_overlaps(runs, [dataset for dataset, _ in datasets])
     if options.dest:
@@ -57,19 +57,19 @@ def open_subjects(options: MeasuringOptions, reading: ReadingName) -> Subjects:
 
 def run_analysis(
     options: Options,
-    reading: ReadingName,
+    name: MapName,
     about: str,
     do: Callable[[Options, Subjects], int],
     refuse: Callable[[Subjects], None] = lambda _: None,
 ) -> int:
     """Open what is to be measured, on the devices asked for, say so, and do it; the exit status, see `run_command`.
 
-    `reading` names the map that is differentiated. `about` is printed before the work, in a line or several. `refuse`
+    `name` is of the map that is differentiated. `about` is printed before the work, in a line or several. `refuse`
     raises ValueError for what shows only once everything is open. Interrupted work leaves its cache.
     """
 
     def opened() -> tuple[Sequence[jax.Device], Subjects]:
-        used, work = devices.start(options.device), open_subjects(options, reading)
+        used, work = devices.start(options.device), open_subjects(options, name)
         refuse(work)
         return used, work
 

@@ -27,8 +27,8 @@ PICTURES = "sensitivity"
 def run(options: Jacobian) -> int:
     """Do what the command line asks for; the exit status, see `Jacobian`."""
     strengths = ", ".join(distortion.label for distortion, _ in options.distortions.values())
-    about = f"reading  {options.reading}; {strengths}; seed {options.seed}"
-    return run_analysis(options, options.reading, about, do)
+    about = f"map      {options.map}; {strengths}; seed {options.seed}"
+    return run_analysis(options, options.map, about, do)
 
 
 def do(options: Jacobian, work: Subjects) -> int:
@@ -77,7 +77,7 @@ def _pictures(
         maps = _kept_picture(options, settings, measured, example, folder)
         note = f"{Path(image.image).stem}\n‖J‖₂ {image.spectral:.2g}"
         rows.append(SensitivityRow(note, resize_image(example.image, (measured.size, measured.size)), *maps))
-    title = f"{analysis.run.name} on {analysis.dataset.name}, {options.reading}, per gray level"
+    title = f"{analysis.run.name} on {analysis.dataset.name}, {options.map}, per gray level"
     return f"sensitivity_{analysis.run.name}_{analysis.dataset.name}", sensitivity_maps(rows, title)
 
 

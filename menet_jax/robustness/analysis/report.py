@@ -50,7 +50,7 @@ def all_tables(analyses: Sequence[Analysis[Measurement]], settings: Settings, wi
 
 def norms(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Table:
     """Eq. 11: a row for each norm of each run on each dataset."""
-    unit = UNITS[settings.reading]
+    unit = UNITS[settings.map]
     scores = [
         Score("mean", f"mean over images, the robustness of Eq. 11; {unit}", lower_is_better=True, form=".4g"),
         Score("s.e.", "standard error of the mean over images; none of a single image", None, ".2g"),
@@ -61,7 +61,7 @@ def norms(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Tabl
         converged = [
             image.spectral_converged if norm == "spectral" else image.frobenius_converged for image in analysis.images
         ]
-        labels = {"reading": settings.reading, "norm": norm, "converged": f"{sum(converged)}/{len(converged)}"}
+        labels = {"map": settings.map, "norm": norm, "converged": f"{sum(converged)}/{len(converged)}"}
         numbers = dict[str, float]()
         if analysis.images:
             found = summarise([NORMS[norm](image) for image in analysis.images])
@@ -69,7 +69,7 @@ def norms(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Tabl
             numbers |= {} if found.standard_error is None else {"s.e.": found.standard_error}
         # A spectral norm that has not converged is a lower bound: it must not win against one that has.
         records.append(record(analysis, f"{norm}", labels, numbers, trusted=all(converged)))
-    title = f"Robustness (Eq. 11): norms of the Jacobian of the {settings.reading}"
+    title = f"Robustness (Eq. 11): norms of the Jacobian of the {settings.map}"
     return Table("norms", title, grouped(records), scores)
 
 
@@ -110,7 +110,7 @@ def directions(analyses: Sequence[Analysis[Measurement]], settings: Settings) ->
             row["F lost"] = summarise([image.reactions[name].loss_of_f for image in analysis.images]).mean
         distortion, draws = settings.distortions[name]
         still = sum(image.reactions[name].distance is None for image in analysis.images)
-        labels = {"reading": settings.reading, "distortion": distortion.label, "draws": f"{draws}"}
+        labels = {"map": settings.map, "distortion": distortion.label, "draws": f"{draws}"}
         labels["unchanged"] = f"{still}"
         records.append(record(analysis, name, labels, row))
     title = "Reaction to distortions (Eq. 12), finite and infinitesimal, over the same directions"
@@ -234,7 +234,7 @@ def image_rows(analyses: Sequence[Analysis[Measurement]], settings: Settings) ->
             "dataset": analysis.dataset.name,
             "run": analysis.run.name,
             "source": analysis.run.source,
-            "reading": settings.reading,
+            "map": settings.map,
             **{name: value for name, value in asdict(image).items() if not isinstance(value, dict | tuple)},
         }
         for name, reaction in image.reactions.items():
@@ -261,7 +261,7 @@ def figures(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> li
         ]
         for norm in NORMS
     }
-    drawn = [("norms", norm_boxes(boxes, UNITS[settings.reading]))]
+    drawn = [("norms", norm_boxes(boxes, UNITS[settings.map]))]
     for analysis in measured:
         stem = f"fragility_{analysis.run.name}_{analysis.dataset.name}"
         scatters = {
@@ -272,8 +272,8 @@ def figures(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> li
             )
             for norm, name in product(NORMS, settings.distortions)
         }
-        title = f"{analysis.run.name} on {analysis.dataset.name}, {settings.reading}, {len(analysis.images)} images"
-        drawn.append((stem, norms_against_losses(scatters, UNITS[settings.reading], title)))
+        title = f"{analysis.run.name} on {analysis.dataset.name}, {settings.map}, {len(analysis.images)} images"
+        drawn.append((stem, norms_against_losses(scatters, UNITS[settings.map], title)))
     return drawn
 
 

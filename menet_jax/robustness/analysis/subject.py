@@ -1,4 +1,4 @@
-"""Networks and images to analyse: a reading of a trained network, and images of a dataset, chosen by a rule."""
+"""Networks and images to analyse: an output of a trained network, and images of a dataset, chosen by a rule."""
 
 import hashlib
 import zlib
@@ -17,8 +17,8 @@ from menet_jax.model.outputs import Outputs
 from menet_jax.model.saliency import Region, border_background, metric_map
 from menet_jax.robustness.analysis.results_cache import Determinants
 from menet_jax.robustness.jacobian import image_function
-from menet_jax.robustness.jacobian.image_function import NetworkMap, Reading, network_map
-from menet_jax.robustness.options import AttackSettings, BoundSettings, ReadingName, Settings, SmoothSettings
+from menet_jax.robustness.jacobian.image_function import NetworkMap, Output, network_map
+from menet_jax.robustness.options import AttackSettings, BoundSettings, MapName, Settings, SmoothSettings
 from menet_jax.training.config import LossConfig
 from menet_jax.training.network import background_region, network
 from menet_jax.training.run import TrainedRun
@@ -30,7 +30,7 @@ RULE = "the first by the SHA-256 of their file names: a larger --limit adds imag
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A trained network to be measured: a reading of it, and its identity.
+    """A trained network to be measured: an output of it, and its identity.
 
     Attributes:
         f: image → map, in float32 whatever precision it was trained in.
@@ -51,9 +51,9 @@ class Subject:
         return resize_image(image, (self.size, self.size)).astype(np.float32)
 
     def saliency(self, seen: Float[np.ndarray, "s s 3"]) -> Float[np.ndarray, "s s"]:
-        """The map that is scored: the reading itself; of the logit margin the probability, its logistic function."""
+        """The map that is scored: the output itself; of the logit margin the probability, its logistic function."""
         found = image_function.evaluate(self.f, jnp.asarray(seen))
-        return np.asarray(jax.nn.sigmoid(found) if self.f.reading is image_function.logit_margin else found)
+        return np.asarray(jax.nn.sigmoid(found) if self.f.output is image_function.logit_margin else found)
 
 
 class Place(NamedTuple):
@@ -70,18 +70,18 @@ def choose(sources: Sequence[Source], limit: int | None) -> list[Place]:
     return sorted(places, key=lambda place: hashlib.sha256(place.file_name.encode()).digest())[:limit]
 
 
-def subject(run: TrainedRun, reading: ReadingName) -> Subject:
+def subject(run: TrainedRun, name: MapName) -> Subject:
     """A run's network, ready to be measured.
 
     Raises:
         ValueError: it has values that are not finite, or no such map.
     """
     model = run.config.model
-    if reading == "metric":
-        run.check_map(reading)
+    if name == "metric":
+        run.check_map(name)
     variables = jax.device_put(run.variables)
     full = network(run.config).clone(dtype=jnp.float32)  # a Jacobian in bfloat16 would be mostly rounding
-    f = network_map(full, variables, _reading(reading, run.config.loss))
+    f = network_map(full, variables, _output(name, run.config.loss))
     hashed = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(run.variables):
         array = np.ascontiguousarray(leaf)
@@ -132,7 +132,7 @@ def random_key(seed: int, file_name: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(file_name.encode()))
 
 
-def _reading(name: ReadingName, loss: LossConfig) -> Reading:
+def _output(name: MapName, loss: LossConfig) -> Output:
     if name == "metric" and background_region(loss) is not border_background:
         region = background_region(loss)
 
@@ -140,12 +140,12 @@ def _reading(name: ReadingName, loss: LossConfig) -> Reading:
             return metric_map(image_function.features(outputs), outputs.logits, region)
 
         return metric
-    readings: dict[str, Reading] = {
+    outputs: dict[str, Output] = {
         "probability": image_function.probability,
         "logit_margin": image_function.logit_margin,
         "metric": image_function.metric,
     }
-    return readings[name]
+    return outputs[name]
 
 
 def _digest(array: np.ndarray) -> str:

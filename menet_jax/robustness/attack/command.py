@@ -32,8 +32,8 @@ SHOWN = 3
 def run(options: Attack) -> int:
     """Do what the command line asks for; the exit status, see `Attack`."""
     strengths = ", ".join(f"{strength:g}" for strength in options.strengths)
-    about = f"attack   {options.reading} map, {options.norm}, strengths {strengths}; seed {options.seed}"
-    return run_analysis(options, options.reading, about, do)
+    about = f"attack   {options.map} map, {options.norm}, strengths {strengths}; seed {options.seed}"
+    return run_analysis(options, options.map, about, do)
 
 
 def do(options: Attack, work: Subjects) -> int:

@@ -145,7 +145,7 @@ def _measured(
     stage(f"scores, {example.file_name}")
     ball, x = BALLS[settings.norm], of.seen(example.image)
     before = of.saliency(x)
-    react = partial(_reaction, of, ball, THRESHOLDED[settings.reading], example, x, before)
+    react = partial(_reaction, of, ball, THRESHOLDED[settings.map], example, x, before)
     found = list[AtStrength]()
     for strength, images in zip(settings.strengths, attacked, strict=True):
         noisy = [react(image) for image in _noise(of, example, settings, ball, strength)]
@@ -212,7 +212,7 @@ def _objectives(
     before = np.stack([evaluate(of.f, jnp.asarray(image)) for image in images])
     masks = np.stack([resize_mask(example.mask, (of.size, of.size)) for example in examples]).astype(np.float32)
     # The margin has a gradient where a probability is saturated, and where the metric map jumps: at a margin of 0.
-    margin = of.f.replace(reading=image_function.logit_margin)
+    margin = of.f.replace(output=image_function.logit_margin)
     return [
         (Partial(Moved, of.f), before),
         (Partial(LostF, of.f), masks),

@@ -28,7 +28,7 @@ def tables(analyses: Found, transferred: Sequence[Transfer], settings: AttackSet
 
 def _strengths(analyses: Found, settings: AttackSettings) -> Table:
     """A row for each strength of each run on each dataset."""
-    unit = UNITS[settings.reading]
+    unit = UNITS[settings.map]
     gain = f"mean ‖F(x+Δ) − F(x)‖₂ / ‖Δ‖ of the noise, ‖Δ‖ in {settings.norm}; {unit}"
     norm = "mean over images, each to 1 % or from 64 iterations: in l2 the largest gain of small changes"
     columns: list[tuple[Score, Callable[[Measurement, AtStrength], float]]] = [
@@ -62,9 +62,9 @@ def _strengths(analyses: Found, settings: AttackSettings) -> Table:
     for analysis, (index, strength) in product(analyses, enumerate(settings.strengths)):
         pairs = [(image, image.strengths[index]) for image in analysis.images]
         numbers = {score.name: float(np.mean([of(*pair) for pair in pairs])) for score, of in columns if pairs}
-        labels = {"map": settings.reading, "norm": settings.norm, "strength": f"{strength:g}"}
+        labels = {"map": settings.map, "norm": settings.norm, "strength": f"{strength:g}"}
         records.append(record(analysis, f"{strength:g}", labels, numbers))
-    title = f"Worst changes found of the network's {settings.reading} map; strength in {UNIT[settings.norm]}"
+    title = f"Worst changes found of the network's {settings.map} map; strength in {UNIT[settings.norm]}"
     return Table("attack", title, grouped(records), [score for score, _ in columns])
 
 
@@ -82,7 +82,7 @@ def _compression(analyses: Found, settings: AttackSettings) -> Table:
             if at:
                 numbers["strength"] = float(np.mean([each.strength for each in at]))
                 numbers["F"] = float(np.mean([each.scores.adaptive_f for each in at]))
-            labels = {"map": settings.reading, "quality": f"{quality}"}
+            labels = {"map": settings.map, "quality": f"{quality}"}
             records.append(record(analysis, f"JPEG {quality}", labels, numbers))
     return Table("compression", "JPEG compression of the image at the network's size", grouped(records), scores)
 
@@ -96,7 +96,7 @@ def _transfers(transferred: Sequence[Transfer], settings: AttackSettings) -> Tab
     ]
     records = []
     for each in transferred:
-        labels = {"map": settings.reading, "found on": each.source.name}
+        labels = {"map": settings.map, "found on": each.source.name}
         own, of_other = (float(np.mean(values)) for values in (each.own, each.transferred))
         numbers = {"F own": own, "F transferred": of_other, "stronger": each.stronger}
         records.append(record(each.target, f"from {each.source.name}", labels, numbers))
@@ -115,7 +115,7 @@ def curves(analyses: Found, settings: AttackSettings) -> list[tuple[str, Figure]
             f"attack_{several[0].dataset.name}",
             attack_curves(
                 [_curve(analysis, settings) for analysis in several],
-                f"{several[0].dataset.name}, {settings.reading} map, {settings.norm}, {len(several[0].images)} images",
+                f"{several[0].dataset.name}, {settings.map} map, {settings.norm}, {len(several[0].images)} images",
                 f"strength of the change, {UNIT[settings.norm]}",
             ),
         )

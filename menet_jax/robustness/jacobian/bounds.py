@@ -23,8 +23,8 @@ from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.image_function import (
     ImageMap,
     NetworkMap,
+    Output,
     Pooled,
-    Reading,
     as_tree,
     norm,
     pull_back,
@@ -71,7 +71,7 @@ class BoundNorms(NamedTuple):
 def bounding_map(f: ImageMap, *, softmax: float = TIGHT_SOFTMAX) -> ImageMap:
     """The linear map v ↦ J̄v with `|J(x)| ≤ J̄` element by element, at every image x of any size.
 
-    It holds for the readings `probability`, `logit_margin` and `features` of MENet, and for pooled ones; and for every
+    It holds for the outputs `probability`, `logit_margin` and `features` of MENet, and for pooled ones; and for every
     other module of convolutions, batch normalisations, sums and activations of slope 0 to 1 that has the fields
     `relu`, `tanh` and `dtype` as MENet does. (`rounding_margin`, and with it `bound_norms`, allows for enlarging by as
     much as MENet does, and by no more.)
@@ -81,7 +81,7 @@ def bounding_map(f: ImageMap, *, softmax: float = TIGHT_SOFTMAX) -> ImageMap:
         softmax: bound on the derivatives of the probability by the two logits; `TIGHT_SOFTMAX` or `PAPER_SOFTMAX`.
 
     Raises:
-        ValueError: the softmax factor is below ¼, which bounds nothing; or the reading has no such bound. The metric
+        ValueError: the softmax factor is below ¼, which bounds nothing; or the output has no such bound. The metric
             map has none: normalising a feature to unit length magnifies changes by 1/‖f‖, min-max normalising the map
             by one over its range, and a pixel that changes class moves the expected background by a jump.
         TypeError: it is another kind of function, or a network of another kind.
@@ -100,7 +100,7 @@ def bounding_map(f: ImageMap, *, softmax: float = TIGHT_SOFTMAX) -> ImageMap:
         )
     precision = jnp.float64 if f.network.dtype == jnp.float64 else jnp.float32
     network = f.network.clone(relu=linear, tanh=linear, dtype=precision)
-    return NetworkMap(absolute(f.variables), network, _bounding_reading(f.reading, softmax))
+    return NetworkMap(absolute(f.variables), network, _bounding_output(f.output, softmax))
 
 
 def bound_norms(
@@ -256,20 +256,20 @@ class _SumOfLogits:
         return self.factor * (outputs.logits[..., 0] + outputs.logits[..., 1])
 
 
-def _bounding_reading(reading: Reading, softmax: float) -> Reading:
-    if reading is image_function.features:
-        return reading
-    if reading is image_function.logit_margin:
+def _bounding_output(output: Output, softmax: float) -> Output:
+    if output is image_function.features:
+        return output
+    if output is image_function.logit_margin:
         return _SumOfLogits(1.0)
-    if reading is image_function.probability:
+    if output is image_function.probability:
         return _SumOfLogits(softmax)
-    if reading is image_function.metric:
+    if output is image_function.metric:
         raise ValueError(
             "the metric map has no bound that holds at every image: scaling a feature f to unit length magnifies "
             "changes by 1/‖f‖, and min-max normalising the map by one over its range, both without limit. "
             "Bound the probability, the logit margin or the features."
         )
-    raise ValueError(f"do not know how to bound the reading {reading!r}; known are probability, logit_margin, features")
+    raise ValueError(f"do not know how to bound the output {output!r}; known are probability, logit_margin, features")
 
 
 def _scaled(multiply: Callable[[np.ndarray], jax.Array], vector: np.ndarray) -> tuple[np.ndarray, int]:

@@ -1,7 +1,7 @@
 """The functions that are differentiated: from one image to a map, of a network or anything else (F of Section III-D).
 
 Everything in `norms`, `spectral`, `directions` and `sensitivity` takes any function of a float image (H, W, 3),
-range 0…255, that returns one float array. `network_map` makes one of a network and a reading of its outputs; the
+range 0…255, that returns one float array. `network_map` makes one of a network and one of its outputs; the
 network's variables then travel as arguments of the compiled programs, not as constants in them.
 """
 
@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 ImageMap = Callable[[jax.Array], jax.Array]
 """Image (H, W, 3), float → map, float of any shape."""
 
-Reading = Callable[[Outputs], jax.Array]
+Output = Callable[[Outputs], jax.Array]
 """A network's outputs of one image, without batch dimension → map."""
 
 
@@ -93,16 +93,16 @@ def exact(program: Callable[P, T]) -> Callable[P, T]:
 
 
 class NetworkMap(struct.PyTreeNode):
-    """A reading of a network's outputs, as a function of one image. `network_map` makes one."""
+    """An output of a network as a function of one image. `network_map` makes one."""
 
     variables: Mapping[str, Any]
     network: nn.Module = struct.field(pytree_node=False)
-    reading: Reading = struct.field(pytree_node=False)
+    output: Output = struct.field(pytree_node=False)
 
     @exact
     def __call__(self, image: Float[Array, "h w 3"]) -> jax.Array:
         outputs = self.network.apply(self.variables, image[None])
-        return self.reading(jax.tree.map(lambda output: output[0], outputs))
+        return self.output(jax.tree.map(lambda each: each[0], outputs))
 
 
 class Pooled(struct.PyTreeNode):
@@ -122,13 +122,13 @@ class Pooled(struct.PyTreeNode):
         return full.reshape(self.cells, rows, self.cells, columns, *full.shape[2:]).mean((1, 3))
 
 
-def network_map(network: nn.Module, variables: Mapping[str, Any], reading: Reading = probability) -> NetworkMap:
+def network_map(network: nn.Module, variables: Mapping[str, Any], output: Output = probability) -> NetworkMap:
     """One output of a network with fixed statistics, as a function of one image.
 
     Args:
         network: MENet, or another module that returns `Outputs`; applied in evaluation mode.
         variables: its `params` and `batch_stats`.
-        reading: which output; `probability`, `logit_margin`, `features`, `metric` or one's own.
+        output: which one; `probability`, `logit_margin`, `features`, `metric` or one's own.
 
     Raises:
         ValueError: a variable has values that are not finite; the text names them.
@@ -146,7 +146,7 @@ def network_map(network: nn.Module, variables: Mapping[str, Any], reading: Readi
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise ValueError(f"the network has values that are not finite, in {', '.join(bad[:3])}{more}")
-    return NetworkMap(jax.tree.map(jnp.asarray, variables), network, reading)
+    return NetworkMap(jax.tree.map(jnp.asarray, variables), network, output)
 
 
 def pooled(f: ImageMap, cells: int) -> Pooled:
