@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 from command_cases import write_discs, write_narrow_run
+from jupyter_client.manager import KernelManager, start_new_kernel
 from nbclient import NotebookClient
 from shallow_menet import PROGRAM, SIDE
 
@@ -30,6 +32,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_narrow_run(tmp_path_factory.mktemp("runs") / "narrow", multi_scale=False, size=SIDE)
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelManager]:
+    """One process for several notebooks, each of which begins with no names: importing JAX takes seconds."""
+    manager, client = start_new_kernel(cwd=str(tmp_path_factory.mktemp("notebooks")))
+    client.stop_channels()
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
+def execute(notebook: Any, kernel: KernelManager) -> str:
+    """Run a notebook; what it prints."""
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    client = NotebookClient(notebook, km=kernel, timeout=300)
+    client.execute()
+    assert client.kc is not None
+    client.kc.stop_channels()
+    return said(notebook)
+
+
 def parameters(notebook: Any) -> Any:
     [cell] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
     return cell
@@ -41,12 +62,11 @@ def said(notebook: Any) -> str:
     )
 
 
-def test_jacobian_analysis_runs(run: Path) -> None:
+def test_jacobian_analysis_runs(run: Path, kernel: KernelManager) -> None:
     notebook = nbformat.read(JACOBIAN, as_version=4)
     parameters(notebook).source = f"""{PROGRAM}RUN, IMAGES = {str(run)!r}, ""
 COUNT, SAMPLES, TABLE_SIDE, CELLS = 1, 16, {2 * SIDE}, 2"""
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(run)}}).execute()
-    text = said(notebook)
+    text = execute(notebook, kernel)
     both = {kind: float(value) for kind, value in re.findall(r"(float\d\d):  mean \|g\|  both channels (\S+)", text)}
     salient = [float(value) for value in re.findall(r"salient channel (\S+)", text)]
     assert both["float64"] < 1e-14 < both["float32"] < 1e-6
@@ -57,12 +77,11 @@ COUNT, SAMPLES, TABLE_SIDE, CELLS = 1, 16, {2 * SIDE}, 2"""
     assert len(off) == 2 and max(off) < 1e-4  # estimates against the singular values
 
 
-def test_robustness_runs(run: Path) -> None:
+def test_robustness_runs(run: Path, kernel: KernelManager) -> None:
     notebook = nbformat.read(ROBUSTNESS, as_version=4)
     parameters(notebook).source = f"""{PROGRAM}RUN, PHOTOGRAPHS, ONE, SCENES = {str(run)!r}, ("rocket",), "rocket", 1
 STRENGTHS, STEPS, ITERATIONS, SAMPLES = (0.1, 1.0), 2, 6, 32"""
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(run)}}).execute()
-    text = said(notebook)
+    text = execute(notebook, kernel)
     rows = re.findall(r"^ +(0\.1|1\.0) +(\S+) +(\S+) +(\S+) +(\S+) +(\S+)% +(\S+)%$", text, re.MULTILINE)
     assert [row[0] for row in rows] == ["0.1", "1.0"]
     for noise, attack, slope, everywhere in (map(float, row[1:5]) for row in rows):
@@ -72,11 +91,10 @@ STRENGTHS, STEPS, ITERATIONS, SAMPLES = (0.1, 1.0), 2, 6, 32"""
     assert re.search(r": 0 of [\d,]+ certified pixels fall", text)
 
 
-def test_your_own_network_runs(tmp_path: Path) -> None:
+def test_your_own_network_runs(kernel: KernelManager) -> None:
     notebook = nbformat.read(OWN, as_version=4)
     parameters(notebook).source = "STEPS, SIDE, SAMPLES, ASCENT = 2, 32, 30, 2"
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    text = said(notebook)
+    text = execute(notebook, kernel)
     assert "5,224 parameters" in text
     [off] = re.findall(r"Lanczos off by (\S+)", text)
     assert float(off) < 1e-4  # the estimate against the singular value
