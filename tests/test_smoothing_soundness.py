@@ -1,0 +1,106 @@
+"""No attack breaks a certificate: of a small network and, if it is asked for, of the network of the package."""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import skimage.data
+from flax import struct
+from jacobian_cases import SMALL_IMAGE, SmallNet, small_variables
+from scipy.special import bdtrc
+
+from menet_jax.images.files import resize_image
+from menet_jax.model.saliency import border_background, metric_map
+from menet_jax.robustness.attack.ascent import L2, attack, random_starts
+from menet_jax.robustness.smoothing.certificate import certify, holm, radius, sample_counts
+from menet_jax.robustness.smoothing.measurement import SalientPixels
+from menet_jax.training.network import network
+from menet_jax.training.run import load_run
+from menet_jax.training.run_folder import RELEASED
+
+NOISE = 30.0
+"""Standard deviation, in gray levels."""
+
+
+class Driven(struct.PyTreeNode):
+    """Mean over noisy images of what is thresholded, each pixel in the direction wanted: of the metric map above its
+    adaptive threshold, or of the logit margin, bounded so that no pixel counts for more than it can change.
+    """
+
+    variables: Any
+    noise: jax.Array
+    towards: jax.Array
+    network: nn.Module = struct.field(pytree_node=False)
+    metric: bool = struct.field(pytree_node=False)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        outputs: Any = self.network.apply(self.variables, x[None] + self.noise)
+        if self.metric:
+            maps = jax.vmap(partial(metric_map, region=border_background))(outputs.features, outputs.logits)
+            maps -= 2 * maps.mean((-2, -1), keepdims=True)
+        else:
+            maps = jnp.tanh(outputs.logits[..., 1] - outputs.logits[..., 0])
+        return jnp.sum(jnp.mean(maps, 0) * self.towards)
+
+
+class Smoothed(NamedTuple):
+    """A network and images to certify, and how much is computed of them."""
+
+    network: nn.Module
+    variables: Any
+    images: list[np.ndarray]
+    samples: int
+    copies: int
+    batch: int
+    times: tuple[int, ...]
+
+
+def small() -> Smoothed:
+    images = [
+        np.asarray(jax.random.uniform(jax.random.key(seed), SMALL_IMAGE, maxval=255.0), np.float32) for seed in range(4)
+    ]
+    return Smoothed(SmallNet(), jax.tree.map(jnp.asarray, small_variables(3)), images, 400, 20, 50, (1, 40))
+
+
+def released() -> Smoothed:
+    trained = load_run(RELEASED, report=pytest.fail)
+    photographs = [getattr(skimage.data, name)() for name in ("astronaut", "coffee", "chelsea", "rocket")]
+    images = [resize_image(each, (trained.config.data.size,) * 2).astype(np.float32) for each in photographs]
+    return Smoothed(network(trained.config), jax.tree.map(jnp.asarray, trained.variables), images, 100, 4, 4, (1,))
+
+
+@pytest.mark.parametrize("of", [small, pytest.param(released, marks=pytest.mark.slow)])
+def test_no_attack_within_the_radius_changes_a_certified_pixel(of: Callable[[], Smoothed]) -> None:
+    """The attack drives certified pixels against their class. It is strong enough to see: further away, some of the
+    small network do change.
+    """
+    net, variables, images, samples, copies, batch, several = of()
+    classifier, reached, broken = SalientPixels(variables, net, border_background), radius(NOISE, 0.75), [0, 0]
+    count = partial(sample_counts, classifier, sigma=NOISE, batch=batch)
+    for seed, image in enumerate(images):
+        keys = jax.random.split(jax.random.key(seed), 4)
+        guess, counts = count(image, samples=10, key=keys[0]), count(image, samples=samples, key=keys[1])
+        found = certify(guess, 10, counts, samples, 0.75, 0.001, holm)
+        noise, starts = NOISE * jax.random.normal(keys[2], (copies, *image.shape)), random_starts(keys[3], image, 2)
+        for which, times in product(range(2), several):
+            certified = found.certified[which]
+            assert certified.mean() > 0.1
+            towards = jnp.asarray(np.where(found.salient[which], -1, 1) * certified, jnp.float32)
+            driven = Driven(variables, noise, towards, net, metric=which == 0)
+            worst = attack(driven, image, L2, times * reached, starts, steps=10).image
+            assert float(jnp.linalg.norm((worst - image).ravel())) > 0.9 * times * reached
+            after = count(np.asarray(worst), samples=samples, key=jax.random.key(9))
+            against = np.where(found.salient, samples - after, after)
+            changed = bdtrc(against - 1.0, samples, 0.5) < 1e-6  # beyond what sampling would show of an even chance
+            print(f"image {seed}: {np.sum(changed & found.certified)} of {np.sum(found.certified):,} pixels change")
+            if times == 1:
+                assert not np.any(changed & found.certified)
+            else:
+                broken[which] += int(np.sum(changed[which] & certified))
+    assert of is released or min(broken) > 0
