@@ -197,6 +197,7 @@ def test_attacks_of_another_network_are_no_stronger(run: Path, dataset: Path, tm
         (["--strengths", "1", "0.5"], "rising"),
         (["--strengths", "0"], "above 0"),
         (["--steps", "0"], "--steps 0"),
+        (["--reading", "probability", "--steps", "0"], "--steps 0"),  # the name of --map before 0.2
         (["--qualities", "0"], "1 ... 100"),
         (["--seed", "-1"], "--seed -1"),
         (["--seed", str(2**32)], "less than 2**32"),

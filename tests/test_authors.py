@@ -293,6 +293,22 @@ def test_an_interrupt_leaves_a_whole_run_or_none(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_what_cannot_be_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    (tmp_path / "file").touch()
+    assert "file: is a file, and a folder is needed" in refused(
+        capsys, "import", run.parents[1] / "authors.pt", tmp_path / "file" / "run"
+    )
+    monkeypatch.setattr("menet_jax.training.authors_command.write_tensors", full)
+    assert authors_commands.main(["export", str(run), "--dest", str(tmp_path / "out.npz")]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}/out.npz: No space left on device\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     authors_commands.main(["export", str(run), "--dest", str(tmp_path / "out.npz")])
     assert "421 tensors" in capsys.readouterr().out

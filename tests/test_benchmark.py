@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from flax.traverse_util import flatten_dict
 from PIL import Image
 
 from menet_jax.benchmark import __main__ as entry_point
-from menet_jax.benchmark import measuring, pytorch
+from menet_jax.benchmark import measuring, pytorch, suite
 from menet_jax.benchmark.measuring import Seconds, in_turns, median, timed
 from menet_jax.benchmark.options import Activity
 from menet_jax.benchmark.peaks import peak_share
@@ -250,6 +251,19 @@ def test_results_are_not_overwritten(
 ) -> None:
     (tmp_path / "benchmark.json").touch()
     assert "--overwrite" in refused(f"all --dest {tmp_path} --device cpu", capsys)
+
+
+def test_results_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(suite, "run", full)
+    assert entry_point.main(["all", "--dest", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "error: No space left on device\n"
+    (tmp_path / "file").touch()
+    assert "file: is a file, and a folder is needed" in refused(f"all --dest {tmp_path}/file/dest", capsys)
 
 
 @pytest.mark.parametrize(

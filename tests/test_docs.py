@@ -62,7 +62,7 @@ FILE_CHECKS = {
     "menet_jax.robustness.summary_options": ("check_written",),
     "menet_jax.demo.options": ("check_trained",),
     "menet_jax.benchmark.options": ("check_data", "check_folder"),
-    "menet_jax.training.authors_options": ("check_there", "check_trained"),
+    "menet_jax.training.authors_options": ("check_file", "check_trained"),
 }
 """What refuses files that are not there, as those of the pages are not."""
 

@@ -322,6 +322,20 @@ def test_impossible_requests_are_refused_in_a_line(
         assert not (tmp_path / "figure.png").exists()
 
 
+def test_too_many_columns_are_refused_before_anything_is_drawn(command: Command, maps: Path) -> None:
+    done = command("grid", "--maps", *(f"{name}={maps}" for name in "abcdefghij"), "--images", "photo_0")
+    assert done.code == 2 and "12 columns leave" in done.err and not done.figures and not done.out.count("run ")
+
+
+def test_a_figure_that_cannot_be_written(command: Command, maps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(figure: Figure, stem: Path) -> list[Path]:
+        raise OSError(f"{stem}.png: No space left on device")
+
+    monkeypatch.setattr(draw_command, "save", full)
+    done = command("grid", "--maps", maps, "--images", "photo_0")
+    assert done.code == 1 and done.err.startswith("error: ") and "No space left on device" in done.err
+
+
 def test_runs_that_cannot_be_drawn(command: Command, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = command("grid", "--run", tmp_path / "none", "--images", "photo_0")
     assert (done.code, done.err) == (2, f"error: {tmp_path}/none is not a directory: name the directory that training "

@@ -95,6 +95,21 @@ def bound_of(folder: Path, name: str) -> Path:
     return written(folder, "bounds", [{"run": "small"}], [row])
 
 
+@pytest.mark.parametrize("old", ["attack", "bound"])
+def test_results_of_an_older_version_are_named(old: str, tmp_path: Path) -> None:
+    folders = (
+        attack_of(tmp_path / "attack"),
+        smooth_of(tmp_path / "smooth"),
+        bound_of(tmp_path / "bound", "probability"),
+    )
+    results = tmp_path / old / "results.json"
+    results.write_text(results.read_text().replace('"map"', '"reading"'))
+    flags = (each for folder in folders for each in (f"--{folder.name}", folder))
+    done = summary(*flags, "--dest", tmp_path / "dest")
+    assert done.code == 2 and done.err.count("\n") == 1
+    assert f"error: {results}: without map, as an older version wrote it; run that command again" in done.err
+
+
 def test_takes_images_that_both_have_and_the_bound(tmp_path: Path) -> None:
     attack, smooth = attack_of(tmp_path / "attack"), smooth_of(tmp_path / "smooth")
     dest = tmp_path / "dest"

@@ -63,7 +63,7 @@ def test_what_is_written(run: Path, dataset: Path, tmp_path: Path) -> None:
         (["--thresholds", "0.5"], "above 0.5"),
         (["--samples", "0"], "--samples 0"),
         (["--risk", "1"], "--risk 1.0"),
-        (["--samples", "40"], "--samples 40: certify nothing at --thresholds 0.75"),
+        (["--samples", "40"], "--samples 40: certify nothing of 256 pixels at --thresholds 0.75"),
         (["--thresholds", "0.6", "0.95"], "give 243 or more"),
     ],
 )

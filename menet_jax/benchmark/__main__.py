@@ -20,15 +20,14 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the benchmark that the command line names. Exit status: 0; 1 if something fails to run; 2 for bad input."""
+    """Run the benchmark that is named. Exit status: 0; 1 if something cannot be run or written; 2 for bad input."""
     return run_options(
         arguments,
         COMMANDS,
         "menet_jax.benchmark",
         "Measure how fast things are here.",
         left=lambda _: "what was measured is printed",
-        failures=(ChildProcessError,),
-        refusals=(ValueError, OSError),
+        refusals=(ValueError,),
     )
 
 

@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 
 from menet_jax.data.options import check_data
 from menet_jax.runtime.cli import check_folder
+from menet_jax.runtime.regular_files import at_home
+from menet_jax.runtime.whole_files import check_writable
 
 Activity = Literal["training", "inference"]
 Device = Literal["cpu", "gpu", "tpu"]
@@ -46,6 +48,9 @@ class All(Benchmark):
     """Device to compute on; none given: what JAX prefers."""
     overwrite: bool = False
     """Replace results that are there."""
+
+    def check(self) -> None:
+        check_writable(at_home(self.dest))
 
 
 @dataclass(frozen=True, kw_only=True)

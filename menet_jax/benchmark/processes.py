@@ -17,7 +17,7 @@ from menet_jax.benchmark.measuring import Seconds, calls_a_turn, timed
 Make = Callable[..., Callable[[], Any]]
 
 
-class ProcessDiedError(ChildProcessError):
+class ProcessDiedError(OSError):
     """A process ended while it was asked for something."""
 
 

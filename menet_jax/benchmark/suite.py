@@ -18,7 +18,6 @@ from menet_jax.runtime import devices
 from menet_jax.runtime.cli import FAILED, check_counts
 from menet_jax.runtime.parallel import workers
 from menet_jax.runtime.regular_files import at_home
-from menet_jax.runtime.whole_files import check_writable
 
 Result = TypeVar("Result")
 
@@ -28,7 +27,6 @@ def run(options: All) -> int:
     dest, rounds = at_home(options.dest), options.rounds
     if (dest / RESULTS).exists() and not options.overwrite:
         raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
-    check_writable(dest)
     for width in options.widths:
         configuration(width)
     check_counts(rounds=rounds, batch_size=options.batch_size, inference_batches=min(options.inference_batches))

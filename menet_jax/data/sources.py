@@ -146,7 +146,7 @@ def open_split(spec: str, split: str, places: Places = TFDS_PLACES) -> Source:
             f"{spec} has no images in its {split} split; it has {there}"
             + "".join(f"; {note}" for note in notes)
             + (". Name" if spec in NAMED else f". Add images, list some in {split}.txt, or name")
-            + f" another dataset{', with --data.validation' * (split == 'validation')}."
+            + " another dataset."
         )
     return Source(spec, split, counts, notes, infos[split].num_bytes, encoded(builder, split, in_use), kept)
 

@@ -21,6 +21,7 @@ from menet_jax.images.maps import quantise, read_map
 from menet_jax.model.inference import Kind
 from menet_jax.reporting.plots.comparisons import check_names, comparison, failures
 from menet_jax.reporting.plots.page import save
+from menet_jax.reporting.plots.rows import check_columns
 from menet_jax.reporting.plots.scales import scale_maps
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import named, run_command
@@ -52,6 +53,7 @@ def grid(options: Grid) -> Callable[[], Figure]:
     given = {name: [read_map(files[stem]) for stem in stems] for name, files in found.items()}
     heading, shown, notes = _distort(options, examples)
     check_names([*trained, *found], heading)
+    check_columns(2 + bool(heading) + len(trained) + len(found))
 
     def figure() -> Figure:
         predicted = {name: _predict(name, run, shown, kind) for name, run in trained.items()}
@@ -129,7 +131,7 @@ def _failures(options: Worst, name: str, run: TrainedRun, kind: Kind, sources: S
 def run(options: Grid | Scales | Worst) -> int:
     """Do what the command line asks for; the exit status: 0; 1 if the figure cannot be made; 2 for bad input."""
     left = "the figure is whole, or not there"
-    return run_command(lambda: opened(options), partial(draw, options.dest), lambda _: left, (ValueError, OSError))
+    return run_command(lambda: opened(options), partial(draw, options.dest), lambda _: left, refusals=(ValueError,))
 
 
 def opened(options: Grid | Scales | Worst) -> Callable[[], Figure]:

@@ -240,7 +240,7 @@ def _histograms(saliency: np.ndarray, mask: np.ndarray) -> Int64[np.ndarray, "2 
     """Pixels at each level: of the background first, of the salient region second.
 
     Neighbours mostly have the same level, and a counter cannot be raised again before it is stored: each column
-    modulo `LANES` has a counter of its own, which takes half the time.
+    modulo `LANES` has a counter of its own, which takes a third less time.
     """
     lanes = np.arange(saliency.shape[1], dtype=np.uint16) % LANES
     codes = (saliency + np.uint16(LEVELS) * mask) * LANES + lanes

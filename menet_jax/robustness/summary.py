@@ -69,6 +69,7 @@ def read(options: Summary) -> Written:
     """
     settings = _results(options.attack, "attack")["settings"]
     _results(options.smooth, "smooth")
+    _check_columns(options.attack / RESULTS, {"map"} - settings.keys())
     if settings["norm"] != "l2":
         raise ValueError(f"--attack {options.attack}: bounded by {settings['norm']}; certificates are of --norm l2")
     attack, smooth = _pairs(options.attack, ATTACK), _pairs(options.smooth, SMOOTH)
@@ -207,9 +208,7 @@ def _pairs(folder: Path, columns: Set[str]) -> dict[Pair, Lines]:
     pairs = defaultdict[Pair, Lines](list)
     with (folder / IMAGES).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         for line in csv.DictReader(file):
-            if lacking := {"dataset", "run", "image", *columns} - line.keys():
-                lacks = f"{file.name}: without {', '.join(sorted(lacking))}, as an older version wrote it"
-                raise ValueError(f"{lacks}; run that command again, with --overwrite")
+            _check_columns(folder / IMAGES, {"dataset", "run", "image", *columns} - line.keys())
             pairs[Pair(line["dataset"], line["run"])].append(line)
     return dict(pairs)
 
@@ -224,8 +223,16 @@ def _results(folder: Path, table: str) -> dict[str, Any]:
     return content
 
 
+def _check_columns(file: Path, lacking: Set[str]) -> None:
+    if lacking:
+        lacks = f"{file}: without {', '.join(sorted(lacking))}, as an older version wrote it"
+        raise ValueError(f"{lacks}; run that command again, with --overwrite")
+
+
 def _bound(folder: Path, name: str) -> dict[str, float]:
     rows = _results(folder, "bounds")["tables"]["bounds"]["rows"]
+    for row in rows:
+        _check_columns(folder / RESULTS, {"map"} - row.keys())
     found = {row["run"]: row["scores"]["2-norm"] for row in rows if row["map"] == name}
     if not found:
         raise ValueError(f"--bound {folder}: is not of the {name} map; leave it out")

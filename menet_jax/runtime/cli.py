@@ -180,6 +180,12 @@ def check_there(flag: str, path: Path) -> None:
         raise FileNotFoundError(f"{flag} {path}: there is no such file or folder")
 
 
+def check_file(file: Path) -> None:
+    """Raise FileNotFoundError if there is nothing; what reads the file says what else may be wrong."""
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: there is no such file")
+
+
 def check_folder(folder: Path) -> None:
     """Raise FileNotFoundError if it is not a folder."""
     if not folder.is_dir():

@@ -24,9 +24,10 @@ LISTED = 13
 
 
 class Network(NamedTuple):
-    """A network that was read: its variables, where they are from, and what to say of it."""
+    """A network that was read: its variables and width, where it is from, and what to say of it."""
 
     variables: dict[str, Any]
+    width: int
     origin: str
     about: str
 
@@ -58,14 +59,13 @@ def read(file: Path) -> Network:
     kinds = sorted({str(tensor.dtype) for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")})
     converted = "" if kinds == ["float32"] else f", converted from {', '.join(kinds)}"
     about = f"{file}: width {width}, {parameters:,} parameters{converted}"
-    return Network(variables, f"{file.name} (SHA-256 {digest})", about)
+    return Network(variables, width, f"{file.name} (SHA-256 {digest})", about)
 
 
 def make_run(dest: Path, network: Network) -> int:
     """Write the run; the exit status."""
-    width = network.variables["params"]["stem_conv"]["kernel"].shape[-1]
     with uninterrupted():
-        write_run(replace(PAPER, run=dest, model=ModelConfig(width), origin=network.origin), network.variables)
+        write_run(replace(PAPER, run=dest, model=ModelConfig(network.width), origin=network.origin), network.variables)
     say(
         network.about,
         f"run    {dest}. Predict with: python -m menet_jax.predict --run {dest} --source IMAGES --dest MAPS",

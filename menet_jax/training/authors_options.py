@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from menet_jax.model.pytorch.files import check_suffix
-from menet_jax.runtime.cli import check_there
+from menet_jax.runtime.cli import check_file
 from menet_jax.runtime.whole_files import check_writable
 from menet_jax.training.run_folder import check_new, check_trained
 
@@ -28,9 +28,10 @@ class Import:
     """The run directory to make."""
 
     def check(self) -> None:
-        """Raise ValueError or FileNotFoundError for what can be refused at once."""
-        check_there("FILE", self.file)
+        """Raise ValueError or OSError for what can be refused at once."""
+        check_file(self.file)
         check_new(self.dest)
+        check_writable(self.dest.parent)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,12 @@ def open_data(config: Config) -> tuple[list[Source], list[Source]]:
     def open_splits(specs: Sequence[str], split: str) -> list[Source]:
         return open_all(partial(open_split, spec, ALL if spec in data.whole else split, data.places) for spec in specs)
 
-    return open_splits(data.train, "train"), open_splits(data.validation or data.train, "validation")
+    training = open_splits(data.train, "train")
+    try:
+        return training, open_splits(data.validation or data.train, "validation")
+    except ValueError as error:
+        others = "" if data.validation else "\nTo validate on others, name them: --data.validation"
+        raise ValueError(f"{error}{others}") from error
 
 
 def describe(

@@ -41,6 +41,16 @@ class Row:
     note: str = ""
 
 
+def check_columns(columns: int, noted: float = 0.0) -> float:
+    """The width of a cell, in inches; ValueError if so many columns, beside notes of that width, are too narrow."""
+    room = COLUMN - 2 * EDGE - (noted + GAP if noted else 0)
+    cell = (room + GAP) / columns - GAP
+    if cell < NARROWEST:
+        most = int((room + GAP) / (NARROWEST + GAP))
+        raise ValueError(f"{columns} columns leave {cell:.2f} inches each, too little to see: take at most {most}")
+    return cell
+
+
 def image_rows(rows: Sequence[Row], footnote: str = "") -> Figure:
     """Rows of pictures, with headings above them, notes on their right, and a footnote below.
 
@@ -52,13 +62,7 @@ def image_rows(rows: Sequence[Row], footnote: str = "") -> Figure:
         raise ValueError(f"want rows of one length, with a heading for each picture or none; got {sorted(lengths)}")
     [columns] = lengths
     notes = [wrapped(row.note, NOTE) for row in rows]
-    noted = max(map(width, notes))
-    room = COLUMN - 2 * EDGE - (noted + GAP if noted else 0)
-    cell = (room + GAP) / columns - GAP
-    if cell < NARROWEST:
-        most = int((room + GAP) / (NARROWEST + GAP))
-        raise ValueError(f"{columns} columns leave {cell:.2f} inches each, too little to see: take at most {most}")
-
+    cell = check_columns(columns, max(map(width, notes)))
     headings = [[wrapped(heading, cell) for heading in row.headings] for row in rows]
     above = [PAD * (index > 0) + max(map(_height, row)) + PAD if row else 0.0 for index, row in enumerate(headings)]
     heights = [

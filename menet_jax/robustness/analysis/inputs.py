@@ -40,7 +40,7 @@ class Subjects(NamedTuple):
 
 
 def open_subjects(options: MeasuringOptions, name: MapName) -> Subjects:
-    """Open the runs, the images of each dataset that are to be measured, and the cache in `--dest`, which is made.
+    """Open the runs, the images of each dataset that are to be measured, and the cache in `--dest`.
 
     Raises:
         ValueError, OSError: something cannot be used; the text says what, and what to do.
@@ -49,8 +49,6 @@ def open_subjects(options: MeasuringOptions, name: MapName) -> Subjects:
     subjects = [subject(run.trained, name) for run in runs]
     datasets = [(dataset, choose(dataset.sources, options.limit)) for dataset in open_datasets(options)]
     marked = find_overlaps(runs, [dataset for dataset, _ in datasets])
-    if options.dest:
-        options.dest.mkdir(parents=True, exist_ok=True)
     cache = ResultsCache(options.dest / CACHE if options.dest else None)
     return Subjects(list(zip(marked, subjects, strict=True)), datasets, cache)
 
@@ -75,6 +73,8 @@ def run_analysis(
 
     def begin(everything: tuple[Sequence[jax.Device], Subjects]) -> int:
         used, work = everything
+        if options.dest:
+            options.dest.mkdir(parents=True, exist_ok=True)
         say(*_opened_lines(work, used), about)
         return do(options, work)
 

@@ -48,14 +48,16 @@ class Transfer(NamedTuple):
 
 def transfers(work: Subjects, analyses: Sequence[Analysis[Measurement]], attacked: Attacked) -> list[Transfer]:
     """Of every run to every other one that sees images of the same size, on each dataset; the others are named."""
-    pairs = list[tuple[Analysis[Measurement], Analysis[Measurement]]]()
+    pairs, apart = list[tuple[Analysis[Measurement], Analysis[Measurement]]](), set[frozenset[str]]()
     for target, source in permutations(analyses, 2):
         if target.dataset.truth != source.dataset.truth or target.run.name == source.run.name:
             continue
         if work.subject(target.run).size == work.subject(source.run).size:
             pairs.append((target, source))
         else:
-            say(f"note: {source.run.name} sees images of another size than {target.run.name}: not transferred")
+            apart.add(frozenset({target.run.name, source.run.name}))
+    for names in sorted(map(sorted, apart)):
+        say(f"note: {' and '.join(names)} see images of different sizes: no attack is transferred between them")
     found = []
     total = sum(len(target.images) for target, _ in pairs)
     with Bar(total=total, unit="image", smoothing=0.1, disable=not total) as bar:

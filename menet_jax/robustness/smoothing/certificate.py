@@ -71,7 +71,7 @@ def fewest_samples(pixels: int, threshold: float, risk: float) -> int:
     >>> fewest_samples(224 * 224, 0.75, 0.001)
     62
     """
-    return math.ceil(math.log(risk / pixels) / math.log(threshold))
+    return math.ceil((math.log(risk) - math.log(pixels)) / math.log(threshold))
 
 
 def sample_counts(

@@ -40,15 +40,13 @@ def run(options: Smooth) -> int:
 
 def refuse_too_few(options: Smooth, work: Subjects) -> None:
     """Raise ValueError if there are so few samples that no pixel could be certified, whatever they say."""
-    for run, of in work.runs:
-        for threshold in options.thresholds:
-            fewest = fewest_samples(of.size**2, threshold, options.risk)
-            if options.samples < fewest:
-                raise ValueError(
-                    f"--samples {options.samples}: certify nothing at --thresholds {threshold:g} and --risk "
-                    f"{options.risk:g}, even where all agree, for {run.name} has {of.size**2:,} pixels; "
-                    f"give {fewest} or more"
-                )
+    pixels, threshold = max(of.size**2 for _, of in work.runs), max(options.thresholds)
+    fewest = fewest_samples(pixels, threshold, options.risk)
+    if options.samples < fewest:
+        raise ValueError(
+            f"--samples {options.samples}: certify nothing of {pixels:,} pixels at --thresholds {threshold} and --risk "
+            f"{options.risk}, even where all agree; give {fewest} or more"
+        )
 
 
 def do(options: Smooth, work: Subjects) -> int:
