@@ -70,7 +70,7 @@ def small() -> Smoothed:
 
 def released() -> Smoothed:
     trained = load_run(RELEASED, report=pytest.fail)
-    photographs = [getattr(skimage.data, name)() for name in ("astronaut", "coffee", "chelsea", "rocket")]
+    photographs = [getattr(skimage.data, name)() for name in ("astronaut", "coffee")]
     images = [resize_image(each, (trained.config.data.size,) * 2).astype(np.float32) for each in photographs]
     return Smoothed(network(trained.config), jax.tree.map(jnp.asarray, trained.variables), images, 100, 4, 4, (1,))
 
