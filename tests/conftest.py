@@ -70,11 +70,6 @@ def small_disk() -> Iterator[None]:
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than cores, because some tests wait for processes that they start."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files whose tests take longest first, so that no worker is left alone with one in the end."""
     items.sort(key=lambda item: item.path.stem not in ("test_train", "test_notebooks", "test_style"))
