@@ -276,6 +276,7 @@ def test_results_that_cannot_be_written(
         ("all --dest {0} --rounds 0", "--rounds 0: must be at least 1"),
         ("all --dest {0} --widths 4 0", "--model.width 0: must be at least 1"),
         ("all --dest {0} --inference-batches 0", "--inference-batches 0: must be at least 1"),
+        ("all --dest {0} --inference-batches", "--inference-batches 0: must be at least 1"),
     ],
 )
 def test_what_cannot_be_measured(

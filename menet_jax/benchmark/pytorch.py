@@ -47,7 +47,7 @@ def run(options: Pytorch) -> None:
     if importlib.util.find_spec("torch") is None:
         raise ValueError('PyTorch is not installed, and is what is compared with: pip install "menet_jax[torch]"')
     width, batch_size, rounds = options.width, options.batch_size, options.rounds
-    check_counts(rounds=rounds, inference_batches=min(options.inference_batches))
+    check_counts(rounds=rounds, inference_batches=min(options.inference_batches, default=0))
     if batch_size < 2:
         raise ValueError(f"--batch-size {batch_size}: must be at least 2, for PyTorch to normalise 1×1 maps")
     card = _card(options)

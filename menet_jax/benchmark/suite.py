@@ -29,7 +29,9 @@ def run(options: All) -> int:
         raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
     for width in options.widths:
         configuration(width)
-    check_counts(rounds=rounds, batch_size=options.batch_size, inference_batches=min(options.inference_batches))
+    check_counts(
+        rounds=rounds, batch_size=options.batch_size, inference_batches=min(options.inference_batches, default=0)
+    )
     dest.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
 
