@@ -15,6 +15,7 @@ from menet_jax.benchmark.results import MEBIBYTE, Table
 from menet_jax.model.menet import MENet
 from menet_jax.reporting.tables import Record, Score
 from menet_jax.robustness.jacobian import bounds, directions, image_function
+from menet_jax.runtime import devices
 
 SCORES = (
     Score("s", "wall seconds, median over the rounds, or as many as the products it is made of take", None, ".3g"),
@@ -32,7 +33,8 @@ class Cost(NamedTuple):
 
 
 def run(options: Jacobian) -> None:
-    """Measure, and print what was found."""
+    """Measure on the devices that a command would take, and print what was found."""
+    devices.start(None)
     print(machine(), measure(options.width, options.size, options.rounds).text(), sep="\n")
 
 

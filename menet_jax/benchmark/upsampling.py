@@ -14,6 +14,7 @@ from menet_jax.benchmark.results import CPU, WALL, Table
 from menet_jax.model.layers import ConvTranspose
 from menet_jax.model.phases import conv_transpose_2x2, conv_transpose_4x4
 from menet_jax.reporting.tables import Record, Score
+from menet_jax.runtime import devices
 from menet_jax.training.network import network
 from menet_jax.training.optimizer import make_optimizer
 from menet_jax.training.step import create_state, train_step
@@ -27,7 +28,8 @@ SCORES = (
 
 
 def run(options: Upsampling) -> None:
-    """Measure, and print what was found."""
+    """Measure on the devices that a command would take, and print what was found."""
+    devices.start(None)
     print(machine(), measure(options.width, options.batch_size, options.rounds).text(), sep="\n")
 
 
