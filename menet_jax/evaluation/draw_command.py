@@ -19,9 +19,8 @@ from menet_jax.images.distortions import add_noise, compress_jpeg
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.images.maps import quantise, read_map
 from menet_jax.model.inference import Kind
-from menet_jax.reporting.plots.comparisons import check_names, comparison, failures
+from menet_jax.reporting.plots.comparisons import check_methods, comparison, failures
 from menet_jax.reporting.plots.page import save
-from menet_jax.reporting.plots.rows import check_columns
 from menet_jax.reporting.plots.scales import scale_maps
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import named, run_command
@@ -52,8 +51,7 @@ def grid(options: Grid) -> Callable[[], Figure]:
             raise ValueError(f"--maps {name}={folder}: holds no map of {', '.join(missing)}")
     given = {name: [read_map(files[stem]) for stem in stems] for name, files in found.items()}
     heading, shown, notes = _distort(options, examples)
-    check_names([*trained, *found], heading)
-    check_columns(2 + bool(heading) + len(trained) + len(found))
+    check_methods([*trained, *found], heading)
 
     def figure() -> Figure:
         predicted = {name: _predict(name, run, shown, kind) for name, run in trained.items()}

@@ -76,7 +76,11 @@ def run_command(
         complain_of(error)
         return BAD_INPUT
     except RuntimeError as error:
-        _complain_of_memory(error, left(work))
+        if not str(error).startswith(OUT_OF_MEMORY):
+            raise
+        heading = str(error).splitlines()[0].rstrip(".")
+        said = f"the device has no memory left ({heading}). {WITH_LESS_MEMORY}; {left(work)}"
+        complain_of(RuntimeError(said))
         return FAILED
 
 
@@ -112,14 +116,6 @@ def run_options(
         return status or 0
 
     return run_command(parse, work, **ends)
-
-
-def _complain_of_memory(error: RuntimeError, left: str) -> None:
-    """Print that the device has no memory left; an error that says anything else is raised again."""
-    if not str(error).startswith(OUT_OF_MEMORY):
-        raise error
-    heading = str(error).splitlines()[0].rstrip(".")
-    complain_of(RuntimeError(f"the device has no memory left ({heading}). {WITH_LESS_MEMORY}; {left}"))
 
 
 def complain_of(error: Exception) -> None:

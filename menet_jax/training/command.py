@@ -112,11 +112,12 @@ def open_data(config: Config) -> tuple[list[Source], list[Source]]:
         return open_all(partial(open_split, spec, ALL if spec in data.whole else split, data.places) for spec in specs)
 
     training = open_splits(data.train, "train")
+    if data.validation:
+        return training, open_splits(data.validation, "validation")
     try:
-        return training, open_splits(data.validation or data.train, "validation")
-    except ValueError as error:
-        others = "" if data.validation else "\nTo validate on others, name them: --data.validation"
-        raise ValueError(f"{error}{others}") from error
+        return training, open_splits(data.train, "validation")
+    except ValueError as error:  # the datasets are open: they lack this split
+        raise ValueError(f"{error}\nTo validate on others, name them: --data.validation") from error
 
 
 def describe(

@@ -1,6 +1,6 @@
 """Saliency maps beside their images: of several methods, and where one fails."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import PIL.Image
@@ -8,7 +8,7 @@ from jaxtyping import Bool, UInt8
 from matplotlib.figure import Figure
 
 from menet_jax.metrics.scores import ImageScores
-from menet_jax.reporting.plots.rows import Row, gray, image_rows
+from menet_jax.reporting.plots.rows import Row, check_columns, gray, image_rows
 
 NEAREST = PIL.Image.Resampling.NEAREST
 DETAIL = 48  # pixels across the detail of a distorted image: in its inset, about one for each dot of print
@@ -19,11 +19,16 @@ Map = UInt8[np.ndarray, "_ _"]
 Truth = Bool[np.ndarray, "_ _"]
 
 
-def check_names(names: Iterable[str], heading: str) -> None:
-    """Raise ValueError if a method is called as another column of a comparison is; `heading` as in `distorted`."""
-    doubled = {"image", heading, "ground truth"} & set(names)
+def check_methods(names: Collection[str], heading: str) -> None:
+    """Raise ValueError if a comparison of these methods cannot be drawn; `heading` as in `distorted`, or empty.
+
+    One is called as another column is, or there are too many columns.
+    """
+    others = ["image", *([heading] if heading else []), "ground truth"]
+    doubled = set(others) & set(names)
     if doubled:
         raise ValueError(f"a method cannot be called {', '.join(sorted(doubled))}, as another column is")
+    check_columns(len(others) + len(names))
 
 
 def comparison(
@@ -44,9 +49,9 @@ def comparison(
         notes: what to say beside each row.
 
     Raises:
-        ValueError: not as many of everything as images, or too many columns; or as `check_names`.
+        ValueError: not as many of everything as images; or as `check_methods`.
     """
-    check_names(maps, distorted[0] if distorted else "")
+    check_methods(maps, distorted[0] if distorted else "")
     columns: dict[str, Sequence[np.ndarray]] = {"image": images}
     columns |= {distorted[0]: [with_detail(image) for image in distorted[1]]} if distorted else {}
     columns |= {"ground truth": [gray(truth) for truth in truths]} | dict(maps)
