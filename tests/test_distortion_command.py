@@ -17,8 +17,9 @@ from menet_jax.data.sources import Example, Source, open_sources
 from menet_jax.data.specs import Places
 from menet_jax.evaluation.predictor import Predictor, load_predictor
 from menet_jax.images.distortions import add_noise, compress_jpeg, random_quality, random_sigma
-from menet_jax.images.files import UnreadableImageError, resize_image
+from menet_jax.images.files import resize_image
 from menet_jax.images.maps import full_size
+from menet_jax.images.opening import UnreadableImageError
 from menet_jax.metrics.scores import score_image
 from menet_jax.model.inference import Maps
 from menet_jax.robustness import __main__ as robustness

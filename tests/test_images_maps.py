@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from menet_jax.images.files import UnreadableImageError
 from menet_jax.images.maps import read_map
+from menet_jax.images.opening import UnreadableImageError
 
 
 def test_maps_of_every_depth(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from predict_cases import CONFIG, OTHERS, PHOTOS, PROFILE, PROFILED, damage, mak
 import menet_jax
 from menet_jax.evaluation.files import tinted
 from menet_jax.evaluation.predictor import Predictor
-from menet_jax.images.files import UnreadableImageError, read_image
+from menet_jax.images.files import read_image
 from menet_jax.images.maps import quantise
+from menet_jax.images.opening import UnreadableImageError
 from menet_jax.predict import main
 from menet_jax.training import config as configuration
 from menet_jax.training.config import Config, LossConfig

@@ -16,8 +16,8 @@ from menet_jax.evaluation.map_folders import by_stem
 from menet_jax.evaluation.predictor import Predictor, look_inside
 from menet_jax.evaluation.scoring import ImageResult, score_networks
 from menet_jax.images.distortions import add_noise, compress_jpeg
-from menet_jax.images.files import UnreadableImageError
 from menet_jax.images.maps import quantise, read_map
+from menet_jax.images.opening import UnreadableImageError
 from menet_jax.model.inference import Kind
 from menet_jax.reporting.plots.comparisons import check_methods, comparison, failures
 from menet_jax.reporting.plots.page import save

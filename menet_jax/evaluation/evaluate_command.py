@@ -22,7 +22,8 @@ from menet_jax.evaluation.map_folders import Match, match
 from menet_jax.evaluation.options import Evaluate
 from menet_jax.evaluation.predictor import Predictor
 from menet_jax.evaluation.scoring import ImageResult, Result, score_folder, score_networks
-from menet_jax.images.files import UnreadableImageError, mask_notes
+from menet_jax.images.files import mask_notes
+from menet_jax.images.opening import UnreadableImageError
 from menet_jax.metrics.measures import pysodmetrics
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import named, run_command

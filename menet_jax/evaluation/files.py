@@ -13,17 +13,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from menet_jax.evaluation.predictor import Predictor
-from menet_jax.images.files import (
-    Picture,
-    Rgb,
-    UnreadableImageError,
-    has_image_name,
-    read_image,
-    read_picture,
-    resize_image,
-)
+from menet_jax.images.files import Picture, Rgb, has_image_name, read_image, read_picture, resize_image
 from menet_jax.images.maps import full_size
-from menet_jax.images.opening import decoded_bytes
+from menet_jax.images.opening import UnreadableImageError, decoded_bytes
 from menet_jax.images.pictures import TINT
 from menet_jax.images.strips import by_strips
 from menet_jax.model.inference import Kind, Maps, predict_stream

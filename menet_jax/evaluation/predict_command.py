@@ -10,7 +10,7 @@ import jax
 from menet_jax.evaluation.files import Job, plan, predict_files
 from menet_jax.evaluation.options import Predict
 from menet_jax.evaluation.predictor import Predictor
-from menet_jax.images.files import UnreadableImageError
+from menet_jax.images.opening import UnreadableImageError
 from menet_jax.model.inference import Kind
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import run_command

@@ -16,8 +16,9 @@ from jaxtyping import Float
 from menet_jax.data.overlaps import Overlap
 from menet_jax.data.sources import Example, Source, numbered
 from menet_jax.evaluation.map_folders import Match
-from menet_jax.images.files import UnreadableImageError, read_mask_file
+from menet_jax.images.files import read_mask_file
 from menet_jax.images.maps import full_size, read_map, resize_gray_map
+from menet_jax.images.opening import UnreadableImageError
 from menet_jax.metrics.measures import measure
 from menet_jax.metrics.scores import DatasetScores, ImageScores, dataset_scores, score_image
 from menet_jax.model.inference import Maps, Network, predict_stream

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import Image, UnidentifiedImageError
 
-from menet_jax.images.opening import Source, UnreadableImageError, called, decode, is_upright, naming, open_image
+from menet_jax.images.opening import Source, decode, is_upright, naming, open_image
 from menet_jax.images.strips import by_strips
 
 Rgb = UInt8[np.ndarray, "h w 3"]
@@ -76,13 +76,13 @@ def read_image(source: Source, name: str | None = None) -> Rgb:
     >>> read_image(file.getvalue()).shape, int(read_image(file.getvalue()).max())
     ((2, 4, 3), 200)
     """
-    with naming(called(source, name)):
+    with naming(source, name):
         return np.asarray(_to_rgb(decode(source, name)))
 
 
 def read_picture(source: Source, name: str | None = None) -> Picture:
     """Read an image with its transparency and colour profile; arguments and errors are those of `read_image`."""
-    with naming(called(source, name)):
+    with naming(source, name):
         image = decode(source, name)
         rgb = np.asarray(_to_rgb(image))
         profile = image.info.get("icc_profile")
@@ -100,10 +100,13 @@ def read_mask(source: Source, name: str | None = None, *, graded: bool = False) 
     Args:
         source: a path, or the bytes of a file.
         name: what to call it in an error; by default the path.
-        graded: whether masks are averaged over annotators: nothing of them need reach half.
+        graded: whether masks are known to be averaged over annotators. Nothing of such a mask need reach half: it is
+            then empty. Otherwise that is taken for labels.
 
     Raises:
-        UnreadableImageError: as for `read_image`; or the mask holds labels whose meaning is unknown.
+        UnreadableImageError: as for `read_image`; or the mask holds labels whose meaning is unknown: nothing reaches
+            half although it is not empty (of graded masks: nothing exceeds 20 of 255), or a palette of three or more
+            colours that are not grays.
 
     >>> import io
     >>> from PIL import Image
@@ -116,7 +119,7 @@ def read_mask(source: Source, name: str | None = None, *, graded: bool = False) 
 
 
 def read_mask_file(source: Source, name: str | None = None, *, graded: bool = False) -> MaskFile:
-    """Read a mask, and whether it was thresholded.
+    """Read a mask, and whether it was thresholded; arguments and errors are those of `read_mask`.
 
     What the values mean, by the kind of file:
 
@@ -131,21 +134,9 @@ def read_mask_file(source: Source, name: str | None = None, *, graded: bool = Fa
       bright the one of the higher index; of graded masks this is so where a colour is not gray.
     - **Transparency**: transparent pixels are background (composited onto black); if the colour is the same
       everywhere, the alpha channel is the mask.
-
-    Args:
-        source: a path, or the bytes of a file.
-        name: what to call it in an error; by default the path.
-        graded: whether the mask is known to be averaged over annotators. Nothing of such a mask need reach
-            half: it is then empty. Otherwise that is taken for labels.
-
-    Raises:
-        UnreadableImageError: as for `read_image`; or the mask holds labels whose meaning is unknown: nothing
-            reaches half although it is not empty (of graded masks: nothing exceeds 20 of 255), or a palette of three
-            or more colours that are not grays.
     """
-    name = called(source, name)
-    with naming(name):
-        return _mask(decode(source, name), name, graded)
+    with naming(source, name):
+        return _mask(decode(source, name), graded)
 
 
 def mask_notes(masks: int, gray: int, empty: int) -> list[str]:
@@ -229,15 +220,15 @@ def _gray(mask: Mask, white: int) -> UInt8[np.ndarray, "h w"]:
     return (mask.view(np.uint8) != 0).view(np.uint8) * np.uint8(white)
 
 
-def _mask(image: Image.Image, name: str, graded: bool) -> MaskFile:
+def _mask(image: Image.Image, graded: bool) -> MaskFile:
     if image.mode == "1" and not image.has_transparency_data:
         # Not asarray of the image itself: that gives bools whose bytes are 255 instead of 1.
         return MaskFile(np.asarray(image.convert("L")) > 127, gray=False)
     if image.mode == "P" and not image.has_transparency_data:
-        return _palette_mask(image, name, graded)
+        return _palette_mask(image, graded)
     if image.format in {"JPEG", "MPO"}:  # never holds labels: what is not above half is the codec's noise
         return MaskFile(np.asarray(image.convert("L")) > 127, gray=False)
-    return _value_mask(_mask_values(image), name, graded)
+    return _value_mask(_mask_values(image), graded)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -288,7 +279,7 @@ def _mask_values(image: Image.Image) -> np.ndarray:
     return np.where(alpha > 127, colour, 0)
 
 
-def _value_mask(values: np.ndarray, name: str, graded: bool) -> MaskFile:
+def _value_mask(values: np.ndarray, graded: bool) -> MaskFile:
     white = _white(values)
     largest = values.max()
     if largest <= 0:
@@ -300,16 +291,15 @@ def _value_mask(values: np.ndarray, name: str, graded: bool) -> MaskFile:
     if not mask.any() and (labels or not graded):
         found = np.unique(values)
         listed = ", ".join(f"{value:g}" for value in found[:8]) + (", …" if len(found) > 8 else "")
-        hint = (
-            "" if labels else "; if all masks are averaged over annotators, give --graded-masks (--data.graded-masks)"
-        )
-        raise UnreadableImageError(
-            name, f"a mask of 0 and {white:g}, or of 0 and 1, is expected; this one has the values {listed}{hint}"
+        hint = "; if all masks are averaged over annotators, give --graded-masks (--data.graded-masks)"
+        raise ValueError(
+            f"a mask of 0 and {white:g}, or of 0 and 1, is expected; this one has the values {listed}"
+            + ("" if labels else hint)
         )
     return MaskFile(mask, gray=bool(((values > 0) & (values < white)).any()))
 
 
-def _palette_mask(image: Image.Image, name: str, graded: bool) -> MaskFile:
+def _palette_mask(image: Image.Image, graded: bool) -> MaskFile:
     indices = np.asarray(image)
     palette = np.zeros((256, 3), np.int32)  # colours that the file leaves out are black
     colours = np.array(image.getpalette("RGB") or [], np.int32).reshape(-1, 3)
@@ -324,10 +314,8 @@ def _palette_mask(image: Image.Image, name: str, graded: bool) -> MaskFile:
     if len(pair) == 2 and not (graded and (spread <= COLOURED).all()):
         return MaskFile(indices == _brighter(luminance, pair), gray=False)
     if (spread > COLOURED).any():
-        raise UnreadableImageError(
-            name, f"a palette of {len(used)} colours, not all gray: which labels are salient is not known"
-        )
-    return _value_mask(luminance[indices], name, graded)
+        raise ValueError(f"a palette of {len(used)} colours, not all gray: which labels are salient is not known")
+    return _value_mask(luminance[indices], graded)
 
 
 def _brighter(luminance: Integer[np.ndarray, "256"], pair: Integer[np.ndarray, "2"]) -> int:

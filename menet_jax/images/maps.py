@@ -73,7 +73,7 @@ def read_map(path: Path) -> UInt8[np.ndarray, "h w"]:
     Raises:
         UnreadableImageError: damaged or not an image; or transparent somewhere, so that its meaning is not known.
     """
-    with naming(str(path)):
+    with naming(path):
         image = decode(path)
         if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
             raise ValueError("partly transparent: what a transparent pixel's saliency is, is not known")

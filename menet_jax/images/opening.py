@@ -46,7 +46,7 @@ def decode(source: Source, name: str | None = None) -> Image.Image:
     Raises:
         UnreadableImageError: truncated, empty, too large, not a regular file, or not an image.
     """
-    with naming(called(source, name)):
+    with naming(source, name):
         data = source if isinstance(source, bytes) else read_file(Path(source))
         if not data:
             raise ValueError("the file is empty")
@@ -59,8 +59,9 @@ def decode(source: Source, name: str | None = None) -> Image.Image:
 
 
 @contextmanager
-def naming(name: str) -> Iterator[None]:
+def naming(source: Source, name: str | None = None) -> Iterator[None]:
     """Turn every error of an image into `UnreadableImageError`, which names its file."""
+    name = name or ("<bytes>" if isinstance(source, bytes) else str(source))
     try:
         yield
     except UnreadableImageError:
@@ -71,11 +72,6 @@ def naming(name: str) -> Iterator[None]:
         raise UnreadableImageError(name, reason(error, name)) from error
     except Exception as error:  # Pillow raises SyntaxError, struct.error, and many more
         raise UnreadableImageError(name, str(error) or type(error).__name__) from error
-
-
-def called(source: Source, name: str | None) -> str:
-    """The name of an image in an error."""
-    return name or ("<bytes>" if isinstance(source, bytes) else str(source))
 
 
 def read_file(path: Path) -> bytes:

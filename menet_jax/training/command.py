@@ -12,7 +12,7 @@ import jax
 from menet_jax.data import overlaps
 from menet_jax.data.pipeline import training_batches
 from menet_jax.data.sources import ALL, Source, full_path, open_all, open_split, place, used_whole
-from menet_jax.images.files import UnreadableImageError
+from menet_jax.images.opening import UnreadableImageError
 from menet_jax.runtime import devices, progress
 from menet_jax.runtime.cli import BAD_INPUT, FAILED, run_command
 from menet_jax.runtime.hosts import Hosts

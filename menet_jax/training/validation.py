@@ -11,8 +11,9 @@ from jax.experimental import multihost_utils
 from jaxtyping import Bool, Float, UInt8
 
 from menet_jax.data.sources import Example, Source
-from menet_jax.images.files import Rgb, UnreadableImageError, resize_image
+from menet_jax.images.files import Rgb, resize_image
 from menet_jax.images.maps import full_size
+from menet_jax.images.opening import UnreadableImageError
 from menet_jax.metrics.scores import ImageScores, score_image
 from menet_jax.model.inference import Maps, Network, predict_stream
 from menet_jax.runtime.progress import Bar

@@ -9,7 +9,7 @@ import pydantic
 
 from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import Dataset, NamedRun
-from menet_jax.images.files import UnreadableImageError
+from menet_jax.images.opening import UnreadableImageError
 from menet_jax.robustness.analysis.inputs import Subjects
 from menet_jax.robustness.analysis.results_cache import Determinants, ResultsCache
 from menet_jax.robustness.analysis.subject import AnySettings, Place, Subject, determinants

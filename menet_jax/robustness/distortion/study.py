@@ -17,7 +17,8 @@ import numpy as np
 from menet_jax.data.sources import Example, Source, numbered
 from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.evaluation.predictor import Predictor
-from menet_jax.images.files import Mask, ResizedRgb, UnreadableImageError, png, resize_image
+from menet_jax.images.files import Mask, ResizedRgb, png, resize_image
+from menet_jax.images.opening import UnreadableImageError
 from menet_jax.model.inference import Maps, predict_stream
 from menet_jax.reporting.files import file_name
 from menet_jax.robustness.distortion.conditions import Condition, Conditions
