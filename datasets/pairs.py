@@ -10,7 +10,6 @@ import json
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,11 +21,9 @@ from etils import epath
 from menet_jax.datasets import preparing
 from menet_jax.images.files import Mask, Rgb, fit_mask, is_image, is_plain, mask_notes, png, read_image, read_mask_file
 from menet_jax.images.opening import UnreadableImageError, read_file
-from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.progress import in_threads
 from menet_jax.runtime.regular_files import reason
 from menet_jax.runtime.text import composed, counted, printable
-
-CHECK_THREADS = 4
 
 
 @runtime_checkable
@@ -248,9 +245,7 @@ def verdict(pair: Pair) -> Verdict:
 
 def check(pairs: Sequence[Pair], description: str) -> list[Verdict]:
     """`verdict` of every pair, in threads and with a progress bar."""
-    with ThreadPoolExecutor(CHECK_THREADS) as pool:
-        bar = Bar(pool.map(verdict, pairs), total=len(pairs), desc=description, unit=" pairs", leave=False)
-        return list(bar)
+    return in_threads(verdict, pairs, description, "pairs")
 
 
 class PairsBuilder(tfds.core.GeneratorBasedBuilder):

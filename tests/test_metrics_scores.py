@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from menet_jax.images.maps import quantise, resize_gray_map
+from menet_jax.images.files import resize_image
+from menet_jax.images.maps import quantise
 from menet_jax.metrics.scores import (
     ImageScores,
     dataset_scores,
@@ -297,10 +298,10 @@ def test_quantise_is_the_nearest_level(dtype: type) -> None:
 
 def test_resize_map() -> None:
     saliency = np.array([[0, 100], [200, 100]], np.uint8)
-    assert resize_gray_map(saliency, (2, 2)) is saliency
-    assert resize_gray_map(saliency, (1, 1)).tolist() == [[100]]
-    assert resize_gray_map(saliency, (2, 4)).tolist() == [[0, 25, 75, 100], [200, 175, 125, 100]]
-    assert resize_gray_map(saliency, (30, 20)).shape == (30, 20)
+    assert resize_image(saliency, (2, 2)) is saliency
+    assert resize_image(saliency, (1, 1)).tolist() == [[100]]
+    assert resize_image(saliency, (2, 4)).tolist() == [[0, 25, 75, 100], [200, 175, 125, 100]]
+    assert resize_image(saliency, (30, 20)).shape == (30, 20)
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,19 @@
 """TFDS builder of MSRA10K, without MSRA1K's images in its training split where these are known."""
 
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from menet_jax.datasets import pairs
 from menet_jax.datasets.archives import Entry
 from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, gather, layout
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
-from menet_jax.datasets.pairs import CHECK_THREADS, File, IrregularFilesError, Pair
+from menet_jax.datasets.pairs import File, IrregularFilesError, Pair
 from menet_jax.datasets.splits import split_by_rank
 from menet_jax.images import near_duplicates
 from menet_jax.images.files import read_image
 from menet_jax.images.opening import UnreadableImageError
-from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.progress import in_threads
 
 SIZES = {"test": 1000, "validation": 500, "train": 8500}
 
@@ -103,7 +100,7 @@ class Msra10k(BenchmarkBuilder):
         # An image without a mask that can be used must stay out of training as well.
         theirs = thumbnails(their_files, "Looking for MSRA1K in MSRA10K, 1 of 2")
         ours = thumbnails([pair.image for pair in matched], "Looking for MSRA1K in MSRA10K, 2 of 2")
-        found = near_duplicates.same_pictures(stack(ours), stack(theirs))
+        found = near_duplicates.same_pictures(*(near_duplicates.stack(each.values()) for each in (ours, theirs)))
         our_files = list(ours)
         same = {pairs.stem(our_files[i]) for i, _ in found}
         recognised = {j for _, j in found}
@@ -126,11 +123,5 @@ def thumbnails(files: Sequence[File], description: str) -> dict[File, near_dupli
         except UnreadableImageError:  # the check of all pairs reports it
             return None
 
-    with ThreadPoolExecutor(CHECK_THREADS) as pool:
-        made = list(Bar(pool.map(make, files), total=len(files), desc=description, unit=" images", leave=False))
+    made = in_threads(make, files, description, "images")
     return {file: small for file, small in zip(files, made, strict=True) if small is not None}
-
-
-def stack(small: Mapping[File, near_duplicates.Thumbnail]) -> near_duplicates.Thumbnails:
-    """Thumbnails in one array, which may be empty."""
-    return np.array(list(small.values()), np.uint8).reshape(len(small), near_duplicates.SIDE, near_duplicates.SIDE, 3)

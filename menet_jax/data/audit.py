@@ -4,7 +4,6 @@ import hashlib
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from menet_jax.datasets import pairs, preparing
 from menet_jax.datasets.pairs import Irregularity, Pair, PairsBuilder
 from menet_jax.images import near_duplicates
 from menet_jax.images.opening import open_image
-from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.progress import in_threads
 from menet_jax.runtime.text import counted, listed, printable
 
 TEST = "test"
@@ -116,9 +115,7 @@ def audit_dataset(name: str, builder: tfds.core.DatasetBuilder) -> Audit:
         splits = {split: list(_stored_pairs(encoded(builder, split, in_use))) for split in builder.info.splits}
         statement, irregular = "drawn by this program", []
     work = [(name, split, pair) for split, members in splits.items() for pair in members]
-    with ThreadPoolExecutor(pairs.CHECK_THREADS) as pool:
-        outcomes = pool.map(lambda each: examine(*each), work)
-        results = list(Bar(outcomes, total=len(work), desc=f"Checking {name}", unit=" pairs", leave=False))
+    results = in_threads(lambda each: examine(*each), work, f"Checking {name}", "pairs")
     facts = tuple(result for result in results if isinstance(result, Facts))
     irregular += [result for result in results if isinstance(result, Irregularity)]
     return Audit(name, statement, facts, tuple(irregular))

@@ -6,7 +6,6 @@ those that it was validated on, by which its best checkpoint is chosen: 768 byte
 """
 
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from menet_jax.data.sources import Source
-from menet_jax.datasets.pairs import CHECK_THREADS
 from menet_jax.images import near_duplicates
 from menet_jax.images.files import read_image
-from menet_jax.runtime.progress import Bar
+from menet_jax.runtime.progress import in_threads
 from menet_jax.runtime.whole_files import written_whole
 
 PICTURES = "pictures.npz"
@@ -61,7 +59,7 @@ def thumbnails(source: Source) -> near_duplicates.Thumbnails:
     There are none of a dataset that this program draws.
     """
     if source.thumbnails is None:
-        return _stack([])
+        return near_duplicates.stack([])
     with suppress(OSError, ValueError, EOFError):  # what is not there, or damaged, is made anew
         return np.load(source.thumbnails, allow_pickle=False)
 
@@ -69,11 +67,7 @@ def thumbnails(source: Source) -> near_duplicates.Thumbnails:
         record = source.records[index]
         return near_duplicates.thumbnail(read_image(record["image"], record["file_name"].decode()))
 
-    with ThreadPoolExecutor(CHECK_THREADS) as pool:
-        made = pool.map(make, range(len(source)))
-        found = _stack(
-            list(Bar(made, total=len(source), desc=f"Looking at {source.name}", unit=" images", leave=False))
-        )
+    found = near_duplicates.stack(in_threads(make, range(len(source)), f"Looking at {source.name}", "images"))
     with suppress(OSError), written_whole(source.thumbnails) as unfinished:  # what cannot be kept is made anew
         np.save(unfinished, found, allow_pickle=False)
     return found
@@ -86,7 +80,8 @@ def keep(run: Path, training: Sequence[Source], validation: Sequence[Source]) ->
         OSError: it cannot be written.
         ValueError: what is there cannot be read.
     """
-    seen = Pictures(*(np.concatenate([_stack([]), *map(thumbnails, each)]) for each in (training, validation)))
+    nothing = near_duplicates.stack([])
+    seen = Pictures(*(np.concatenate([nothing, *map(thumbnails, each)]) for each in (training, validation)))
     before = load(run)
     if before is not None:
         seen = seen._replace(validated=np.unique(np.concatenate([before.validated, seen.validated]), axis=0))
@@ -121,7 +116,3 @@ def find(seen: Pictures, sources: Sequence[Source]) -> Overlap:
         trained += [source.file_name(index) for index in sorted(in_training)]
         validated += [source.file_name(index) for index in sorted(in_validation - in_training)]
     return Overlap(tuple(trained), tuple(validated))
-
-
-def _stack(made: Sequence[near_duplicates.Thumbnail]) -> near_duplicates.Thumbnails:
-    return np.array(made, np.uint8).reshape(len(made), near_duplicates.SIDE, near_duplicates.SIDE, 3)

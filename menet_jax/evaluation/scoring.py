@@ -16,8 +16,8 @@ from jaxtyping import Float
 from menet_jax.data.overlaps import Overlap
 from menet_jax.data.sources import Example, Source, numbered
 from menet_jax.evaluation.map_folders import Match
-from menet_jax.images.files import read_mask_file
-from menet_jax.images.maps import full_size, read_map, resize_gray_map
+from menet_jax.images.files import read_mask_file, resize_image
+from menet_jax.images.maps import full_size, read_map
 from menet_jax.images.opening import UnreadableImageError
 from menet_jax.metrics.measures import measure
 from menet_jax.metrics.scores import DatasetScores, ImageScores, dataset_scores, score_image
@@ -154,7 +154,7 @@ def _score_pair(pair: tuple[Path, Path], measures: bool, graded: bool) -> ImageR
         saliency, (mask, gray) = read_map(path), read_mask_file(mask_path, graded=graded)
     except UnreadableImageError as error:
         return str(error)
-    fitted = resize_gray_map(saliency, (mask.shape[0], mask.shape[1]))
+    fitted = resize_image(saliency, (mask.shape[0], mask.shape[1]))
     return ImageResult(
         path.name,
         score_image(fitted, mask),

@@ -199,12 +199,14 @@ def fit_mask(mask: Mask, size: tuple[int, int]) -> ResizedMask:
     return resize_mask(mask, size)
 
 
-def resize_image(rgb: Rgb, size: tuple[int, int]) -> ResizedRgb:
-    """Resize to size = (height, width), bilinear and antialiased, as Pillow does."""
-    if rgb.shape[:2] == size:
-        return rgb
+def resize_image(pixels: UInt8[np.ndarray, "h w *c"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 *c"]:
+    """Resize RGB or gray to size = (height, width), as Pillow does: bilinear between pixel centres; when shrinking,
+    over all the pixels that the new one covers.
+    """
+    if pixels.shape[:2] == size:
+        return pixels
     # Pillow takes twice as long to read a window of an array than a copy of it.
-    return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).resize(size[::-1], BILINEAR))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size[::-1], BILINEAR))
 
 
 def resize_mask(mask: Mask, size: tuple[int, int]) -> ResizedMask:
@@ -212,7 +214,7 @@ def resize_mask(mask: Mask, size: tuple[int, int]) -> ResizedMask:
     if mask.shape == size:
         return mask
     # With 254 for salient, half is a whole number: with 255 Pillow would round it up, and half would be more.
-    return np.asarray(Image.fromarray(_gray(mask, 254)).resize(size[::-1], BILINEAR)) > 127
+    return resize_image(_gray(mask, 254), size) > 127
 
 
 def _gray(mask: Mask, white: int) -> UInt8[np.ndarray, "h w"]:

@@ -47,16 +47,6 @@ def quantise(saliency: np.ndarray) -> UInt8[np.ndarray, "h w"]:
     return by_strips(lambda strip: np.rint(255 * strip.astype(np.float64)).astype(np.uint8), saliency)
 
 
-def resize_gray_map(saliency: UInt8[np.ndarray, "h w"], shape: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
-    """Resize an 8-bit map to the (height, width) of its mask, where it has another size.
-
-    Bilinear between pixel centres; when shrinking, over all the pixels that the new one covers.
-    """
-    if saliency.shape == shape:
-        return saliency
-    return np.asarray(Image.fromarray(saliency).resize(shape[::-1], BILINEAR))
-
-
 def resize_map(saliency: Float32[np.ndarray, "h w"], size: tuple[int, int]) -> Float32[np.ndarray, "h2 w2"]:
     """Resize a map in [0, 1] to size = (height, width), bilinear and antialiased; stays in [0, 1]."""
     if saliency.shape == size:

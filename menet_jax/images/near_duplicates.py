@@ -12,7 +12,7 @@ both at quality 60, is at most 0.146 away. Different photographs are at least 0.
 steel 0.16; the few that are closer are copies of each other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -34,15 +34,17 @@ def thumbnail(image: UInt8[np.ndarray, "h w 3"]) -> Thumbnail:
     return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
+def stack(thumbnails: Collection[Thumbnail]) -> Thumbnails:
+    """Thumbnails in one array, which may be empty."""
+    return np.array(list(thumbnails), np.uint8).reshape(len(thumbnails), SIDE, SIDE, 3)
+
+
 def same_pictures(first: Thumbnails, second: Thumbnails) -> list[tuple[int, int]]:
     """All (i, j) for which first[i] and second[j] are closer than `LIMIT`, in order.
 
     A picture of a single colour is like those of exactly the same colour only.
     """
-    return list(_pairs(first, second))
-
-
-def _pairs(first: Thumbnails, second: Thumbnails) -> Iterator[tuple[int, int]]:
+    found = list[tuple[int, int]]()
     columns = _flat(second)
     contrast = _contrast(second)
     for start in range(0, len(first), BLOCK):
@@ -55,7 +57,8 @@ def _pairs(first: Thumbnails, second: Thumbnails) -> Iterator[tuple[int, int]]:
         for i, j in close:
             difference = np.linalg.norm(rows[i] - columns[j])
             if difference <= LIMIT * scale[i, j]:
-                yield start + int(i), int(j)
+                found.append((start + int(i), int(j)))
+    return found
 
 
 def _flat(thumbnails: Thumbnails) -> Float32[np.ndarray, "n 768"]:

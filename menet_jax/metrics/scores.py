@@ -142,7 +142,7 @@ def score_image(saliency: np.ndarray, mask: np.ndarray, *, stretch: bool = True)
 
     Args:
         saliency: (H, W) uint8, as a saved map holds it; a float map goes through `quantise`, a map of another
-            size through `resize_gray_map` first.
+            size through `resize_image` first.
         mask: (H, W) bool, True where salient.
         stretch: min-max normalise the map first (`min_max_normalised`), as PySODMetrics and most published
             numbers do. A constant map stays as it is. False scores level / 255, as Eq. 15 and 17 are written.
