@@ -91,20 +91,19 @@ def walk(root: Path, patterns: tuple[str, ...] = ("*",)) -> list[Entry]:
         OSError: an archive cannot be read.
     """
     found: dict[tuple[str, str, int], Entry] = {}
-    for path in sorted(as_paths(root), key=lambda path: path.is_file()):  # what is unpacked comes first
-        if any(fnmatch(path.name.lower(), pattern) for pattern in patterns):
-            for entry in _in_path(path, PurePosixPath(), frozenset([root.resolve()])):
-                found.setdefault((entry.folder, entry.name, entry.size), entry)
+    for path in sorted(_matching(root, patterns), key=lambda path: path.is_file()):  # what is unpacked comes first
+        for entry in _in_path(path, PurePosixPath(), frozenset([root.resolve()])):
+            found.setdefault((entry.folder, entry.name, entry.size), entry)
     return sorted(found.values(), key=lambda entry: entry.path)
 
 
 def unreadable_archives(root: Path, patterns: tuple[str, ...] = ("*",)) -> list[Path]:
     """The archives directly in the root that must be unpacked by hand first."""
-    return [
-        path
-        for path in as_paths(root)
-        if _is_unreadable(path.name) and any(fnmatch(path.name.lower(), pattern) for pattern in patterns)
-    ]
+    return [path for path in _matching(root, patterns) if _is_unreadable(path.name)]
+
+
+def _matching(root: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return [path for path in as_paths(root) if any(fnmatch(path.name.lower(), pattern) for pattern in patterns)]
 
 
 def _is_unreadable(name: str) -> bool:

@@ -14,12 +14,9 @@ import tensorflow_datasets as tfds
 
 from menet_jax.datasets import archives, pairs, preparing
 from menet_jax.datasets.archives import Entry
-from menet_jax.datasets.pairs import Found, Irregularity, Pair
-from menet_jax.datasets.splits import split_by_rank
+from menet_jax.datasets.pairs import Found, Irregularity, Pair, is_jpeg
+from menet_jax.datasets.splits import gather, split_by_rank
 from menet_jax.runtime.regular_files import at_home
-
-SPLITS = ("train", "validation", "test")
-JPEG = frozenset((".jpg", ".jpeg"))
 
 
 @dataclass(kw_only=True)  # not frozen, because its base is not
@@ -66,9 +63,6 @@ class BenchmarkBuilder(pairs.PairsBuilder):
     Subclasses set the class attributes. Files are looked for in `<manual_dir>/<name>/`, and where there is no such
     folder, among those files of the manual directory whose names match `FILES`.
     """
-
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
 
     LAYOUTS: ClassVar[tuple[Layout, ...]]
     """Layouts of the folders; the first one with both images and masks is taken."""
@@ -120,9 +114,6 @@ class BenchmarkBuilder(pairs.PairsBuilder):
 
     def prepare(self) -> preparing.InUse:
         """Build the dataset unless it is cached, and again if the downloads are there and others than then.
-
-        Returns:
-            what keeps the dataset from being removed.
 
         Raises:
             ValueError: it is to be built again, and in use.
@@ -252,7 +243,7 @@ class BenchmarkBuilder(pairs.PairsBuilder):
     def _place(self) -> tuple[Path, tuple[str, ...]]:
         """The folder of the downloads, and the patterns of names to look at in it."""
         for path in pairs.as_paths(self.manual_dir):
-            if path.is_dir() and _plain(path.name) == self.name and pairs.as_paths(path):
+            if path.is_dir() and path.name.lower().replace("-", "_") == self.name and pairs.as_paths(path):
                 return path, ("*",)
         return self.manual_dir, self.FILES
 
@@ -276,17 +267,3 @@ class BenchmarkBuilder(pairs.PairsBuilder):
         generators = super()._split_generators(dl_manager)
         self._metadata["fingerprints"] = {each.name: each.fingerprint() for each in self.origins()}
         return generators
-
-
-def gather(matched: Sequence[Pair], split_of: Mapping[str, str]) -> dict[str, list[Pair]]:
-    """The pairs of each split, by the split of their stem."""
-    return {name: [pair for pair in matched if split_of[pair.stem] == name] for name in SPLITS}
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "_")
-
-
-def is_jpeg(entry: Entry) -> bool:
-    """Whether it is called as JPEG files are."""
-    return entry.path.suffix.lower() in JPEG

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import tensorflow_datasets as tfds
 from etils import epath
@@ -113,6 +113,11 @@ def stem(file: File) -> str:
     return composed(PurePosixPath(file.name).stem)
 
 
+def is_jpeg(file: File) -> bool:
+    """Whether it is called as JPEG files are: images, where their masks are in the same folder."""
+    return PurePosixPath(file.name).suffix.lower() in {".jpg", ".jpeg"}
+
+
 def is_stray(name: str) -> bool:
     """Whether a file was left by an operating system and is no part of any dataset."""
     return name.startswith(".") or name.lower() in {"thumbs.db", "desktop.ini", "__macosx"}
@@ -139,12 +144,10 @@ def match(
     pairs: list[Pair] = []
     irregular: list[Irregularity] = []
     for _, (stem_images, stem_masks) in sorted(by_stem.items()):
-        if len(stem_images) == len(stem_masks) == 1:
-            pairs.append(Pair(stem_images[0], stem_masks[0], graded))
-            continue
-        stem_images, bad_images = _separate(stem_images)
-        stem_masks, bad_masks = _separate(stem_masks)
-        irregular += bad_images + bad_masks
+        if len(stem_images) != 1 or len(stem_masks) != 1:
+            stem_images, bad_images = _separate(stem_images)
+            stem_masks, bad_masks = _separate(stem_masks)
+            irregular += bad_images + bad_masks
         if len(stem_images) == len(stem_masks) == 1:
             pairs.append(Pair(stem_images[0], stem_masks[0], graded))
         else:
@@ -259,6 +262,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     code_path: Any  # its base has a property of the class
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -309,9 +313,6 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder):
 
     def prepare(self) -> preparing.InUse:
         """Build the dataset unless it is cached; afterwards `as_data_source` works.
-
-        Returns:
-            what keeps the dataset from being removed.
 
         Raises:
             IrregularFilesError: files that cannot be used, without `skip_bad`; nothing is then written.

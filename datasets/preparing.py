@@ -60,12 +60,8 @@ def _remove_unfinished(folder: Path) -> None:
 def prepare(builder: tfds.core.DatasetBuilder, downloads: tfds.download.DownloadConfig | None = None) -> InUse:
     """Build the dataset unless it is cached; afterwards `builder.as_data_source` works.
 
-    `downloads` says where the user has put what cannot be downloaded from here.
-
-    Shows TFDS's progress bars, but not what it prints: it speaks of downloads of unknown size.
-
-    Returns:
-        what keeps the dataset from being removed.
+    `downloads` says where the user has put what cannot be downloaded from here. TFDS's progress bars are shown, but not
+    what it prints: it speaks of downloads of unknown size.
 
     Raises:
         OSError: it cannot be written.

@@ -1,7 +1,16 @@
-"""Splits of exactly the sizes that were published, where the published lists are not known."""
+"""Splits of datasets; of exactly the sizes that were published, where the published lists are not known."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+
+from menet_jax.datasets.pairs import Pair
+
+SPLITS = ("train", "validation", "test")
+
+
+def gather(matched: Sequence[Pair], split_of: Mapping[str, str]) -> dict[str, list[Pair]]:
+    """The pairs of each split, by the split of their stem."""
+    return {name: [pair for pair in matched if split_of[pair.stem] == name] for name in SPLITS}
 
 
 def position(stem: str) -> bytes:

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from menet_jax.datasets.archives import Entry
-from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, gather, layout
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, layout
 from menet_jax.datasets.pairs import Pair, stem
-from menet_jax.datasets.splits import split_by_rank
+from menet_jax.datasets.splits import gather, split_by_rank
 
 PARTS: Mapping[str, Collection[str]] = {"DUTS-TR": ("train",), "DUTS-TE": ("validation", "test")}
 """The splits that each of the two archives is cut into."""

@@ -8,8 +8,9 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from menet_jax.datasets.archives import Entry
-from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, gather, layout
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, layout
 from menet_jax.datasets.pairs import Pair
+from menet_jax.datasets.splits import gather
 from menet_jax.runtime.text import composed, counted
 
 LISTS = {"train": "trainimgset.mat", "validation": "valimgset.mat", "test": "testimgset.mat"}

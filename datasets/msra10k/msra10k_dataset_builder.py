@@ -6,10 +6,10 @@ from typing import Any
 
 from menet_jax.datasets import pairs
 from menet_jax.datasets.archives import Entry
-from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, gather, layout
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, layout
 from menet_jax.datasets.msra1k.msra1k_dataset_builder import Msra1k
 from menet_jax.datasets.pairs import File, IrregularFilesError, Pair
-from menet_jax.datasets.splits import split_by_rank
+from menet_jax.datasets.splits import gather, split_by_rank
 from menet_jax.images import near_duplicates
 from menet_jax.images.files import read_image
 from menet_jax.images.opening import UnreadableImageError

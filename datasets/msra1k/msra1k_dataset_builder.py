@@ -1,7 +1,8 @@
 """TFDS builder of MSRA1K, also called MSRA1000 and ASD."""
 
 from menet_jax.datasets.archives import Entry
-from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, is_jpeg, layout
+from menet_jax.datasets.benchmark_builder import BenchmarkBuilder, BenchmarkConfig, layout
+from menet_jax.datasets.pairs import is_jpeg
 
 IMAGES = "images image"
 

@@ -7,18 +7,18 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import tensorflow_datasets as tfds
 
 from menet_jax.datasets import pairs, preparing
-from menet_jax.datasets.pairs import Found, Irregularity, Pair
+from menet_jax.datasets.pairs import Found, Irregularity, Pair, is_jpeg
+from menet_jax.datasets.splits import gather, position
 from menet_jax.images.opening import read_file
 from menet_jax.runtime.text import composed, counted, printable
 
 LAYOUTS = (("images", "masks"), ("image", "mask"), ("imgs", "gt"), ("im", "gt"))
 MIXED = "imgs"  # one folder with both: photographs as JPEG, masks of the same stem in another format
-JPEG = {".jpg", ".jpeg"}
 LISTS = {"train": ("train.txt",), "validation": ("validation.txt", "val.txt"), "test": ("test.txt",)}
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
@@ -27,13 +27,9 @@ class SaliencyFolder(pairs.PairsBuilder):
     """Images and masks of a folder, matched by stem. See README.md for the layouts and how pairs are split.
 
     The cache lies in `<data_dir>/saliency_folders/<folder's name>-<hash of its path>-<fingerprint>`, another one with
-    `graded_masks`. The
-    fingerprint covers the names, sizes and modification times of all files, so a changed folder has another
-    cache; the one before it is then removed.
+    `graded_masks`. The fingerprint covers the names, sizes and modification times of all files, so a changed folder has
+    another cache; the one before it is then removed.
     """
-
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
 
     def __init__(
         self,
@@ -132,8 +128,8 @@ class SaliencyFolder(pairs.PairsBuilder):
             [path for path in entries[folder] if not path.is_dir()] for folder in (self.image_folder, self.mask_folder)
         )
         if self.image_folder == self.mask_folder:
-            image_files = [path for path in image_files if path.suffix.lower() in JPEG]
-            mask_files = [path for path in mask_files if path.suffix.lower() not in JPEG]
+            image_files = [path for path in image_files if is_jpeg(path)]
+            mask_files = [path for path in mask_files if not is_jpeg(path)]
         return image_files, mask_files, irregular
 
 
@@ -200,19 +196,16 @@ def read_list(path: Path) -> list[str]:
 
 
 def split_of(stem: str) -> str:
-    """The split of a stem: where its SHA-256 falls among the shares. Other files do not matter."""
-    position = int.from_bytes(hashlib.sha256(stem.encode(errors="surrogateescape")).digest()[:8], "big") / 2**64
-    if position < SHARES["train"]:
+    """The split of a stem: where its `position` falls among the shares. Other files do not matter."""
+    share = int.from_bytes(position(stem)[:8], "big") / 2**64
+    if share < SHARES["train"]:
         return "train"
-    return "validation" if position < SHARES["train"] + SHARES["validation"] else "test"
+    return "validation" if share < SHARES["train"] + SHARES["validation"] else "test"
 
 
 def split_by_hash(matched: Sequence[Pair]) -> dict[str, list[Pair]]:
     """Pairs by `split_of` their stem."""
-    splits: dict[str, list[Pair]] = {split: [] for split in SHARES}
-    for pair in matched:
-        splits[split_of(pair.stem)].append(pair)
-    return splits
+    return gather(matched, {pair.stem: split_of(pair.stem) for pair in matched})
 
 
 def split_by_lists(

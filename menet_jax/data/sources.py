@@ -22,6 +22,7 @@ from menet_jax.datasets.pairs import IrregularFilesError, PairsBuilder
 from menet_jax.datasets.pascal_s.pascal_s_dataset_builder import PascalS
 from menet_jax.datasets.saliency_folder.saliency_folder_dataset_builder import SaliencyFolder, find_lists
 from menet_jax.datasets.sod.sod_dataset_builder import Sod
+from menet_jax.datasets.splits import SPLITS
 from menet_jax.datasets.synthetic.synthetic_dataset_builder import Synthetic
 from menet_jax.images.files import Mask, Rgb, read_image, read_mask
 from menet_jax.images.opening import decoded_bytes
@@ -245,13 +246,13 @@ def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
         raise ValueError(
             f"{error}. Datasets are prepared there; name another cache (--data.cache in training, --cache elsewhere)"
         ) from None
-    folder = at_home(spec)
-    if spec not in NAMED and not folder.is_dir():
-        raise ValueError(_unknown(spec))
+    check_known([spec])
     try:
         if spec in NAMED:
             return NAMED[spec](places)
-        return SaliencyFolder(folder, data_dir=places.cache, skip_bad=places.skip_bad, graded_masks=places.graded_masks)
+        return SaliencyFolder(
+            at_home(spec), data_dir=places.cache, skip_bad=places.skip_bad, graded_masks=places.graded_masks
+        )
     except (json.JSONDecodeError, ParseError) as error:  # TFDS looks at once at what is prepared
         raise OSError(
             f"{spec}: what was prepared of it in {cache} is damaged ({error}); remove it, and it is prepared anew"
@@ -284,9 +285,6 @@ def _unknown(spec: str) -> str:
         f"{spec} is neither a dataset nor a folder.{suggestion} The datasets are: {', '.join(NAMED)}; "
         "a folder has images/ and masks/ in it."
     )
-
-
-SPLITS = ("train", "validation", "test")
 
 
 def open_sources(spec: str, split: str, places: Places = TFDS_PLACES) -> list[Source]:
