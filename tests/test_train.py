@@ -214,7 +214,8 @@ def test_two_processes_train_as_one(way: Way, folder: Path, tmp_path: Path) -> N
         port = probe.getsockname()[1]
     config = parse(arguments(folder, tmp_path / "two", *way.flags))
     training, validation = (
-        [open_split(spec, split, config.data.places) for spec in config.data.train] for split in ("train", "validation")
+        [open_split(spec, split, config.data.places(skip_bad=False)) for spec in config.data.train]
+        for split in ("train", "validation")
     )
     both = [
         f"--distributed.coordinator 127.0.0.1:{port} --distributed.processes 2 --distributed.process-id {index} "

@@ -80,7 +80,7 @@ def test_a_run_follows_its_data(tmp_path: Path) -> None:
     places = [f"{tmp_path}/moved/{name}" for name in ("mine", "other")]
     flags = ["--data.train", places[0], "--data.validation", places[1]]
     moved = with_whole(parse(["--run", str(config.run), "--resume", *flags]))
-    assert moved.data.whole == tuple(places) and moved.data.places == Places(cache)
+    assert moved.data.whole == tuple(places) and moved.data.places(skip_bad=False) == Places(cache)
     training, validation = open_data(moved)
     assert [source.identity for source in training] == [source.identity for source in trained]
     assert validation[0].identity.startswith("all")

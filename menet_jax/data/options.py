@@ -17,7 +17,7 @@ from menet_jax.runtime.whole_files import check_writable
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetFlags:
+class PlacesOptions:
     """The flags of all commands that take images of datasets: the folders, and the kind of masks."""
 
     graded_masks: bool = False
@@ -26,11 +26,6 @@ class DatasetFlags:
     """Where prepared datasets are kept; none given: where TFDS keeps them."""
     manual_dir: Path | None = None
     """Where downloaded archives of benchmarks are; none given: downloads/manual where datasets are kept."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlacesOptions(DatasetFlags):
-    """The same flags, for all commands but training, whose configuration says whether to skip bad files."""
 
     def places(self, skip_bad: bool) -> Places:
         """The folders of datasets, and whether to skip files that cannot be used."""

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import jax
@@ -102,9 +101,7 @@ class CheckpointStore:
     def __enter__(self) -> "CheckpointStore":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def save(self, checkpoint: Checkpoint) -> bool:
@@ -150,8 +147,7 @@ class CheckpointStore:
             if jax.process_index() == 0:
                 _move_aside(self.folder / str(step), self.folder / DAMAGED)
             self._scores.pop(step, None)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("damaged checkpoints are moved")
+        multihost_utils.sync_global_devices("damaged checkpoints are moved")
         self._manager.reload()
         return checkpoint
 
@@ -221,8 +217,6 @@ def _sentence(folder: Path, step: int, reason: str) -> str:
 
 def _read_together(read: Callable[[], T]) -> T:
     """Read in every process, or fail in every process: all go on from the same step."""
-    if jax.process_count() == 1:
-        return read()
     problem = None
     try:
         found = read()

@@ -1,6 +1,5 @@
 """The command `python -m menet_jax.train`: what it says and does."""
 
-import dataclasses
 import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -20,10 +19,10 @@ from menet_jax.runtime.meeting import lasting, meet
 from menet_jax.runtime.regular_files import at_home
 from menet_jax.runtime.text import warn
 from menet_jax.training.checkpoint_format import DamagedCheckpointError, MismatchedCheckpointError, library_versions
-from menet_jax.training.checkpoints import CheckpointStore
-from menet_jax.training.config import Config, of_all_hosts
+from menet_jax.training.checkpoints import CheckpointStore, Report
+from menet_jax.training.config import Config, of_all_hosts, with_data
 from menet_jax.training.kept_config import check_unchanged, read_config
-from menet_jax.training.loop import DivergedError, NonFiniteLossError, Report, fit, restore
+from menet_jax.training.loop import DivergedError, NonFiniteLossError, fit, restore
 from menet_jax.training.recorder import Recorder
 from menet_jax.training.run import Held, open_run, write_config
 from menet_jax.training.run_folder import CHECKPOINTS, CONFIG_FILE, check_run, saved_steps
@@ -61,15 +60,12 @@ def _cluster() -> tuple[str, int, int, Sequence[int] | None]:
 def with_full_paths(config: Config) -> Config:
     """The configuration, with its data named such that the run can be resumed from any working directory."""
     data = config.data
-    return dataclasses.replace(
+    return with_data(
         config,
-        data=dataclasses.replace(
-            data,
-            train=tuple(map(full_path, data.train)),
-            validation=tuple(map(full_path, data.validation)),
-            cache=data.cache and at_home(data.cache).absolute(),
-            manual_dir=data.manual_dir and at_home(data.manual_dir).absolute(),
-        ),
+        train=tuple(map(full_path, data.train)),
+        validation=tuple(map(full_path, data.validation)),
+        cache=data.cache and at_home(data.cache).absolute(),
+        manual_dir=data.manual_dir and at_home(data.manual_dir).absolute(),
     )
 
 
@@ -82,7 +78,7 @@ def with_whole(config: Config) -> Config:
         ValueError: a resumed run would validate on images that it is trained on.
     """
     if not config.resume:
-        return _with_whole(config, used_whole(config.data.train, config.data.validation))
+        return with_data(config, whole=used_whole(config.data.train, config.data.validation))
     data, saved = config.data, read_config(config.run, report=warn).data
     # A folder may have moved since the run began: its old and its new path stand at the same place in both lists.
     whole = [now for was, now in zip(saved.train, data.train, strict=False) if was in saved.whole]
@@ -97,19 +93,16 @@ def with_whole(config: Config) -> Config:
     new = [spec for spec in data.validation if place(spec) not in known]
     validated_whole = {place(spec) for spec in saved.validation if spec in saved.whole}
     whole += [spec for spec in data.validation if place(spec) in validated_whole]
-    return _with_whole(config, (*whole, *used_whole((), new)))
-
-
-def _with_whole(config: Config, whole: tuple[str, ...]) -> Config:
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, whole=whole))
+    return with_data(config, whole=(*whole, *used_whole((), new)))
 
 
 def open_data(config: Config) -> tuple[list[Source], list[Source]]:
     """The training and the validation splits, or whole folders, prepared on first use."""
     data = config.data
+    places = data.places(data.skip_bad)
 
     def open_splits(specs: Sequence[str], split: str) -> list[Source]:
-        return open_all(partial(open_split, spec, ALL if spec in data.whole else split, data.places) for spec in specs)
+        return open_all(partial(open_split, spec, ALL if spec in data.whole else split, places) for spec in specs)
 
     training = open_splits(data.train, "train")
     if data.validation:

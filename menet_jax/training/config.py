@@ -3,16 +3,16 @@
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 import tyro
 
-from menet_jax.data.options import DatasetFlags
-from menet_jax.data.specs import Places
+from menet_jax.data.options import PlacesOptions
 from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Distortion, Jpeg, Noise
+from menet_jax.runtime.cli import check_counts
 from menet_jax.runtime.whole_files import written_whole
 
 SMALLEST_SIZE, SIZE_STEP = 224, 32  # of images that MENet takes, see `model.menet.check_size`
@@ -20,7 +20,7 @@ SMALLEST_SIZE, SIZE_STEP = 224, 32  # of images that MENet takes, see `model.men
 
 def _require(condition: bool, flag: str, value: object, rule: str) -> None:
     if not condition:
-        raise ValueError(f"--{flag} {value}: {rule}")
+        raise ValueError(f"{_flag(flag)} {value}: {rule}")
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _require(self.width >= 1, "model.width", self.width, "must be at least 1; the paper's is 32")
-        _require(
-            self.multi_scale or self.kind == "menet", "model.kind", self.kind, "has no 13 scale maps to be without"
-        )
+        has_scales = self.kind == "menet"
+        _require(self.multi_scale or has_scales, "model.kind", self.kind, "has no 13 scale maps to be without")
 
     @property
     def maps(self) -> tuple[str, ...]:
@@ -65,14 +64,10 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         for name in ("metric", "cross_entropy"):
-            flag, value = f"loss.{name.replace('_', '-')}", getattr(self, name)
-            _require(0 <= value < math.inf, flag, value, "must be finite and not negative")
-        _require(
-            self.metric + self.cross_entropy > 0,
-            "loss.metric",
-            self.metric,
-            "both loss weights are 0: nothing to train",
-        )
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, f"loss.{name}", value, "must be finite and not negative")
+        some = self.metric + self.cross_entropy > 0
+        _require(some, "loss.metric", self.metric, "both loss weights are 0: nothing to train")
 
     def trains(self, kind: str) -> bool:
         """Whether the loss trains the map of this kind, metric or probability."""
@@ -80,7 +75,7 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig(DatasetFlags):
+class DataConfig(PlacesOptions):
     """The data: names of known datasets, or folders that hold images and masks."""
 
     train: tuple[str, ...] = ("synthetic",)
@@ -108,11 +103,6 @@ class DataConfig(DatasetFlags):
     def distortions(self) -> tuple[Distortion, ...]:
         """The distortions of training images, if any are to be distorted."""
         return Noise(*self.distort_sigma), Jpeg(*self.distort_quality)
-
-    @property
-    def places(self) -> Places:
-        """The folders of datasets."""
-        return Places(self.cache, self.manual_dir, self.skip_bad, self.graded_masks)
 
     def __post_init__(self) -> None:
         nearest = max(SMALLEST_SIZE, (self.size + SIZE_STEP // 2) // SIZE_STEP * SIZE_STEP)
@@ -154,8 +144,8 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "bias_rate"):
-            flag, value = f"optimizer.{name.replace('_', '-')}", getattr(self, name)
-            _require(0 < value < math.inf, flag, value, "must be finite and positive")
+            value = getattr(self, name)
+            _require(0 < value < math.inf, f"optimizer.{name}", value, "must be finite and positive")
         _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "must be in [0, 1)")
         decay = self.weight_decay
         _require(0 <= decay < math.inf, "optimizer.weight-decay", decay, "must be finite and not negative")
@@ -234,11 +224,7 @@ class Config:
     """Origin of a network that was not trained here; then only `ELSEWHERE` has a meaning. No flag sets this."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "save_every", "log_every"):
-            flag = name.replace("_", "-")
-            _require(
-                1 <= getattr(self, name) < 2**31, flag, getattr(self, name), "must be at least 1, and less than 2**31"
-            )
+        check_counts(steps=self.steps, batch_size=self.batch_size, save_every=self.save_every, log_every=self.log_every)
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be at least 0 and less than 2**32")
         _require(
             not self.loss.metric or "metric" in self.model.maps,
@@ -272,6 +258,11 @@ OF_A_HOST = ("data.cache", "data.manual_dir", "data.threads", "distributed.coord
 
 ELSEWHERE = ("run", "origin", "model")
 """Fields that are known, and kept, of a network that was not trained here."""
+
+
+def with_data(config: Config, **changed: Any) -> Config:
+    """The configuration with other values in some fields of its data."""
+    return replace(config, data=replace(config.data, **changed))
 
 
 def to_dict(config: Config) -> dict[str, Any]:

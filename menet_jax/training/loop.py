@@ -4,7 +4,7 @@ import math
 import signal
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -17,14 +17,12 @@ from menet_jax.data.sources import Source
 from menet_jax.model.inference import Maps, Network
 from menet_jax.runtime.progress import Bar, live
 from menet_jax.training.checkpoint_format import Checkpoint, MismatchedCheckpointError, library_versions
-from menet_jax.training.checkpoints import CheckpointStore
+from menet_jax.training.checkpoints import CheckpointStore, Report
 from menet_jax.training.config import Config, to_dict
 from menet_jax.training.optimizer import learning_rate
 from menet_jax.training.recorder import Recorder
 from menet_jax.training.step import Batch, Mapped, Metrics, TrainState, first_replica
 from menet_jax.training.validation import Sample, validate
-
-Report = Callable[[str], None]
 
 
 class NonFiniteLossError(RuntimeError):
@@ -162,7 +160,8 @@ def fit(
 def _validated(
     config: Config, mapped: Mapped, state: TrainState, validation: Sequence[Source], compiled: bool
 ) -> tuple[dict[str, float], list[Sample]]:
-    network = Network(partial(mapped.evaluate, state.variables), config.data.size, _share(config), config.model.maps)
+    share = config.batch_size // jax.process_count()  # as of a training batch, which divides by all devices
+    network = Network(partial(mapped.evaluate, state.variables), config.data.size, share, config.model.maps)
     return validate(network, validation, threads=config.data.threads, compiled=compiled)
 
 
@@ -219,11 +218,6 @@ class _Log:
         )
         if self._recorder is not None:
             self._recorder.scalars("train", step, values)
-
-
-def _share(config: Config) -> int:
-    """Images of one evaluation in this process: its share of a training batch, which divides by its devices."""
-    return config.batch_size // jax.process_count()
 
 
 def _anywhere(stop: bool) -> bool:

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import re
 import shutil
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,17 +39,13 @@ class Held:
     """
 
     def __init__(self, run: Path) -> None:
-        self._lock: int | None = None
         with suppress(OSError):
-            self._lock = os.open(run, os.O_RDONLY)
-        if self._lock is not None and not locked(self._lock):
-            raise ValueError(
-                f"--run {run}: another process is training there; wait until it ends, or name another directory"
-            )
-
-    def __del__(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
+            lock = os.open(run, os.O_RDONLY)
+            weakref.finalize(self, os.close, lock)
+            if not locked(lock):
+                raise ValueError(
+                    f"--run {run}: another process is training there; wait until it ends, or name another directory"
+                )
 
 
 def open_run(config: Config) -> Held:
@@ -191,15 +188,9 @@ def write_release(trained: TrainedRun, file: Path) -> None:
         OSError: the file cannot be written.
     """
     data = trained.config.data
-    data = dataclasses.replace(
-        data,
-        train=_names(data.train),
-        validation=_names(data.validation),
-        whole=_names(data.whole),
-        cache=None,
-        manual_dir=None,
-    )
-    config = dataclasses.replace(trained.config, run=Path(trained.config.run.name), data=data)
+    names = {"train": _names(data.train), "validation": _names(data.validation), "whole": _names(data.whole)}
+    config = configuration.with_data(trained.config, **names, cache=None, manual_dir=None)
+    config = dataclasses.replace(config, run=Path(config.run.name))
     write_weights(file, dataclasses.replace(trained.saved, config=configuration.to_dict(config)))
 
 
