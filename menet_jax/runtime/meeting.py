@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from threading import Thread
 
 from menet_jax.runtime.hosts import Hosts, Line, Message, check_same
@@ -154,12 +154,12 @@ def _call(address: str, hello: Message, deadline: float) -> tuple[Line, list[str
     return line, answer["labels"]
 
 
-def _listening(address: str) -> closing[socket.socket]:
+def _listening(address: str) -> socket.socket:
     port = _split(address)[1]
     try:
         if socket.has_dualstack_ipv6():
-            return closing(socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True))
-        return closing(socket.create_server(("", port)))
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        return socket.create_server(("", port))
     except OSError as error:
         raise OSError(f"--distributed.coordinator {address}: process 0 cannot listen there: {error.strerror}") from None
 

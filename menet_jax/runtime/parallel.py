@@ -66,14 +66,11 @@ def grouped(items: Iterable[T], count: int, bytes_of: Callable[[T], int]) -> Ite
     group, size = list[T](), 0
     for item in items:
         needed = bytes_of(item)
-        if group and size + needed > IN_FLIGHT // 2:
+        if group and (len(group) == count or size + needed > IN_FLIGHT // 2):
             yield group, size
             group, size = [], 0
         group.append(item)
         size += needed
-        if len(group) == count:
-            yield group, size
-            group, size = [], 0
     if group:
         yield group, size
 

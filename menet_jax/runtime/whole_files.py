@@ -23,8 +23,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     name = f".unfinished-{zlib.crc32(os.fsencode(path.name)):08x}"
     beside = path.with_name(f"{name}{path.suffix}")
     try:
-        with _made(beside) as alone:
-            if not alone:
+        with beside.open("ab") as file:
+            if not locked(file.fileno()):  # another process is writing it
                 beside = path.with_name(f"{name}-{os.getpid()}{path.suffix}")
             try:
                 yield beside
@@ -52,13 +52,3 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from error
-
-
-@contextmanager
-def _made(path: Path) -> Iterator[bool]:
-    """Make the file, unless it is there; whether no other process is writing it, as far as the file system knows."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-    try:
-        yield locked(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,7 +23,7 @@ LISTED = 13
 """Lines of an error that are printed: another network differs in hundreds of tensors."""
 
 
-class Network(NamedTuple):
+class Imported(NamedTuple):
     """A network that was read: its variables and width, where it is from, and what to say of it."""
 
     variables: dict[str, Any]
@@ -42,7 +42,7 @@ def run(options: Import | Export) -> int:
             return run_command(lambda: named_tensors(options), partial(write, options), lambda _: left)
 
 
-def read(file: Path) -> Network:
+def read(file: Path) -> Imported:
     """Read and check the authors' tensors; ValueError or OSError says why they cannot be used."""
     tensors = read_tensors(file)
     try:
@@ -59,10 +59,10 @@ def read(file: Path) -> Network:
     kinds = sorted({str(tensor.dtype) for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")})
     converted = "" if kinds == ["float32"] else f", converted from {', '.join(kinds)}"
     about = f"{file}: width {width}, {parameters:,} parameters{converted}"
-    return Network(variables, width, f"{file.name} (SHA-256 {digest})", about)
+    return Imported(variables, width, f"{file.name} (SHA-256 {digest})", about)
 
 
-def make_run(dest: Path, network: Network) -> int:
+def make_run(dest: Path, network: Imported) -> int:
     """Write the run; the exit status."""
     with uninterrupted():
         write_run(replace(PAPER, run=dest, model=ModelConfig(network.width), origin=network.origin), network.variables)

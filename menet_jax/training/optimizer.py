@@ -28,24 +28,17 @@ def _where(kind: Callable[[Any], bool]) -> Callable[[Params], Any]:
     return lambda params: path_aware_map(lambda path, _: kind(path), params)
 
 
-def _is_kernel(path: tuple[str, ...]) -> bool:
-    return path[-1] == "kernel"
-
-
-def _is_conv_bias(path: tuple[str, ...]) -> bool:
-    return path[-1] == "bias" and "norm" not in path[-2]
-
-
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """SGD as in Caffe: `v ← μ·v + η·(g + decay·w)`, `w ← w − v`.
 
     Weight decay acts on convolution weights alone; convolution biases learn at `bias_rate · η`. The learning rate
     is inside the momentum buffer, as in Caffe: after a drop, past steps keep the size they had.
     """
-    rate = learning_rate(config)
+    kernels = _where(lambda path: path[-1] == "kernel")
+    convolution_biases = _where(lambda path: path[-1] == "bias" and "norm" not in path[-2])
     return optax.chain(
-        optax.masked(optax.add_decayed_weights(config.weight_decay), _where(_is_kernel)),
-        optax.masked(optax.scale(config.bias_rate), _where(_is_conv_bias)),
-        optax.scale_by_learning_rate(rate),
+        optax.masked(optax.add_decayed_weights(config.weight_decay), kernels),
+        optax.masked(optax.scale(config.bias_rate), convolution_biases),
+        optax.scale_by_learning_rate(learning_rate(config)),
         optax.trace(config.momentum),
     )
