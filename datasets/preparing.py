@@ -28,12 +28,9 @@ class InUse:
 
 
 def remove_unused(folder: Path) -> bool:
-    """Remove a prepared dataset, and what kills left of it, unless it is in use or being prepared.
+    """Remove a prepared dataset, and what kills left of it, unless it is in use or being prepared; whether it is done.
 
     A kill meanwhile leaves nothing that looks like a prepared dataset.
-
-    Returns:
-        whether it is removed.
 
     Raises:
         OSError: it is not in use, and cannot be removed.

@@ -89,13 +89,10 @@ class SaliencyFolder(pairs.PairsBuilder):
                     shutil.rmtree(cache)
         return in_use
 
-    def _files(self) -> list[Path]:
-        files = [path for folder in {self.image_folder, self.mask_folder} for path in pairs.as_paths(folder)]
-        return sorted(files + list(find_lists(self.folder).values()))
-
     def _fingerprint(self) -> str:
+        files = [path for folder in {self.image_folder, self.mask_folder} for path in pairs.as_paths(folder)]
         digest = hashlib.sha256()
-        for path in self._files():
+        for path in sorted([*files, *find_lists(self.folder).values()]):
             try:
                 stat = path.stat()
             except OSError:  # a link that leads nowhere; whoever reads it is told so

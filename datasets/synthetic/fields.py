@@ -13,12 +13,6 @@ Field = Float32[np.ndarray, "h w"]
 Axis = Float32[np.ndarray, " n"]
 
 
-def pixel_grid(height: int, width: int) -> tuple[Field, Field]:
-    """Row and column numbers of every pixel."""
-    rows, columns = np.indices((height, width), dtype=np.float32)
-    return rows, columns
-
-
 def ramp(x: Field) -> Field:
     """x clipped to [0, 1]."""
     return np.minimum(np.maximum(x, 0.0), 1.0)

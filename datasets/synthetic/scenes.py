@@ -17,7 +17,6 @@ from menet_jax.datasets.synthetic.fields import (
     distance,
     fractal,
     noise,
-    pixel_grid,
     ramp,
     shift,
     slopes,
@@ -209,7 +208,7 @@ def scene(seed: int, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Mask]:
     draws = Draws(seed, index)
     sides = draws.integer(360, 440), draws.integer(270, 330)
     height, width = sides if draws.chance(0.4) else sides[::-1]
-    rows, columns = pixel_grid(height, width)
+    rows, columns = np.indices((height, width), dtype=np.float32)
 
     palette = draw_palette(draws)
     picture = draw_ground(draws, palette, rows, columns)

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
-from jaxtyping import Bool, UInt8
-from PIL import Image
 
 from menet_jax.datasets.synthetic.scenes import SEEDS, scene
+from menet_jax.images.files import png
 from menet_jax.runtime.parallel import CORES, ahead, workers
 
 
@@ -23,18 +21,6 @@ class SyntheticConfig(tfds.core.BuilderConfig):
     train: int
     validation: int
     test: int
-
-
-def png(pixels: UInt8[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w"]) -> bytes:
-    """The pixels as a PNG file, lightly compressed, since compression would take longer than drawing."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    return file.getvalue()
-
-
-def gray(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """The mask as 0 and 255."""
-    return mask.astype(np.uint8) * np.uint8(255)
 
 
 CONFIGS = [
@@ -76,6 +62,7 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
 
 
 def _example(split: str, index: int) -> tuple[str, dict[str, Any]]:
-    image, mask = scene(SEEDS[split], index)
+    # Lightly compressed, since compression would take longer than drawing.
+    image, mask = (io.BytesIO(png(pixels, level=1)) for pixels in scene(SEEDS[split], index))
     name = f"{split}_{index:04d}.png"
-    return name, {"image": io.BytesIO(png(image)), "mask": io.BytesIO(png(gray(mask))), "file_name": name}
+    return name, {"image": image, "mask": mask, "file_name": name}

@@ -48,12 +48,9 @@ class Facts(NamedTuple):
     thumbnail: near_duplicates.Thumbnail
 
     @property
-    def place(self) -> tuple[str, str]:
+    def place(self) -> str:
         """Dataset and split."""
-        return self.dataset, self.split
-
-    def __str__(self) -> str:
-        return f"{self.dataset} ({self.split}) {self.pair.image.name}"
+        return f"{self.dataset} ({self.split})"
 
 
 @dataclass(frozen=True)
@@ -196,7 +193,7 @@ def describe_duplicates(found: Sequence[Duplicate]) -> Iterator[str]:
     for (fine, _), members in sorted(groups.items()):
         first, second = members[0].first, members[0].second
         exact = sum(each.exact for each in members)
-        places = " and ".join(dict.fromkeys(f"{each.dataset} ({each.split})" for each in (first, second)))
+        places = " and ".join(dict.fromkeys([first.place, second.place]))
         leak = f", a leak between {first.split} and {second.split}" if members[0].is_leak else ""
         names = [
             f"{each.first.pair.image.name} {'=' if each.exact else '~'} {each.second.pair.image.name}"

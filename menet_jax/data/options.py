@@ -52,7 +52,6 @@ class Show(PlacesOptions):
     """Go on without files that cannot be used."""
 
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be refused at once."""
         check_named(self.specs)
         check_picture(self.dest)
         check_counts(count=self.count)
@@ -76,7 +75,6 @@ class Check(PlacesOptions):
     """The picture to write."""
 
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be refused at once."""
         check_named(self.specs)
         check_picture(self.dest)
 

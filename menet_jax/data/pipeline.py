@@ -91,10 +91,9 @@ class TrainingBatches(Iterator[TrainingBatch]):
         return batch
 
     def get_state(self, used: int | None = None) -> dict[str, Any]:
-        """The position after `used` batches of the whole run; by default, after the last one taken.
+        """The position after `used` batches of the whole run, by default after the last one taken; for JSON.
 
-        Returns:
-            a small dictionary for JSON: set with `set_state`, the next batch is the one after those used.
+        Set with `set_state`, the next batch is the one after those used.
         """
         return {"batches": self._used if used is None else used, **self._origin}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from menet_jax.images.opening import Source, decode, is_upright, naming, open_image
@@ -170,14 +170,14 @@ def is_image(source: bytes) -> bool:
     return True
 
 
-def png(array: UInt8[np.ndarray, "h w *c"] | Mask, profile: bytes | None = None) -> bytes:
+def png(array: UInt8[np.ndarray, "h w *c"] | Mask, profile: bytes | None = None, level: int = 3) -> bytes:
     """Encode an image, RGB with opacity or without, or grayscale, or a mask (as 8-bit 0/255) as a PNG file.
 
-    The colour profile (ICC) is put into the file.
+    The colour profile (ICC) is put into the file. `level` is that of compression, 0…9.
     """
     file = io.BytesIO()
     pixels = _gray(array, 255) if array.dtype == bool else array
-    Image.fromarray(pixels).save(file, "PNG", compress_level=3, icc_profile=profile)
+    Image.fromarray(pixels).save(file, "PNG", compress_level=level, icc_profile=profile)
     return file.getvalue()
 
 
@@ -314,16 +314,11 @@ def _palette_mask(image: Image.Image, graded: bool) -> MaskFile:
     spread = palette[used].max(axis=1) - palette[used].min(axis=1)
     pair = used if len(used) == 2 else np.union1d(used, [0])
     if len(pair) == 2 and not (graded and (spread <= COLOURED).all()):
-        return MaskFile(indices == _brighter(luminance, pair), gray=False)
+        brighter = max(pair, key=lambda index: (luminance[index], index))
+        return MaskFile(indices == brighter, gray=False)
     if (spread > COLOURED).any():
         raise ValueError(f"a palette of {len(used)} colours, not all gray: which labels are salient is not known")
     return _value_mask(luminance[indices], graded)
-
-
-def _brighter(luminance: Integer[np.ndarray, "256"], pair: Integer[np.ndarray, "2"]) -> int:
-    """The brighter of two palette indices; the higher one if they are equally bright."""
-    low, high = (int(index) for index in pair)
-    return low if luminance[low] > luminance[high] else high
 
 
 IMAGE_SUFFIXES = frozenset((

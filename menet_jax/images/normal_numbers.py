@@ -2,10 +2,9 @@
 
 NumPy keeps the raw words of a bit generator fixed for ever but promises no such thing of `Generator.normal` (NEP 19),
 and libraries differ in the last bit of log, sin and cos. So these are made from raw words by sums, products, quotients
-and square roots, which IEEE 754 rounds in one way everywhere.
+and square roots, which IEEE 754 rounds in one way everywhere. `np.polyval` is Horner's rule: NumPy rounds every product
+and sum, and none are fused.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -43,11 +42,11 @@ def normals(words: np.ndarray) -> Float64[np.ndarray, " n"]:
     p = uniforms(words)
     q = p - 0.5
     r = q * q
-    normals = q * _polynomial(r, MIDDLE_TOP) / _polynomial(r, MIDDLE_BOTTOM)
+    normals = q * np.polyval(MIDDLE_TOP, r) / np.polyval(MIDDLE_BOTTOM, r)
     to_the_end = np.minimum(p, 1 - p)
     tails = np.flatnonzero(to_the_end < TAIL)
     s = np.sqrt(-2 * log(to_the_end[tails]))
-    tail = _polynomial(s, TAIL_TOP) / _polynomial(s, TAIL_BOTTOM)
+    tail = np.polyval(TAIL_TOP, s) / np.polyval(TAIL_BOTTOM, s)
     normals[tails] = np.where(q[tails] < 0, tail, -tail)
     return normals
 
@@ -56,13 +55,5 @@ def log(x: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     """Natural logarithm, to 1e-14: of x = m · 2ᵉ it is e · ln 2 + 2 artanh((m - 1) / (m + 1))."""
     m, e = np.frexp(x)
     t = (m - 1) / (m + 1)  # in [-1/3, 0), for `frexp` gives m in [1/2, 1)
-    artanh_over_t = _polynomial(t * t, [1 / k for k in range(29, 0, -2)])
+    artanh_over_t = np.polyval([1 / k for k in range(29, 0, -2)], t * t)
     return e * 0.6931471805599453 + 2 * t * artanh_over_t
-
-
-def _polynomial(x: Float64[np.ndarray, " n"], coefficients: Sequence[float]) -> Float64[np.ndarray, " n"]:
-    """The polynomial by Horner's rule, highest power first. NumPy rounds every product and sum; none are fused."""
-    value = np.full_like(x, coefficients[0])
-    for coefficient in coefficients[1:]:
-        value = value * x + coefficient
-    return value

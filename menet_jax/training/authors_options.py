@@ -28,7 +28,6 @@ class Import:
     """The run directory to make."""
 
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be refused at once."""
         check_file(self.file)
         check_new(self.dest)
         check_writable(self.dest.parent)
@@ -49,7 +48,6 @@ class Export:
     """Use the newest checkpoint of the run, not the best."""
 
     def check(self) -> None:
-        """Raise ValueError or FileNotFoundError for what can be refused at once."""
         check_suffix(self.dest)
         if self.dest.exists():
             raise ValueError(f"{self.dest}: is there already, and nothing is overwritten; name another file")

@@ -60,11 +60,7 @@ class Recorder:
             _append(self._board, b"".join(map(_event, events)))
 
     def samples(self, step: int, samples: Sequence[Sample]) -> Path | None:
-        """Write a picture: two samples a row, each image, ground truth, probability map and metric map.
-
-        Returns:
-            where it is; None if it cannot be written.
-        """
+        """Write a picture, see `sample_grid`; where it is, or None if it cannot be written."""
         picture = sample_grid(samples)
         path = self._samples / f"step_{step:06d}.png"
         with self._spared():

@@ -51,9 +51,6 @@ class Held:
 def open_run(config: Config) -> Held:
     """Make the run directory, empty unless the run is resumed; of several processes, in one.
 
-    Returns:
-        what keeps other processes from training there.
-
     Raises:
         ValueError: another process trains there.
     """
@@ -123,8 +120,7 @@ class TrainedRun:
     @property
     def variables(self) -> Mapping[str, Any]:
         """`params` and `batch_stats`, nested dictionaries of host arrays."""
-        variables: Mapping[str, Any] = self.saved.variables
-        return variables
+        return self.saved.variables
 
     @property
     def step(self) -> int:

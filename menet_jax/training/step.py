@@ -162,8 +162,7 @@ def map_over_devices(config: Config, devices: Sequence[jax.Device]) -> Mapped:
     n, train = len(devices), mapped_train_step(config, devices)
 
     def train_shares(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        result: tuple[TrainState, Metrics] = train(state, jax.tree.map(partial(share, n=n), batch))
-        return result
+        return train(state, jax.tree.map(partial(share, n=n), batch))
 
     evaluate = map_evaluation(network(config), background_region(config.loss), devices)
     # Arrays of the host would have the step traced and compiled for them, and again for its own results.
