@@ -178,17 +178,14 @@ class BenchmarkBuilder(pairs.PairsBuilder):
         matched, irregular = pairs.match(image_files, mask_files, self.GRADED_MASKS)
         splits, splitting = self._split(matched, {pairs.stem(file) for file in image_files}, entries)
         wrong = self._wrong_counts({name: len(split) for name, split in splits.items()})
-        there = {pairs.stem(file) for file in (*image_files, *mask_files)}
-        expected = self._expected_stems(entries) if wrong else ()
-        missing = [stem for stem in expected if stem not in there]
-        irregular += [Irregularity(self.name, sentence) for sentence in wrong]
         if wrong:
-            irregular += [
-                Irregularity(str(path), "an archive that cannot be read here; unpack it")
-                for path in archives.unreadable_archives(*self._place())
-            ]
-        if missing:
-            irregular.append(Irregularity(self.name, f"there is neither image nor mask of {', '.join(missing)}"))
+            irregular += [Irregularity(self.name, sentence) for sentence in wrong]
+            packed = archives.unreadable_archives(*self._place())
+            irregular += [Irregularity(str(path), "an archive that cannot be read here; unpack it") for path in packed]
+            there = {pairs.stem(file) for file in (*image_files, *mask_files)}
+            missing = [stem for stem in self._expected_stems(entries) if stem not in there]
+            if missing:
+                irregular.append(Irregularity(self.name, f"there is neither image nor mask of {', '.join(missing)}"))
         return Found(splits, irregular, "; ".join([self._count(len(matched)), splitting]))
 
     def _split(
@@ -201,14 +198,12 @@ class BenchmarkBuilder(pairs.PairsBuilder):
             stems: of all images, those without a mask too: one missing file must not move others.
             entries: all files.
         """
-        del entries
         if len(self.sizes) == 1:
             return {name: list(matched) for name in self.sizes}, f"all in the {next(iter(self.sizes))} split"
         return gather(matched, split_by_rank(stems, self.sizes)), "split by a hash of each file's stem"
 
     def _expected_stems(self, entries: Sequence[Entry]) -> Collection[str]:
         """The stems that were published, as far as they are known; asked for if the count is wrong."""
-        del entries
         return ()
 
     def _wrong_counts(self, counts: Mapping[str, int]) -> list[str]:

@@ -14,7 +14,7 @@ from shallow_menet import SIDE
 
 from menet_jax import evaluate
 from menet_jax.data import overlaps
-from menet_jax.data.overlaps import Overlap, Pictures
+from menet_jax.data.overlaps import Overlap, SeenPictures
 from menet_jax.data.sources import Source, open_split
 from menet_jax.data.specs import Places
 from menet_jax.images import near_duplicates
@@ -86,7 +86,7 @@ def test_seen_pictures_are_found_under_any_name(root: Path) -> None:
     both = seen._replace(validated=seen.trained)  # trained on: that it was validated on as well does not matter
     assert overlaps.find(both, [of(root / "scored", "test")]) == Overlap(("a.jpg", "c.jpg"), ())
     assert overlaps.find(seen, [of(root / "training", "train")]).trained == tuple(f"{index}.jpg" for index in TRAINED)
-    nothing = Pictures(seen.trained[:0], seen.trained[:0])
+    nothing = SeenPictures(seen.trained[:0], seen.trained[:0])
     assert overlaps.find(nothing, [of(root / "scored", "test")]) == Overlap((), ())
 
 

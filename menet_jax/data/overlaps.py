@@ -22,7 +22,7 @@ PICTURES = "pictures.npz"
 """File in a run directory: the pictures that the run has seen."""
 
 
-class Pictures(NamedTuple):
+class SeenPictures(NamedTuple):
     """Thumbnails of the images that a run was trained on, and of those that it was validated on."""
 
     trained: near_duplicates.Thumbnails
@@ -81,7 +81,7 @@ def keep(run: Path, training: Sequence[Source], validation: Sequence[Source]) ->
         ValueError: what is there cannot be read.
     """
     nothing = near_duplicates.stack([])
-    seen = Pictures(*(np.concatenate([nothing, *map(thumbnails, each)]) for each in (training, validation)))
+    seen = SeenPictures(*(np.concatenate([nothing, *map(thumbnails, each)]) for each in (training, validation)))
     before = load(run)
     if before is not None:
         seen = seen._replace(validated=np.unique(np.concatenate([before.validated, seen.validated]), axis=0))
@@ -89,7 +89,7 @@ def keep(run: Path, training: Sequence[Source], validation: Sequence[Source]) ->
         np.savez_compressed(unfinished, **seen._asdict())
 
 
-def load(run: Path) -> Pictures | None:
+def load(run: Path) -> SeenPictures | None:
     """The pictures that a run has seen; None if its directory does not tell.
 
     Raises:
@@ -100,12 +100,12 @@ def load(run: Path) -> Pictures | None:
         return None
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Pictures(arrays["trained"], arrays["validated"])
+            return SeenPictures(arrays["trained"], arrays["validated"])
     except Exception as error:  # a damaged archive raises nearly anything
         raise ValueError(f"{path}: cannot be read ({error}); without it the run is taken for unchecked") from error
 
 
-def find(seen: Pictures, sources: Sequence[Source]) -> Overlap:
+def find(seen: SeenPictures, sources: Sequence[Source]) -> Overlap:
     """Images of the sources that show pictures which a run has seen."""
     trained, validated = list[str](), list[str]()
     for source in sources:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from menet_jax.data import overlaps
-from menet_jax.data.overlaps import Overlap, Pictures
+from menet_jax.data.overlaps import Overlap, SeenPictures
 from menet_jax.data.sources import NAMED, Source, open_all, open_sources, place
 from menet_jax.evaluation.options import InputOptions
 from menet_jax.reporting import published
@@ -58,7 +58,7 @@ class NamedRun(NamedTuple):
     name: str
     source: str
     trained: TrainedRun
-    seen: Pictures | None = None
+    seen: SeenPictures | None = None
     overlaps: Mapping[str, Overlap] = {}
 
     def mark(self, dataset: Dataset, among: Collection[str] | None = None) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 
-from menet_jax.images.opening import Source, decode, is_upright, naming, open_image
+from menet_jax.images.opening import ImageFile, decode, is_upright, naming, open_image
 from menet_jax.images.strips import by_strips
 
 Rgb = UInt8[np.ndarray, "h w 3"]
@@ -55,7 +55,7 @@ class Picture(NamedTuple):
     profile: bytes | None
 
 
-def read_image(source: Source, name: str | None = None) -> Rgb:
+def read_image(source: ImageFile, name: str | None = None) -> Rgb:
     """Read an image as RGB, shape (H, W, 3), uint8.
 
     1-bit, grayscale, palette, CMYK and other colour spaces are converted; 16-bit values are scaled by 1/257;
@@ -80,7 +80,7 @@ def read_image(source: Source, name: str | None = None) -> Rgb:
         return np.asarray(_to_rgb(decode(source, name)))
 
 
-def read_picture(source: Source, name: str | None = None) -> Picture:
+def read_picture(source: ImageFile, name: str | None = None) -> Picture:
     """Read an image with its transparency and colour profile; arguments and errors are those of `read_image`."""
     with naming(source, name):
         image = decode(source, name)
@@ -94,7 +94,7 @@ def read_picture(source: Source, name: str | None = None) -> Picture:
         return Picture(rgb, rgba[..., :3], rgba[..., 3], profile)
 
 
-def read_mask(source: Source, name: str | None = None, *, graded: bool = False) -> Mask:
+def read_mask(source: ImageFile, name: str | None = None, *, graded: bool = False) -> Mask:
     """Read a mask, shape (H, W), bool, True = salient: that of `read_mask_file`, which says what its values mean.
 
     Args:
@@ -118,7 +118,7 @@ def read_mask(source: Source, name: str | None = None, *, graded: bool = False) 
     return read_mask_file(source, name, graded=graded).mask
 
 
-def read_mask_file(source: Source, name: str | None = None, *, graded: bool = False) -> MaskFile:
+def read_mask_file(source: ImageFile, name: str | None = None, *, graded: bool = False) -> MaskFile:
     """Read a mask, and whether it was thresholded; arguments and errors are those of `read_mask`.
 
     What the values mean, by the kind of file:

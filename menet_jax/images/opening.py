@@ -12,7 +12,8 @@ from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageErro
 
 from menet_jax.runtime.regular_files import reason, size_of_regular
 
-Source = str | Path | bytes
+ImageFile = str | Path | bytes
+"""The path of a file, or its bytes."""
 
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 """Formats of files that are opened, whatever their names say."""
@@ -36,7 +37,7 @@ class UnreadableImageError(ValueError):
         self.reason = reason
 
 
-def decode(source: Source, name: str | None = None) -> Image.Image:
+def decode(source: ImageFile, name: str | None = None) -> Image.Image:
     """The first frame of an image file, decoded and upright; its `format` is the file's.
 
     Args:
@@ -59,7 +60,7 @@ def decode(source: Source, name: str | None = None) -> Image.Image:
 
 
 @contextmanager
-def naming(source: Source, name: str | None = None) -> Iterator[None]:
+def naming(source: ImageFile, name: str | None = None) -> Iterator[None]:
     """Turn every error of an image into `UnreadableImageError`, which names its file."""
     name = name or ("<bytes>" if isinstance(source, bytes) else str(source))
     try:
@@ -89,7 +90,7 @@ def read_file(path: Path) -> bytes:
         return file.read(size)
 
 
-def decoded_bytes(source: Source) -> int:
+def decoded_bytes(source: ImageFile) -> int:
     """Bytes that an image takes as RGB, by its header; 0 if that cannot be read, of which `decode` tells more."""
     try:
         if isinstance(source, bytes):

@@ -37,7 +37,7 @@ from menet_jax.training.run_folder import saved_steps
 
 T = TypeVar("T")
 Report = Callable[[str], None]
-"""Told, in a sentence, of every damaged checkpoint that is skipped."""
+"""Told, in a sentence, of what users should know, such as every damaged checkpoint that is skipped."""
 
 DAMAGED = "damaged"
 """Sub-folder into which a resuming run moves damaged checkpoints."""

@@ -106,12 +106,8 @@ class DataConfig(PlacesOptions):
 
     def __post_init__(self) -> None:
         nearest = max(SMALLEST_SIZE, (self.size + SIZE_STEP // 2) // SIZE_STEP * SIZE_STEP)
-        _require(
-            self.size == nearest,
-            "data.size",
-            self.size,
-            f"must be divisible by {SIZE_STEP} and at least {SMALLEST_SIZE}; try {nearest}",
-        )
+        rule = f"must be divisible by {SIZE_STEP} and at least {SMALLEST_SIZE}; try {nearest}"
+        _require(self.size == nearest, "data.size", self.size, rule)
         _require(self.threads >= 1, "data.threads", self.threads, "must be at least 1")
         _require(len(self.train) >= 1, "data.train", "", "name at least one dataset or folder")
         _require(0 <= self.distort <= 1, "data.distort", self.distort, "is a share of the images, from 0 to 1")
@@ -150,12 +146,8 @@ class OptimizerConfig:
         decay = self.weight_decay
         _require(0 <= decay < math.inf, "optimizer.weight-decay", decay, "must be finite and not negative")
         _require(0 <= self.warmup < 2**31, "optimizer.warmup", self.warmup, "must be at least 0, and less than 2**31")
-        _require(
-            list(self.drops) == sorted(set(self.drops)) and all(0 <= step < 2**31 for step in self.drops),
-            "optimizer.drops",
-            self.drops,
-            "must be in rising order, at least 0, and less than 2**31",
-        )
+        rising = list(self.drops) == sorted(set(self.drops)) and all(0 <= step < 2**31 for step in self.drops)
+        _require(rising, "optimizer.drops", self.drops, "must be in rising order, at least 0, and less than 2**31")
 
 
 @dataclass(frozen=True)
@@ -171,20 +163,12 @@ class DistributedConfig:
 
     def __post_init__(self) -> None:
         _require(self.processes >= 1, "distributed.processes", self.processes, "must be at least 1")
-        _require(
-            0 <= self.process_id < self.processes,
-            "distributed.process-id",
-            self.process_id,
-            f"must be from 0 to {self.processes - 1}",
-        )
+        there = 0 <= self.process_id < self.processes
+        _require(there, "distributed.process-id", self.process_id, f"must be from 0 to {self.processes - 1}")
         address = self.coordinator is None or self.coordinator == "auto" or re.fullmatch(r"\S+:\d+", self.coordinator)
         _require(bool(address), "distributed.coordinator", self.coordinator, "must be HOST:PORT, or auto")
-        _require(
-            self.processes == 1 or self.coordinator is not None,
-            "distributed.processes",
-            self.processes,
-            "needs --distributed.coordinator HOST:PORT",
-        )
+        meeting = self.processes == 1 or self.coordinator is not None
+        _require(meeting, "distributed.processes", self.processes, "needs --distributed.coordinator HOST:PORT")
 
 
 @dataclass(frozen=True)
@@ -226,12 +210,8 @@ class Config:
     def __post_init__(self) -> None:
         check_counts(steps=self.steps, batch_size=self.batch_size, save_every=self.save_every, log_every=self.log_every)
         _require(0 <= self.seed < 2**32, "seed", self.seed, "must be at least 0 and less than 2**32")
-        _require(
-            not self.loss.metric or "metric" in self.model.maps,
-            "model.kind",
-            self.model.kind,
-            "has no metric space for the metric loss to act on; give --loss.metric 0 too",
-        )
+        rule = "has no metric space for the metric loss to act on; give --loss.metric 0 too"
+        _require(not self.loss.metric or "metric" in self.model.maps, "model.kind", self.model.kind, rule)
         _require(not (self.resume and self.overwrite), "resume", "--overwrite", "contradict each other: give one")
 
     @property
