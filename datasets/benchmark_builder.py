@@ -125,7 +125,7 @@ class BenchmarkBuilder(pairs.PairsBuilder):
             raise ValueError(
                 f"{self.name} has other files in {self.manual_dir} than it was prepared of, and what was prepared, "
                 f"{self.data_path}, is in use, perhaps by a training. Put back the files, wait until it is not in use, "
-                "or name another cache (--data.cache in training, --cache elsewhere)"
+                f"or {preparing.NAME_ANOTHER}"
             )
         in_use = preparing.prepare(self, tfds.download.DownloadConfig(manual_dir=self.manual_dir))
         self._refuse_cached_irregularities()

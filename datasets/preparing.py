@@ -13,6 +13,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.constants import INCOMPLETE_PREFIX
 
+NAME_ANOTHER = "name another cache (--data.cache in training, --cache elsewhere)"
+
 
 class InUse:
     """While this lives, `remove_unused` leaves a prepared dataset alone, in other processes too, until a kill.
@@ -95,8 +97,7 @@ def _naming(folder: Path) -> Iterator[None]:
             raise
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error).split(". ")[0]
         raise OSError(
-            f"{folder.parent}: a dataset cannot be prepared there ({reason}). Make room, or name another cache "
-            "(--data.cache in training, --cache elsewhere)"
+            f"{folder.parent}: a dataset cannot be prepared there ({reason}). Make room, or {NAME_ANOTHER}"
         ) from error
 
 

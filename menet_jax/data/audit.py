@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -48,9 +48,9 @@ class Facts(NamedTuple):
     thumbnail: near_duplicates.Thumbnail
 
     @property
-    def place(self) -> str:
+    def place(self) -> tuple[str, str]:
         """Dataset and split."""
-        return f"{self.dataset} ({self.split})"
+        return self.dataset, self.split
 
 
 @dataclass(frozen=True)
@@ -187,20 +187,20 @@ def describe(found: Audit) -> Iterator[str]:
 
 def describe_duplicates(found: Sequence[Duplicate]) -> Iterator[str]:
     """Same pictures in lines of text: by datasets and splits, what is wrong first."""
-    groups: dict[tuple[bool, Any], list[Duplicate]] = defaultdict(list)
+    groups: dict[tuple[bool, tuple[str, str], tuple[str, str]], list[Duplicate]] = defaultdict(list)
     for each in found:
-        groups[not each.is_wrong, (each.first.place, each.second.place)].append(each)
-    for (fine, _), members in sorted(groups.items()):
+        groups[not each.is_wrong, each.first.place, each.second.place].append(each)
+    for (fine, *places), members in sorted(groups.items()):
         first, second = members[0].first, members[0].second
+        where = " and ".join(dict.fromkeys(f"{dataset} ({split})" for dataset, split in places))
         exact = sum(each.exact for each in members)
-        places = " and ".join(dict.fromkeys([first.place, second.place]))
         leak = f", a leak between {first.split} and {second.split}" if members[0].is_leak else ""
         names = [
             f"{each.first.pair.image.name} {'=' if each.exact else '~'} {each.second.pair.image.name}"
             for each in members
         ]
         yield (
-            f"{'note' if fine else 'wrong'}: {counted(len(members), 'picture')} twice in {places}{leak}; "
+            f"{'note' if fine else 'wrong'}: {counted(len(members), 'picture')} twice in {where}{leak}; "
             f"{exact:,} of them equal to the pixel (=), others nearly (~): "
             + (listed(names) if fine else ", ".join(map(printable, names)))  # what is wrong has to be mended, all of it
         )

@@ -243,9 +243,7 @@ def find_builder(spec: str, places: Places) -> tfds.core.DatasetBuilder:
     try:
         at_home(cache)
     except ValueError as error:
-        raise ValueError(
-            f"{error}. Datasets are prepared there; name another cache (--data.cache in training, --cache elsewhere)"
-        ) from None
+        raise ValueError(f"{error}. Datasets are prepared there; {preparing.NAME_ANOTHER}") from None
     check_known([spec])
     try:
         if spec in NAMED:
