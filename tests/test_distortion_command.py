@@ -22,7 +22,7 @@ from menet_jax.images.maps import full_size
 from menet_jax.metrics.scores import score_image
 from menet_jax.model.inference import Maps
 from menet_jax.robustness import __main__ as robustness
-from menet_jax.robustness.distortion.conditions import conditions
+from menet_jax.robustness.conditions import conditions
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

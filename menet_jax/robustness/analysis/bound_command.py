@@ -10,11 +10,11 @@ import jax
 from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import NamedRun
 from menet_jax.reporting.tables import Record, Score, Table
-from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
+from menet_jax.robustness.analysis.inputs import Inputs, run_analysis
 from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse, one_by_one
+from menet_jax.robustness.analysis.networks import MeasuredNetwork, random_key
 from menet_jax.robustness.analysis.report import UNITS, grouped, leave
-from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import Subject, random_key
+from menet_jax.robustness.analysis.results_cache import CacheKey
 from menet_jax.robustness.jacobian.bounds import PAPER_SOFTMAX, TIGHT_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.robustness.jacobian.spectral import lanczos
 from menet_jax.robustness.options import Bound, BoundSettings, among
@@ -24,7 +24,7 @@ from menet_jax.runtime.text import listed
 SOFTMAX = {"paper's, 1": PAPER_SOFTMAX, "tight, 1/4": TIGHT_SOFTMAX}
 """The two bounds on a derivative of the softmax."""
 
-MEANING: Determinants = {"norm": 3}
+MEANING = {"norm": 3}
 """Version of the records; raise it when the record of an image under the same settings changes."""
 
 
@@ -51,7 +51,7 @@ def run(options: Bound) -> int:
     return run_analysis(options, options.map, f"map      {options.map}", do)
 
 
-def do(options: Bound, work: Subjects) -> int:
+def do(options: Bound, work: Inputs) -> int:
     """Bound, measure and report; the exit status."""
     bounds, unbounded = bound_all(options, work)
     settings, bounded = among(BoundSettings, options), [pair for pair in work.runs if pair[0].name in bounds]
@@ -75,19 +75,19 @@ def do(options: Bound, work: Subjects) -> int:
     )
 
 
-def bound_all(options: Bound, work: Subjects) -> tuple[dict[str, BoundNorms], list[str]]:
+def bound_all(options: Bound, work: Inputs) -> tuple[dict[str, BoundNorms], list[str]]:
     """The bound of each run by its name, from the cache or computed; and the failures."""
     bounds, failures = dict[str, BoundNorms](), list[str]()
     for named_run, of in Bar(work.runs, unit="bound"):
         try:
-            value = work.cache.kept(_determinants(options, of), partial(_bound, options, of))
+            value = work.cache.kept(_bound_key(options, of), partial(_bound, options, of))
             bounds[named_run.name] = BoundNorms(**value)
         except (ValueError, TypeError, OverflowError) as error:
             failures.append(f"{named_run.name}: {error}")
     return bounds, failures
 
 
-def measure(of: Subject, example: Example, settings: BoundSettings, stage: Stage) -> Measurement:
+def measure(of: MeasuredNetwork, example: Example, settings: BoundSettings, stage: Stage) -> Measurement:
     """The norm of one image; raises ValueError where the Jacobian is not finite."""
     stage("spectral norm")
     x, random = of.seen(example.image), random_key(settings.seed, example.file_name)
@@ -141,12 +141,12 @@ def _line(analysis: Analysis[Measurement], image: Measurement) -> dict[str, obje
     return {"run": analysis.run.name, "dataset": analysis.dataset.name, **asdict(image)}
 
 
-def _bound(options: Bound, of: Subject) -> dict[str, float]:
+def _bound(options: Bound, of: MeasuredNetwork) -> dict[str, float]:
     size, tolerance = (of.size, of.size), options.bound_tolerance
     return bound_norms(of.f, size, tolerance=tolerance, max_iterations=options.bound_iterations)._asdict()
 
 
-def _determinants(options: Bound, of: Subject) -> Determinants:
+def _bound_key(options: Bound, of: MeasuredNetwork) -> CacheKey:
     return {
         "bound": 3,
         "network": dict(of.identity),

@@ -1,14 +1,15 @@
 """Runs and images of the commands that measure images one by one: opened, checked and described."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
 
-from menet_jax.data.sources import Example
+from menet_jax.data.sources import Example, Source, numbered
 from menet_jax.evaluation.inputs import Dataset, NamedRun, find_overlaps, open_datasets, open_runs
+from menet_jax.robustness.analysis.networks import MeasuredNetwork, measured_network
 from menet_jax.robustness.analysis.results_cache import ResultsCache
-from menet_jax.robustness.analysis.subject import RULE, Place, Subject, choose, subject
 from menet_jax.robustness.options import MapName, MeasuringOptions
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import run_command
@@ -19,16 +20,32 @@ Options = TypeVar("Options", bound=MeasuringOptions)
 CACHE = "images.jsonl"
 """File in --dest: the results of each image, as they came."""
 
+RULE = "the first by the SHA-256 of their file names: a larger --limit adds images and drops none"
 
-class Subjects(NamedTuple):
+
+class Place(NamedTuple):
+    """The place of an image: its source and its number there."""
+
+    source: Source
+    number: int
+    file_name: str
+
+
+def choose(sources: Sequence[Source], limit: int | None) -> list[Place]:
+    """The first `limit` images by `RULE`; None: all. It depends on nothing but the names."""
+    places = [Place(source, index, source.file_name(index)) for source, index in numbered(sources)]
+    return sorted(places, key=lambda place: hashlib.sha256(place.file_name.encode()).digest())[:limit]
+
+
+class Inputs(NamedTuple):
     """The runs and images to measure, opened and checked."""
 
-    runs: list[tuple[NamedRun, Subject]]
+    runs: list[tuple[NamedRun, MeasuredNetwork]]
     datasets: list[tuple[Dataset, list[Place]]]
     cache: ResultsCache
 
-    def subject(self, run: NamedRun) -> Subject:
-        """The subject of a run."""
+    def network(self, run: NamedRun) -> MeasuredNetwork:
+        """The network of a run."""
         [found] = [each for named_run, each in self.runs if named_run.name == run.name]
         return found
 
@@ -39,26 +56,26 @@ class Subjects(NamedTuple):
         return place.source[place.number]
 
 
-def open_subjects(options: MeasuringOptions, name: MapName) -> Subjects:
+def open_inputs(options: MeasuringOptions, name: MapName) -> Inputs:
     """Open the runs, the images of each dataset that are to be measured, and the cache in `--dest`.
 
     Raises:
         ValueError, OSError: something cannot be used; the text says what, and what to do.
     """
     runs = open_runs(options)
-    subjects = [subject(run.trained, name) for run in runs]
+    networks = [measured_network(run.trained, name) for run in runs]
     datasets = [(dataset, choose(dataset.sources, options.limit)) for dataset in open_datasets(options)]
     marked = find_overlaps(runs, [dataset for dataset, _ in datasets])
     cache = ResultsCache(options.dest / CACHE if options.dest else None)
-    return Subjects(list(zip(marked, subjects, strict=True)), datasets, cache)
+    return Inputs(list(zip(marked, networks, strict=True)), datasets, cache)
 
 
 def run_analysis(
     options: Options,
     name: MapName,
     about: str,
-    do: Callable[[Options, Subjects], int],
-    refuse: Callable[[Subjects], None] = lambda _: None,
+    do: Callable[[Options, Inputs], int],
+    refuse: Callable[[Inputs], None] = lambda _: None,
 ) -> int:
     """Open what is to be measured, on the devices asked for, say so, and do it; the exit status, see `run_command`.
 
@@ -66,19 +83,19 @@ def run_analysis(
     raises ValueError for what shows only once everything is open. Interrupted work leaves its cache.
     """
 
-    def opened() -> tuple[Sequence[jax.Device], Subjects]:
-        used, work = devices.start(options.device), open_subjects(options, name)
+    def opened() -> tuple[Sequence[jax.Device], Inputs]:
+        used, work = devices.start(options.device), open_inputs(options, name)
         refuse(work)
         return used, work
 
-    def begin(everything: tuple[Sequence[jax.Device], Subjects]) -> int:
+    def begin(everything: tuple[Sequence[jax.Device], Inputs]) -> int:
         used, work = everything
         if options.dest:
             options.dest.mkdir(parents=True, exist_ok=True)
         say(*_opened_lines(work, used), about)
         return do(options, work)
 
-    def left(everything: tuple[Sequence[jax.Device], Subjects]) -> str:
+    def left(everything: tuple[Sequence[jax.Device], Inputs]) -> str:
         cache = everything[1].cache
         path = cache.path
         if path is None:
@@ -90,7 +107,7 @@ def run_analysis(
     return run_command(opened, begin, left)
 
 
-def _opened_lines(work: Subjects, used: Sequence[jax.Device]) -> list[str]:
+def _opened_lines(work: Inputs, used: Sequence[jax.Device]) -> list[str]:
     lines = [devices.line(used)]
     lines += [
         f"data     {dataset.sources[0].summary()}: {len(places)} of {dataset.images} images of {dataset.name}"

@@ -11,11 +11,11 @@ from menet_jax.data.sources import Example
 from menet_jax.images.files import resize_image
 from menet_jax.reporting.plots.jacobians import SensitivityRow, sensitivity_maps
 from menet_jax.robustness.analysis import report
-from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
+from menet_jax.robustness.analysis.inputs import Inputs, run_analysis
 from menet_jax.robustness.analysis.loop import Analysis, analyse, one_by_one
 from menet_jax.robustness.analysis.measurement import MEANING, Measurement, Pictures, measure, picture
+from menet_jax.robustness.analysis.networks import MeasuredNetwork, cache_key
 from menet_jax.robustness.analysis.results_cache import kept_arrays
-from menet_jax.robustness.analysis.subject import Subject, determinants
 from menet_jax.robustness.options import Jacobian, Settings, among
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import listed
@@ -31,7 +31,7 @@ def run(options: Jacobian) -> int:
     return run_analysis(options, options.map, about, do)
 
 
-def do(options: Jacobian, work: Subjects) -> int:
+def do(options: Jacobian, work: Inputs) -> int:
     """Measure and report; the exit status."""
     settings = among(Settings, options)
     analyses, failures = analyse(work, settings, one_by_one(measure), Measurement, MEANING)
@@ -67,10 +67,10 @@ def _notes(analyses: Sequence[Analysis[Measurement]]) -> list[str]:
 
 
 def _pictures(
-    options: Jacobian, settings: Settings, work: Subjects, analysis: Analysis[Measurement], folder: Path
+    options: Jacobian, settings: Settings, work: Inputs, analysis: Analysis[Measurement], folder: Path
 ) -> tuple[str, Figure]:
     """The sensitivity maps of some images, from the most to the least fragile."""
-    measured, rows = work.subject(analysis.run), list[SensitivityRow]()
+    measured, rows = work.network(analysis.run), list[SensitivityRow]()
     images = _spread(analysis.images, options.pictures)
     for image in Bar(images, unit="image", desc=f"{analysis.run.name}, sensitivity maps"):
         example = work.example(analysis.dataset, image.image)
@@ -81,13 +81,15 @@ def _pictures(
     return f"sensitivity_{analysis.run.name}_{analysis.dataset.name}", sensitivity_maps(rows, title)
 
 
-def _kept_picture(options: Jacobian, settings: Settings, measured: Subject, example: Example, folder: Path) -> Pictures:
-    of = {**determinants(measured, example, settings, MEANING), "picture_samples": options.picture_samples}
+def _kept_picture(
+    options: Jacobian, settings: Settings, measured: MeasuredNetwork, example: Example, folder: Path
+) -> Pictures:
+    key = {**cache_key(measured, example, settings, MEANING), "picture_samples": options.picture_samples}
 
     def compute() -> dict[str, np.ndarray]:
         return picture(measured, example, settings, options.picture_samples)._asdict()
 
-    return Pictures(**kept_arrays(folder, Path(example.file_name).stem, of, compute))
+    return Pictures(**kept_arrays(folder, key, compute))
 
 
 def _spread(images: Sequence[Measurement], count: int) -> list[Measurement]:

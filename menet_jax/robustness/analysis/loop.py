@@ -1,6 +1,6 @@
 """Measuring all that is asked for: runs at images of datasets, as far as the cache does not have it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -10,9 +10,9 @@ import pydantic
 from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.images.files import UnreadableImageError
-from menet_jax.robustness.analysis.inputs import Subjects
-from menet_jax.robustness.analysis.results_cache import Determinants, ResultsCache
-from menet_jax.robustness.analysis.subject import AnySettings, Place, Subject, determinants
+from menet_jax.robustness.analysis.inputs import Inputs, Place
+from menet_jax.robustness.analysis.networks import AnySettings, MeasuredNetwork, cache_key
+from menet_jax.robustness.analysis.results_cache import ResultsCache
 from menet_jax.runtime.progress import Bar
 
 Measurement = TypeVar("Measurement")
@@ -21,7 +21,7 @@ SettingsT = TypeVar("SettingsT", bound=AnySettings)
 Stage = Callable[[str], object]
 """Told what is being computed."""
 
-Measure = Callable[[Subject, Sequence[Example], SettingsT, Stage], Sequence[Measurement | ValueError]]
+Measure = Callable[[MeasuredNetwork, Sequence[Example], SettingsT, Stage], Sequence[Measurement | ValueError]]
 """Measures images; of one that cannot be measured, it gives the reason."""
 
 
@@ -41,18 +41,18 @@ class Analysis(Generic[Measurement]):
 
 
 def analyse(
-    work: Subjects,
+    work: Inputs,
     settings: SettingsT,
     measure: Measure[SettingsT, Measurement],
     kind: type[Measurement],
-    meaning: Determinants,
+    meaning: Mapping[str, int],
     *,
     batch_size: int = 1,
 ) -> tuple[list[Analysis[Measurement]], list[str]]:
     """Measure what the cache does not have, with a progress bar; also, what failed and why.
 
     `measure` gets as many images at once as `batch_size` says, or fewer. `kind` is the data class of what it measures,
-    which pydantic reads from JSON and writes to it. `meaning` is what its numbers depend on, see `determinants`.
+    which pydantic reads from JSON and writes to it. `meaning` is what its numbers depend on, see `cache_key`.
     """
     adapter = pydantic.TypeAdapter[Measurement](kind)
     failures, analyses = list[str](), list[Analysis[Measurement]]()
@@ -67,7 +67,7 @@ def analyse(
     total = len(work.runs) * sum(len(places) for _, places in work.datasets)
     with Bar(total=total, unit="image", smoothing=0.1, disable=not total) as bar:
         measuring = _Measuring(work.cache, settings, measure, adapter, meaning, bar)
-        for named_run, subject in work.runs:
+        for named_run, network in work.runs:
             for dataset, places in work.datasets:
                 images = list[Measurement]()
                 for start in range(0, len(places), batch_size):
@@ -75,7 +75,7 @@ def analyse(
                     bar.set_description(f"{named_run.name}, {several[0].file_name}")
                     examples = list(opened(several))
                     bar.skip(len(several) - len(examples))
-                    results = measuring.results(subject, examples)
+                    results = measuring.results(network, examples)
                     for example, result in zip(examples, results, strict=True):
                         if isinstance(result, ValueError):
                             failures.append(f"{named_run.name} on {example.file_name}: {result}")
@@ -95,16 +95,16 @@ class _Measuring(Generic[SettingsT, Measurement]):
     measure: Measure[SettingsT, Measurement]
     adapter: Any
     """Pydantic's `TypeAdapter` of the measurement."""
-    meaning: Determinants
+    meaning: Mapping[str, int]
     bar: Bar
 
-    def results(self, subject: Subject, examples: Sequence[Example]) -> list[Measurement | ValueError]:
+    def results(self, network: MeasuredNetwork, examples: Sequence[Example]) -> list[Measurement | ValueError]:
         """Of each image, what the cache has, or what is measured and kept there."""
-        of = [determinants(subject, example, self.settings, self.meaning) for example in examples]
+        of = [cache_key(network, example, self.settings, self.meaning) for example in examples]
         missing = [index for index, each in enumerate(of) if self.cache.get(each) is None]
         self.bar.skip(len(of) - len(missing))
         asked = [examples[index] for index in missing]
-        found = self.measure(subject, asked, self.settings, self.bar.set_postfix_str) if missing else ()
+        found = self.measure(network, asked, self.settings, self.bar.set_postfix_str) if missing else ()
         measured = dict(zip(missing, found, strict=True))
 
         def kept(index: int) -> Measurement:
@@ -131,12 +131,12 @@ def attempt(compute: Callable[[], Measurement]) -> Measurement | ValueError:
 
 
 def one_by_one(
-    measure: Callable[[Subject, Example, SettingsT, Stage], Measurement],
+    measure: Callable[[MeasuredNetwork, Example, SettingsT, Stage], Measurement],
 ) -> Measure[SettingsT, Measurement]:
     """Measuring images together by a function that measures one, or raises ValueError."""
 
     def together(
-        of: Subject, examples: Sequence[Example], settings: SettingsT, stage: Stage
+        of: MeasuredNetwork, examples: Sequence[Example], settings: SettingsT, stage: Stage
     ) -> list[Measurement | ValueError]:
         return [attempt(partial(measure, of, example, settings, stage)) for example in examples]
 

@@ -17,8 +17,7 @@ from menet_jax.data.sources import Example
 from menet_jax.images.distortions import Distortion
 from menet_jax.images.files import Rgb, resize_image
 from menet_jax.robustness.analysis.loop import Stage
-from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import Subject, random_key
+from menet_jax.robustness.analysis.networks import MeasuredNetwork, random_key
 from menet_jax.robustness.jacobian.directions import directional_ratios
 from menet_jax.robustness.jacobian.norms import frobenius_norm
 from menet_jax.robustness.jacobian.sensitivity import (
@@ -33,7 +32,7 @@ from menet_jax.robustness.jacobian.spectral import lanczos
 from menet_jax.robustness.options import Settings
 from menet_jax.training.validation import score_map
 
-MEANING: Determinants = {"measurement": 3}
+MEANING = {"measurement": 3}
 """Version of the records; raise it when they change under the same settings, to have older ones measured anew."""
 
 
@@ -93,7 +92,7 @@ class Measurement:
         return self.spectral_converged and self.frobenius_converged
 
 
-def measure(of: Subject, example: Example, settings: Settings, stage: Stage) -> Measurement:
+def measure(of: MeasuredNetwork, example: Example, settings: Settings, stage: Stage) -> Measurement:
     """Measure one image.
 
     Raises:
@@ -149,7 +148,7 @@ class Pictures(NamedTuple):
     output: Float[np.ndarray, "h w"]
 
 
-def picture(of: Subject, example: Example, settings: Settings, samples: int) -> Pictures:
+def picture(of: MeasuredNetwork, example: Example, settings: Settings, samples: int) -> Pictures:
     """Sensitivity maps of one image, estimated from `samples` random products each."""
     x, random = of.seen(example.image), random_key(settings.seed, example.file_name)
     return Pictures(
@@ -160,7 +159,7 @@ def picture(of: Subject, example: Example, settings: Settings, samples: int) -> 
 
 
 def _reaction(
-    of: Subject, example: Example, square: Rgb, clean_f: float, distortion: Distortion, seeds: Sequence[int]
+    of: MeasuredNetwork, example: Example, square: Rgb, clean_f: float, distortion: Distortion, seeds: Sequence[int]
 ) -> Reaction:
     name, size = Path(example.file_name).stem, (of.size, of.size)
     squares = [resize_image(distortion(example.image, name, seed), size) for seed in seeds]

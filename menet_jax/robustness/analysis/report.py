@@ -13,9 +13,9 @@ from menet_jax.reporting import published, tables
 from menet_jax.reporting.files import write_results
 from menet_jax.reporting.plots.jacobians import Box, Scatter, norm_boxes, norms_against_losses
 from menet_jax.reporting.tables import Record, Score, Table
+from menet_jax.robustness.analysis.inputs import RULE
 from menet_jax.robustness.analysis.loop import Analysis
 from menet_jax.robustness.analysis.measurement import Measurement
-from menet_jax.robustness.analysis.subject import RULE
 from menet_jax.robustness.jacobian.norms import QUANTILES, summarise
 from menet_jax.robustness.jacobian.sensitivity import GradientStatistics, mean_statistics
 from menet_jax.robustness.options import Settings

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from menet_jax.data.sources import Example
 from menet_jax.images.maps import quantise
 from menet_jax.reporting.plots.rows import Row, image_rows
-from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
+from menet_jax.robustness.analysis.inputs import Inputs, run_analysis
 from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse
+from menet_jax.robustness.analysis.networks import MeasuredNetwork, cache_key
 from menet_jax.robustness.analysis.report import leave
 from menet_jax.robustness.analysis.results_cache import kept_arrays
-from menet_jax.robustness.analysis.subject import Subject, determinants
 from menet_jax.robustness.attack import report
 from menet_jax.robustness.attack.measurement import MEANING, Images, Measurement, attacks, measure, nested, scored
 from menet_jax.robustness.attack.transfer import Attacked, transfers
@@ -36,7 +36,7 @@ def run(options: Attack) -> int:
     return run_analysis(options, options.map, about, do)
 
 
-def do(options: Attack, work: Subjects) -> int:
+def do(options: Attack, work: Inputs) -> int:
     """Attack and report; the exit status."""
     settings, folder = among(AttackSettings, options), options.dest / ATTACKED if options.dest else None
     batch_size = min(options.batch_size, max(len(places) for _, places in work.datasets))
@@ -57,7 +57,7 @@ def do(options: Attack, work: Subjects) -> int:
 def _measured(
     folder: Path | None,
     batch_size: int,
-    of: Subject,
+    of: MeasuredNetwork,
     examples: Sequence[Example],
     settings: AttackSettings,
     stage: Stage,
@@ -75,7 +75,7 @@ def _measured(
     return results
 
 
-def _attacked(folder: Path, settings: AttackSettings, of: Subject, example: Example) -> Images:
+def _attacked(folder: Path, settings: AttackSettings, of: MeasuredNetwork, example: Example) -> Images:
     """The attacked images of the greatest strength; they are searched for anew only if they were not kept."""
 
     def last() -> Images:
@@ -85,31 +85,33 @@ def _attacked(folder: Path, settings: AttackSettings, of: Subject, example: Exam
     return _kept(folder, settings, of, example, last)
 
 
-def _kept(folder: Path, settings: AttackSettings, of: Subject, example: Example, find: Callable[[], Images]) -> Images:
-    depends_on = determinants(of, example, settings, MEANING)
-    return kept_arrays(folder, Path(example.file_name).stem, depends_on, lambda: {"images": find()})["images"]
+def _kept(
+    folder: Path, settings: AttackSettings, of: MeasuredNetwork, example: Example, find: Callable[[], Images]
+) -> Images:
+    key = cache_key(of, example, settings, MEANING)
+    return kept_arrays(folder, key, lambda: {"images": find()})["images"]
 
 
 def _worst(
-    settings: AttackSettings, work: Subjects, analysis: Analysis[Measurement], attacked: Attacked
+    settings: AttackSettings, work: Inputs, analysis: Analysis[Measurement], attacked: Attacked
 ) -> tuple[str, Figure]:
     """The images that lose most: as they are, the change, and the maps before and after it."""
-    subject = work.subject(analysis.run)
+    network = work.network(analysis.run)
     ranked = sorted(analysis.images, key=lambda image: image.strengths[-1].attack.adaptive_f - image.clean.adaptive_f)
     rows = list[Row]()
     for image in ranked[:SHOWN]:
         example = work.example(analysis.dataset, image.image)
-        x = subject.seen(example.image)
+        x = network.seen(example.image)
         after, moved = min(
-            ((scored(subject, each, example).adaptive_f, each) for each in attacked(subject, example)),
+            ((scored(network, each, example).adaptive_f, each) for each in attacked(network, example)),
             key=itemgetter(0),
         )
         times = 127 / max(float(np.abs(moved - x).max()), 1e-6)
         pictures = [
             x.astype(np.uint8),
             np.clip(np.rint(128 + times * (moved - x)), 0, 255).astype(np.uint8),
-            quantise(subject.saliency(x)),
-            quantise(subject.saliency(moved)),
+            quantise(network.saliency(x)),
+            quantise(network.saliency(moved)),
         ]
         aspect = example.image.shape[0] / example.image.shape[1]
         note = f"{Path(image.image).stem}\nF {image.clean.adaptive_f:.2f} → {after:.2f}\nchange × {times:.0f}"

@@ -21,8 +21,7 @@ from menet_jax.data.sources import Example
 from menet_jax.images.distortions import Jpeg
 from menet_jax.images.files import resize_mask
 from menet_jax.robustness.analysis.loop import Stage, attempt
-from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import THRESHOLDED, Subject, random_key
+from menet_jax.robustness.analysis.networks import THRESHOLDED, MeasuredNetwork, random_key
 from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack_each, random_starts, within
 from menet_jax.robustness.attack.objectives import LostF, Moved, WrongSide
 from menet_jax.robustness.jacobian import image_function
@@ -31,7 +30,7 @@ from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos
 from menet_jax.robustness.options import AttackSettings
 from menet_jax.training.validation import score_map
 
-MEANING: Determinants = {"attack": 5}
+MEANING = {"attack": 5}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 Image = Float[np.ndarray, "h w 3"]
@@ -59,7 +58,7 @@ class AtStrength:
         attack_gain: the largest that was found.
         noise_moved: root mean square of F(x+Δ) − F(x) over the map, mean over draws of noise.
         attack_moved: the largest that was found.
-        noise_flipped: mean share of the map's pixels that change class, thresholded as by `subject.THRESHOLDED`.
+        noise_flipped: mean share of the map's pixels that change class, thresholded as by `networks.THRESHOLDED`.
         attack_flipped: the largest that was found.
         noise: mean scores under noise.
         attack: scores under the attack that costs most F.
@@ -107,7 +106,7 @@ class Measurement:
 
 
 def measure(
-    of: Subject, examples: Sequence[Example], settings: AttackSettings, stage: Stage, batch_size: int
+    of: MeasuredNetwork, examples: Sequence[Example], settings: AttackSettings, stage: Stage, batch_size: int
 ) -> list[tuple[Measurement, Images] | ValueError]:
     """Measure images; also, each as attacked at the greatest strength.
 
@@ -134,7 +133,7 @@ def measure(
 
 
 def _measured(
-    of: Subject,
+    of: MeasuredNetwork,
     example: Example,
     settings: AttackSettings,
     spectral: SpectralNorm,
@@ -171,7 +170,7 @@ def _measured(
 
 
 def attacks(
-    of: Subject,
+    of: MeasuredNetwork,
     examples: Sequence[Example],
     settings: AttackSettings,
     spectra: Sequence[SpectralNorm] | None = None,
@@ -206,7 +205,7 @@ def attacks(
 
 
 def _objectives(
-    of: Subject, examples: Sequence[Example], images: Float[np.ndarray, "n h w 3"]
+    of: MeasuredNetwork, examples: Sequence[Example], images: Float[np.ndarray, "n h w 3"]
 ) -> list[tuple[ObjectiveOf, Float[np.ndarray, "n h w"]]]:
     """What is raised: a function of each image's target, and these targets."""
     before = np.stack([evaluate(of.f, jnp.asarray(image)) for image in images])
@@ -235,7 +234,7 @@ def nested(found: Measurement) -> Measurement:
     return replace(found, strengths=tuple(strengths))
 
 
-def scored(of: Subject, image: Image, example: Example) -> Scores:
+def scored(of: MeasuredNetwork, image: Image, example: Example) -> Scores:
     """The scores of the map of an image, in place of the example's own."""
     return _scores(of.saliency(image), example)
 
@@ -255,12 +254,12 @@ def _keys(settings: AttackSettings, example: Example) -> _Keys:
     return _Keys(*jax.random.split(random_key(settings.seed, example.file_name), 3))
 
 
-def _spectral(of: Subject, example: Example, settings: AttackSettings) -> SpectralNorm:
+def _spectral(of: MeasuredNetwork, example: Example, settings: AttackSettings) -> SpectralNorm:
     key = _keys(settings, example).spectral
     return lanczos(of.f, of.seen(example.image), key, tolerance=1e-2, max_iterations=64)
 
 
-def _noise(of: Subject, example: Example, settings: AttackSettings, ball: Ball, strength: float) -> list[Image]:
+def _noise(of: MeasuredNetwork, example: Example, settings: AttackSettings, ball: Ball, strength: float) -> list[Image]:
     """Images under noise of this strength, as far as 0…255 leaves room: normal in L2, uniform in L∞."""
     x, key = jnp.asarray(of.seen(example.image)), _keys(settings, example).noise
     radius = jnp.float32(strength * ball.gray_level(x.size))
@@ -271,7 +270,7 @@ def _noise(of: Subject, example: Example, settings: AttackSettings, ball: Ball, 
     return found
 
 
-def _compressed(of: Subject, example: Example, quality: int, ball: Ball) -> Compressed:
+def _compressed(of: MeasuredNetwork, example: Example, quality: int, ball: Ball) -> Compressed:
     x = of.seen(example.image)
     image = Jpeg(quality, quality)(x.astype(np.uint8), Path(example.file_name).stem, 0).astype(np.float32)
     strength = float(ball.length(jnp.asarray(image - x))) / ball.gray_level(x.size)
@@ -290,7 +289,7 @@ class _Reaction(NamedTuple):
 
 
 def _reaction(
-    of: Subject,
+    of: MeasuredNetwork,
     ball: Ball,
     thresholded: Callable[[jax.Array], jax.Array],
     example: Example,

@@ -10,9 +10,9 @@ import numpy as np
 
 from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import NamedRun
-from menet_jax.robustness.analysis.inputs import Subjects
+from menet_jax.robustness.analysis.inputs import Inputs
 from menet_jax.robustness.analysis.loop import Analysis
-from menet_jax.robustness.analysis.subject import Subject
+from menet_jax.robustness.analysis.networks import MeasuredNetwork
 from menet_jax.robustness.attack.measurement import Images, Measurement, scored
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import say
@@ -21,7 +21,7 @@ TOLERANCE = 0.005
 """F by which a transferred attack must cost more, to count as stronger."""
 
 
-Attacked = Callable[[Subject, Example], Images]
+Attacked = Callable[[MeasuredNetwork, Example], Images]
 """A network, an image → the attacked images of the greatest strength."""
 
 
@@ -46,13 +46,13 @@ class Transfer(NamedTuple):
         return float(np.mean(np.array(self.transferred) < np.array(self.own) - TOLERANCE))
 
 
-def transfers(work: Subjects, analyses: Sequence[Analysis[Measurement]], attacked: Attacked) -> list[Transfer]:
+def transfers(work: Inputs, analyses: Sequence[Analysis[Measurement]], attacked: Attacked) -> list[Transfer]:
     """Of every run to every other one that sees images of the same size, on each dataset; the others are named."""
     pairs, apart = list[tuple[Analysis[Measurement], Analysis[Measurement]]](), set[frozenset[str]]()
     for target, source in permutations(analyses, 2):
         if target.dataset.truth != source.dataset.truth or target.run.name == source.run.name:
             continue
-        if work.subject(target.run).size == work.subject(source.run).size:
+        if work.network(target.run).size == work.network(source.run).size:
             pairs.append((target, source))
         else:
             apart.add(frozenset({target.run.name, source.run.name}))
@@ -62,7 +62,7 @@ def transfers(work: Subjects, analyses: Sequence[Analysis[Measurement]], attacke
     total = sum(len(target.images) for target, _ in pairs)
     with Bar(total=total, unit="image", smoothing=0.1, disable=not total) as bar:
         for target, source in pairs:
-            of, other = work.subject(target.run), work.subject(source.run)
+            of, other = work.network(target.run), work.network(source.run)
             attacked_there = {image.image for image in source.images}
             own, transferred = list[float](), list[float]()
             for image in target.images:

@@ -18,8 +18,8 @@ from menet_jax.evaluation.inputs import (
     recipes,
 )
 from menet_jax.evaluation.predictor import Predictor
+from menet_jax.robustness.conditions import Condition, Conditions
 from menet_jax.robustness.distortion import report
-from menet_jax.robustness.distortion.conditions import Condition, Conditions
 from menet_jax.robustness.distortion.study import Outcome, folders, study
 from menet_jax.robustness.options import Distortion
 from menet_jax.runtime import devices

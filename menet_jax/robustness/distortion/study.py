@@ -20,7 +20,7 @@ from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.files import Mask, ResizedRgb, UnreadableImageError, png, resize_image
 from menet_jax.model.inference import Maps, predict_stream
 from menet_jax.reporting.files import file_name
-from menet_jax.robustness.distortion.conditions import Condition, Conditions
+from menet_jax.robustness.conditions import Condition, Conditions
 from menet_jax.runtime.parallel import ahead
 from menet_jax.runtime.whole_files import written_whole
 from menet_jax.training.validation import example_bytes, score_maps
