@@ -11,7 +11,7 @@ from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import NamedRun
 from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.analysis.inputs import Inputs, run_analysis
-from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse, one_by_one
+from menet_jax.robustness.analysis.loop import Stage, analyse, one_by_one
 from menet_jax.robustness.analysis.networks import MeasuredNetwork, random_key
 from menet_jax.robustness.analysis.report import UNITS, grouped, leave
 from menet_jax.robustness.analysis.results_cache import CacheKey
@@ -66,8 +66,12 @@ def do(options: Bound, work: Inputs) -> int:
     return leave(
         options.dest,
         [bounds_table(outcomes, options.map)],
-        [_line(analysis, image) for analysis in analyses for image in analysis.images],
-        list,
+        [
+            {"run": analysis.run.name, "dataset": analysis.dataset.name, **asdict(image)}
+            for analysis in analyses
+            for image in analysis.images
+        ],
+        lambda _: [],
         settings={**asdict(settings), **{name: getattr(options, name) for name in names}},
         failures=[*unbounded, *failures],
         notes=[note] if missed else [],
@@ -135,10 +139,6 @@ def bounds_table(outcomes: Sequence[Outcome], name: str) -> Table:
             records.append(Record(f"{softmax} {size}", labels, numbers))
     title = f"Certified bound (Eq. 13): norms of J̄ ≥ |J|, the Jacobian of the {name} at every image"
     return Table("bounds", title, grouped(records), scores)
-
-
-def _line(analysis: Analysis[Measurement], image: Measurement) -> dict[str, object]:
-    return {"run": analysis.run.name, "dataset": analysis.dataset.name, **asdict(image)}
 
 
 def _bound(options: Bound, of: MeasuredNetwork) -> dict[str, float]:

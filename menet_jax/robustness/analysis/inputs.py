@@ -30,6 +30,10 @@ class Place(NamedTuple):
     number: int
     file_name: str
 
+    def example(self) -> Example:
+        """The image and its mask, opened anew."""
+        return self.source[self.number]
+
 
 def choose(sources: Sequence[Source], limit: int | None) -> list[Place]:
     """The first `limit` images by `RULE`; None: all. It depends on nothing but the names."""
@@ -43,17 +47,6 @@ class Inputs(NamedTuple):
     runs: list[tuple[NamedRun, MeasuredNetwork]]
     datasets: list[tuple[Dataset, list[Place]]]
     cache: ResultsCache
-
-    def network(self, run: NamedRun) -> MeasuredNetwork:
-        """The network of a run."""
-        [found] = [each for named_run, each in self.runs if named_run.name == run.name]
-        return found
-
-    def example(self, dataset: Dataset, file_name: str) -> Example:
-        """An image of a dataset, opened again."""
-        [places] = [several for each, several in self.datasets if each.truth == dataset.truth]
-        place = next(each for each in places if each.file_name == file_name)
-        return place.source[place.number]
 
 
 def open_inputs(options: MeasuringOptions, name: MapName) -> Inputs:
@@ -83,32 +76,31 @@ def run_analysis(
     raises ValueError for what shows only once everything is open. Interrupted work leaves its cache.
     """
 
-    def opened() -> tuple[Sequence[jax.Device], Inputs]:
-        used, work = devices.start(options.device), open_inputs(options, name)
+    def opened() -> Inputs:
+        devices.start(options.device)
+        work = open_inputs(options, name)
         refuse(work)
-        return used, work
+        return work
 
-    def begin(everything: tuple[Sequence[jax.Device], Inputs]) -> int:
-        used, work = everything
+    def begin(work: Inputs) -> int:
         if options.dest:
             options.dest.mkdir(parents=True, exist_ok=True)
-        say(*_opened_lines(work, used), about)
+        say(*_opened_lines(work), about)
         return do(options, work)
 
-    def left(everything: tuple[Sequence[jax.Device], Inputs]) -> str:
-        cache = everything[1].cache
-        path = cache.path
-        if path is None:
-            return "nothing was kept, for there is no --dest"
-        if not len(cache):
-            return "nothing was measured yet"
-        return f"what was measured is in {path}: go on with the same flags"
-
-    return run_command(opened, begin, left)
+    return run_command(opened, begin, _left)
 
 
-def _opened_lines(work: Inputs, used: Sequence[jax.Device]) -> list[str]:
-    lines = [devices.line(used)]
+def _left(work: Inputs) -> str:
+    if work.cache.path is None:
+        return "nothing was kept, for there is no --dest"
+    if not len(work.cache):
+        return "nothing was measured yet"
+    return f"what was measured is in {work.cache.path}: go on with the same flags"
+
+
+def _opened_lines(work: Inputs) -> list[str]:
+    lines = [devices.line(jax.local_devices())]
     lines += [
         f"data     {dataset.sources[0].summary()}: {len(places)} of {dataset.images} images of {dataset.name}"
         for dataset, places in work.datasets

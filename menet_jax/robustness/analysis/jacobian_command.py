@@ -36,10 +36,9 @@ def do(options: Jacobian, work: Inputs) -> int:
     settings = among(Settings, options)
     analyses, failures = analyse(work, settings, one_by_one(measure), Measurement, MEANING)
 
-    def figures() -> list[tuple[str, Figure]]:
-        folder = options.dest / PICTURES if options.dest else Path()
+    def figures(dest: Path) -> list[tuple[str, Figure]]:
         pictured = [analysis for analysis in analyses if analysis.images and options.pictures]
-        sensitivity = [_pictures(options, settings, work, analysis, folder) for analysis in pictured]
+        sensitivity = [_pictures(options, settings, analysis, dest / PICTURES) for analysis in pictured]
         return [*report.figures(analyses, settings), *sensitivity]
 
     return report.leave(
@@ -67,27 +66,27 @@ def _notes(analyses: Sequence[Analysis[Measurement]]) -> list[str]:
 
 
 def _pictures(
-    options: Jacobian, settings: Settings, work: Inputs, analysis: Analysis[Measurement], folder: Path
+    options: Jacobian, settings: Settings, analysis: Analysis[Measurement], folder: Path
 ) -> tuple[str, Figure]:
     """The sensitivity maps of some images, from the most to the least fragile."""
-    measured, rows = work.network(analysis.run), list[SensitivityRow]()
+    network, rows = analysis.network, list[SensitivityRow]()
     images = _spread(analysis.images, options.pictures)
     for image in Bar(images, unit="image", desc=f"{analysis.run.name}, sensitivity maps"):
-        example = work.example(analysis.dataset, image.image)
-        maps = _kept_picture(options, settings, measured, example, folder)
+        example = analysis.example(image.image)
+        maps = _kept_picture(options, settings, network, example, folder)
         note = f"{Path(image.image).stem}\n‖J‖₂ {image.spectral:.2g}"
-        rows.append(SensitivityRow(note, resize_image(example.image, (measured.size, measured.size)), *maps))
+        rows.append(SensitivityRow(note, resize_image(example.image, (network.size, network.size)), *maps))
     title = f"{analysis.run.name} on {analysis.dataset.name}, {options.map}, per gray level"
     return f"sensitivity_{analysis.run.name}_{analysis.dataset.name}", sensitivity_maps(rows, title)
 
 
 def _kept_picture(
-    options: Jacobian, settings: Settings, measured: MeasuredNetwork, example: Example, folder: Path
+    options: Jacobian, settings: Settings, network: MeasuredNetwork, example: Example, folder: Path
 ) -> Pictures:
-    key = {**cache_key(measured, example, settings, MEANING), "picture_samples": options.picture_samples}
+    key = {**cache_key(network, example, settings, MEANING), "picture_samples": options.picture_samples}
 
     def compute() -> dict[str, np.ndarray]:
-        return picture(measured, example, settings, options.picture_samples)._asdict()
+        return picture(network, example, settings, options.picture_samples)._asdict()
 
     return Pictures(**kept_arrays(folder, key, compute))
 

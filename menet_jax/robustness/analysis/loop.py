@@ -30,14 +30,19 @@ class Analysis(Generic[Measurement]):
     """Measurements of one run on one dataset.
 
     Attributes:
-        chosen: how many images were to be measured, of those that the dataset has.
-        images: those that were, in the order in which they were chosen.
+        places: of the images that were to be measured, of those that the dataset has.
+        images: the measurements of those that were, in the order in which they were chosen.
     """
 
     run: NamedRun
+    network: MeasuredNetwork
     dataset: Dataset
-    chosen: int
+    places: Sequence[Place]
     images: tuple[Measurement, ...]
+
+    def example(self, file_name: str) -> Example:
+        """One of the images, opened again."""
+        return next(place for place in self.places if place.file_name == file_name).example()
 
 
 def analyse(
@@ -60,7 +65,7 @@ def analyse(
     def opened(places: Sequence[Place]) -> Iterator[Example]:
         for place in places:
             try:
-                yield place.source[place.number]
+                yield place.example()
             except UnreadableImageError as error:  # the same for all runs
                 failures.append(str(error))
 
@@ -81,7 +86,7 @@ def analyse(
                             failures.append(f"{named_run.name} on {example.file_name}: {result}")
                         else:
                             images.append(result)
-                analyses.append(Analysis(named_run, dataset, len(places), tuple(images)))
+                analyses.append(Analysis(named_run, network, dataset, places, tuple(images)))
     work.cache.say_reused()
     return analyses, list(dict.fromkeys(failures))
 

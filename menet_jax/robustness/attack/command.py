@@ -45,11 +45,11 @@ def do(options: Attack, work: Inputs) -> int:
     analyses = [replace(analysis, images=tuple(map(nested, analysis.images))) for analysis in found]
     attacked = partial(_attacked, folder or Path(), settings)
 
-    def figures() -> list[tuple[str, Figure]]:
-        worst = [_worst(settings, work, analysis, attacked) for analysis in analyses if analysis.images]
+    def figures(_: Path) -> list[tuple[str, Figure]]:
+        worst = [_worst(settings, analysis, attacked) for analysis in analyses if analysis.images]
         return [*report.curves(analyses, settings), *worst]
 
-    transferred = transfers(work, analyses, attacked) if folder else []
+    transferred = transfers(analyses, attacked) if folder else []
     tables, rows = report.tables(analyses, transferred, settings), report.image_rows(analyses)
     return leave(options.dest, tables, rows, figures, settings=asdict(settings), failures=failures)
 
@@ -63,16 +63,11 @@ def _measured(
     stage: Stage,
 ) -> list[Measurement | ValueError]:
     """Measure images and, where there is a folder, keep the attacked images in it."""
-    results = list[Measurement | ValueError]()
-    for example, result in zip(examples, measure(of, examples, settings, stage, batch_size), strict=True):
-        if isinstance(result, ValueError):
-            results.append(result)
-            continue
-        measurement, attacked = result
-        if folder:
-            _kept(folder, settings, of, example, partial(np.asarray, attacked))
-        results.append(measurement)
-    return results
+    results = measure(of, examples, settings, stage, batch_size)
+    for example, result in zip(examples, results, strict=True):
+        if folder and not isinstance(result, ValueError):
+            _kept(folder, settings, of, example, partial(np.asarray, result[1]))
+    return [result if isinstance(result, ValueError) else result[0] for result in results]
 
 
 def _attacked(folder: Path, settings: AttackSettings, of: MeasuredNetwork, example: Example) -> Images:
@@ -92,15 +87,13 @@ def _kept(
     return kept_arrays(folder, key, lambda: {"images": find()})["images"]
 
 
-def _worst(
-    settings: AttackSettings, work: Inputs, analysis: Analysis[Measurement], attacked: Attacked
-) -> tuple[str, Figure]:
+def _worst(settings: AttackSettings, analysis: Analysis[Measurement], attacked: Attacked) -> tuple[str, Figure]:
     """The images that lose most: as they are, the change, and the maps before and after it."""
-    network = work.network(analysis.run)
+    network = analysis.network
     ranked = sorted(analysis.images, key=lambda image: image.strengths[-1].attack.adaptive_f - image.clean.adaptive_f)
     rows = list[Row]()
     for image in ranked[:SHOWN]:
-        example = work.example(analysis.dataset, image.image)
+        example = analysis.example(image.image)
         x = network.seen(example.image)
         after, moved = min(
             ((scored(network, each, example).adaptive_f, each) for each in attacked(network, example)),

@@ -36,24 +36,21 @@ def table_2_columns(wanted: Conditions) -> tuple[Score, ...]:
 def table_2(outcomes: Sequence[Outcome], wanted: Conditions, with_published: bool) -> list[Record]:
     """Table II: a row for each map of each run, on each dataset; then the paper's own, where it has the dataset."""
     short = {wanted.clean: "clean", wanted.noise: "AWGN", wanted.jpeg: "JPEG"}
-    rows: dict[tuple[str, str, str], list[Outcome]] = {}
-    for outcome in outcomes:
-        if outcome.condition in short:
-            rows.setdefault((outcome.dataset.truth, outcome.run.name, outcome.kind), []).append(outcome)
-    table, names = list[Record](), dict[str, Outcome]()
-    for (truth, _, _), row in rows.items():
-        names.setdefault(truth, row[0])
-    for truth, first in names.items():
-        for key, row in rows.items():
-            if key[0] == truth:
-                scores = {
-                    f"{name} {short[outcome.condition]}": value
-                    for outcome in row
-                    for name, value in outcome.numbers().items()
-                }
-                table.append(_record(truth, row, scores))
+    table = list[Record]()
+    for truth, dataset in {outcome.dataset.truth: outcome.dataset for outcome in outcomes}.items():
+        rows: dict[tuple[str, str], list[Outcome]] = {}
+        for outcome in outcomes:
+            if outcome.dataset.truth == truth and outcome.condition in short:
+                rows.setdefault((outcome.run.name, outcome.kind), []).append(outcome)
+        for row in rows.values():
+            scores = {
+                f"{name} {short[outcome.condition]}": value
+                for outcome in row
+                for name, value in outcome.numbers().items()
+            }
+            table.append(_record(truth, row, scores))
         if with_published:
-            table += _published(truth, first.dataset.name, first.dataset.published or "")
+            table += _published(truth, dataset.name, dataset.published or "")
     return table
 
 
@@ -181,10 +178,7 @@ def _image_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "method": outcome.run.name,
             "map": outcome.kind,
             "source": outcome.run.source,
-            "image": image.name,
-            "strength": image.strength,
-            "adaptive_f": image.adaptive_f,
-            "mae": image.mae,
+            **image._asdict(),
         }
         for outcome in outcomes
         for image in outcome.images

@@ -30,13 +30,13 @@ class ImageScore(NamedTuple):
     """Scores of one map of one image under one condition.
 
     Attributes:
-        name: the image's file name.
+        image: its file name.
         strength: σ or quality that it was distorted with; None for none.
         adaptive_f: F-measure at the adaptive threshold (Eq. 15 and 16).
         mae: mean absolute error (Eq. 17).
     """
 
-    name: str
+    image: str
     strength: float | None
     adaptive_f: float
     mae: float

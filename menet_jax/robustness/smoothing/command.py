@@ -65,9 +65,8 @@ def do(options: Smooth, work: Inputs) -> int:
         if spared := len(drawn) * settings.samples - sum(drawn):
             say(f"{spared:,} more were not needed, for all pixels were decided")
 
-    def figures() -> list[tuple[str, Figure]]:
-        folder = options.dest / COUNTS if options.dest else Path()
-        return [_figure(settings, work, analysis, folder) for analysis in analyses if analysis.images]
+    def figures(dest: Path) -> list[tuple[str, Figure]]:
+        return [_figure(settings, analysis, dest / COUNTS) for analysis in analyses if analysis.images]
 
     tables, rows = [report.table(analyses, settings)], report.image_rows(analyses)
     return leave(options.dest, tables, rows, figures, settings=asdict(settings), failures=failures)
@@ -83,15 +82,13 @@ def _counted(of: MeasuredNetwork, example: Example, settings: SmoothSettings, fo
     return kept_arrays(folder, cache_key(of, example, settings, MEANING), compute)
 
 
-def _figure(
-    settings: SmoothSettings, work: Inputs, analysis: Analysis[Measurement], folder: Path
-) -> tuple[str, Figure]:
+def _figure(settings: SmoothSettings, analysis: Analysis[Measurement], folder: Path) -> tuple[str, Figure]:
     """Images, their masks, and both smoothed maps with what of them is certified."""
-    of = work.network(analysis.run)
+    of = analysis.network
     ranked = sorted(analysis.images, key=lambda image: -image.certified[0].share)
     rows = list[Row]()
     for index in np.unique(np.linspace(0, len(ranked) - 1, SHOWN).round().astype(int)):
-        example = work.example(analysis.dataset, ranked[index].image)
+        example = analysis.example(ranked[index].image)
         found = _counted(of, example, settings, folder)
         pictures, headings = [], []
         for each, name in enumerate(of.maps):
