@@ -14,7 +14,6 @@ from menet_jax.robustness.analysis.inputs import Inputs, run_analysis
 from menet_jax.robustness.analysis.loop import Stage, analyse, one_by_one
 from menet_jax.robustness.analysis.networks import MeasuredNetwork, random_key
 from menet_jax.robustness.analysis.report import UNITS, grouped, leave
-from menet_jax.robustness.analysis.results_cache import CacheKey
 from menet_jax.robustness.jacobian.bounds import PAPER_SOFTMAX, TIGHT_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.robustness.jacobian.spectral import lanczos
 from menet_jax.robustness.options import Bound, BoundSettings, among
@@ -83,8 +82,16 @@ def bound_all(options: Bound, work: Inputs) -> tuple[dict[str, BoundNorms], list
     """The bound of each run by its name, from the cache or computed; and the failures."""
     bounds, failures = dict[str, BoundNorms](), list[str]()
     for named_run, of in Bar(work.runs, unit="bound"):
+        key = {
+            "bound": 3,
+            "network": dict(of.identity),
+            "map": options.map,
+            "tolerance": options.bound_tolerance,
+            "iterations": options.bound_iterations,
+            "platform": jax.default_backend(),
+        }
         try:
-            value = work.cache.kept(_bound_key(options, of), partial(_bound, options, of))
+            value = work.cache.kept(key, partial(_bound, options, of))
             bounds[named_run.name] = BoundNorms(**value)
         except (ValueError, TypeError, OverflowError) as error:
             failures.append(f"{named_run.name}: {error}")
@@ -144,14 +151,3 @@ def bounds_table(outcomes: Sequence[Outcome], name: str) -> Table:
 def _bound(options: Bound, of: MeasuredNetwork) -> dict[str, float]:
     size, tolerance = (of.size, of.size), options.bound_tolerance
     return bound_norms(of.f, size, tolerance=tolerance, max_iterations=options.bound_iterations)._asdict()
-
-
-def _bound_key(options: Bound, of: MeasuredNetwork) -> CacheKey:
-    return {
-        "bound": 3,
-        "network": dict(of.identity),
-        "map": options.map,
-        "tolerance": options.bound_tolerance,
-        "iterations": options.bound_iterations,
-        "platform": jax.default_backend(),
-    }

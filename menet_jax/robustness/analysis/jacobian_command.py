@@ -43,7 +43,12 @@ def do(options: Jacobian, work: Inputs) -> int:
 
     return report.leave(
         options.dest,
-        report.all_tables(analyses, settings, options.published),
+        [
+            report.norms(analyses, settings),
+            report.directions(analyses, settings),
+            report.correlations(analyses),
+            report.table_iii(analyses, options.published),
+        ],
         report.image_rows(analyses, settings),
         figures,
         settings=asdict(settings),
@@ -70,8 +75,10 @@ def _pictures(
 ) -> tuple[str, Figure]:
     """The sensitivity maps of some images, from the most to the least fragile."""
     network, rows = analysis.network, list[SensitivityRow]()
-    images = _spread(analysis.images, options.pictures)
-    for image in Bar(images, unit="image", desc=f"{analysis.run.name}, sensitivity maps"):
+    ranked = sorted(analysis.images, key=lambda image: -image.spectral)
+    for image in Bar(
+        report.evenly(ranked, options.pictures), unit="image", desc=f"{analysis.run.name}, sensitivity maps"
+    ):
         example = analysis.example(image.image)
         maps = _kept_picture(options, settings, network, example, folder)
         note = f"{Path(image.image).stem}\n‖J‖₂ {image.spectral:.2g}"
@@ -89,10 +96,3 @@ def _kept_picture(
         return picture(network, example, settings, options.picture_samples)._asdict()
 
     return Pictures(**kept_arrays(folder, key, compute))
-
-
-def _spread(images: Sequence[Measurement], count: int) -> list[Measurement]:
-    """At most `count` images at equal steps from the largest spectral norm to the smallest."""
-    ranked = sorted(images, key=lambda image: -image.spectral)
-    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
-    return [ranked[place] for place in places]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any, Generic, TypeVar
 
 import pydantic
@@ -12,7 +13,7 @@ from menet_jax.evaluation.inputs import Dataset, NamedRun
 from menet_jax.images.files import UnreadableImageError
 from menet_jax.robustness.analysis.inputs import Inputs, Place
 from menet_jax.robustness.analysis.networks import AnySettings, MeasuredNetwork, cache_key
-from menet_jax.robustness.analysis.results_cache import ResultsCache
+from menet_jax.robustness.analysis.results_cache import CacheKey, ResultsCache
 from menet_jax.runtime.progress import Bar
 
 Measurement = TypeVar("Measurement")
@@ -71,60 +72,43 @@ def analyse(
 
     total = len(work.runs) * sum(len(places) for _, places in work.datasets)
     with Bar(total=total, unit="image", smoothing=0.1, disable=not total) as bar:
-        measuring = _Measuring(work.cache, settings, measure, adapter, meaning, bar)
-        for named_run, network in work.runs:
-            for dataset, places in work.datasets:
-                images = list[Measurement]()
-                for start in range(0, len(places), batch_size):
-                    several = places[start : start + batch_size]
-                    bar.set_description(f"{named_run.name}, {several[0].file_name}")
-                    examples = list(opened(several))
-                    bar.skip(len(several) - len(examples))
-                    results = measuring.results(network, examples)
-                    for example, result in zip(examples, results, strict=True):
-                        if isinstance(result, ValueError):
-                            failures.append(f"{named_run.name} on {example.file_name}: {result}")
-                        else:
-                            images.append(result)
-                analyses.append(Analysis(named_run, network, dataset, places, tuple(images)))
+        for (run, network), (dataset, places) in product(work.runs, work.datasets):
+            images = list[Measurement]()
+            for start in range(0, len(places), batch_size):
+                several = places[start : start + batch_size]
+                bar.set_description(f"{run.name}, {several[0].file_name}")
+                examples = list(opened(several))
+                keys = [cache_key(network, example, settings, meaning) for example in examples]
+                missing = [index for index, key in enumerate(keys) if work.cache.get(key) is None]
+                bar.skip(len(several) - len(missing))
+                asked = [examples[index] for index in missing]
+                found = measure(network, asked, settings, bar.set_postfix_str) if missing else ()
+                measured = dict(zip(missing, found, strict=True))
+                for index, (example, key) in enumerate(zip(examples, keys, strict=True)):
+                    try:
+                        images.append(_kept(work.cache, adapter, key, measured.get(index)))
+                    except ValueError as error:
+                        failures.append(f"{run.name} on {example.file_name}: {error}")
+                if missing:
+                    bar.update(len(missing))
+            analyses.append(Analysis(run, network, dataset, places, tuple(images)))
     work.cache.say_reused()
     return analyses, list(dict.fromkeys(failures))
 
 
-@dataclass(frozen=True)
-class _Measuring(Generic[SettingsT, Measurement]):
-    """What all batches of an analysis have in common."""
+def _kept(cache: ResultsCache, adapter: Any, key: CacheKey, measured: Measurement | ValueError | None) -> Measurement:
+    """What the cache has, or else what was measured, which is kept there; raises ValueError if that is one.
 
-    cache: ResultsCache
-    settings: SettingsT
-    measure: Measure[SettingsT, Measurement]
-    adapter: Any
-    """Pydantic's `TypeAdapter` of the measurement."""
-    meaning: Mapping[str, int]
-    bar: Bar
+    `adapter` is Pydantic's `TypeAdapter` of the measurement.
+    """
 
-    def results(self, network: MeasuredNetwork, examples: Sequence[Example]) -> list[Measurement | ValueError]:
-        """Of each image, what the cache has, or what is measured and kept there."""
-        of = [cache_key(network, example, self.settings, self.meaning) for example in examples]
-        missing = [index for index, each in enumerate(of) if self.cache.get(each) is None]
-        self.bar.skip(len(of) - len(missing))
-        asked = [examples[index] for index in missing]
-        found = self.measure(network, asked, self.settings, self.bar.set_postfix_str) if missing else ()
-        measured = dict(zip(missing, found, strict=True))
+    def written() -> Any:
+        if isinstance(measured, ValueError):
+            raise measured
+        return adapter.dump_python(measured, mode="json")
 
-        def kept(index: int) -> Measurement:
-            def compute() -> Any:
-                if isinstance(result := measured[index], ValueError):
-                    raise result
-                return self.adapter.dump_python(result, mode="json")
-
-            read: Measurement = self.adapter.validate_python(self.cache.kept(of[index], compute))
-            return read
-
-        results = [attempt(partial(kept, index)) for index in range(len(of))]
-        if missing:
-            self.bar.update(len(missing))
-        return results
+    read: Measurement = adapter.validate_python(cache.kept(key, written))
+    return read
 
 
 def attempt(compute: Callable[[], Measurement]) -> Measurement | ValueError:

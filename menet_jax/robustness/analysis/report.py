@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from menet_jax.metrics.correlation import RankCorrelation, rank_correlation
@@ -21,6 +22,8 @@ from menet_jax.robustness.jacobian.sensitivity import GradientStatistics, mean_s
 from menet_jax.robustness.options import Settings
 from menet_jax.runtime.text import complain, say
 
+T = TypeVar("T")
+
 UNITS = {
     "probability": "probability per gray level",
     "logit_margin": "logit margin per gray level",
@@ -34,16 +37,6 @@ Number = Callable[[Measurement], float]
 NORMS: dict[str, Number] = {"spectral": lambda image: image.spectral, "Frobenius": lambda image: image.frobenius}
 
 QUANTILE_NAMES = dict(zip(QUANTILES, ("min", "5%", "25%", "median", "75%", "95%", "max"), strict=True))
-
-
-def all_tables(analyses: Sequence[Analysis[Measurement]], settings: Settings, with_published: bool) -> list[Table]:
-    """All tables that are printed and written, in the order of the paper."""
-    return [
-        norms(analyses, settings),
-        directions(analyses, settings),
-        correlations(analyses),
-        table_iii(analyses, with_published),
-    ]
 
 
 def norms(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Table:
@@ -299,6 +292,12 @@ def record(
     }
     whole = measured == chosen and measured > 0
     return Record(f"{analysis.dataset.truth} {group}", everything, numbers, competes=whole and trusted)
+
+
+def evenly(ranked: Sequence[T], count: int) -> list[T]:
+    """At most `count` of them, at equal steps from the first to the last."""
+    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
+    return [ranked[place] for place in places]
 
 
 def grouped(records: Sequence[Record]) -> list[Record]:

@@ -112,24 +112,19 @@ def measure(
 
     Of an image where the Jacobian is not finite, or that cannot be compressed, a ValueError says so.
     """
-    spectra = list[SpectralNorm | ValueError]()
-    for example in examples:
+    spectra, results = dict[int, SpectralNorm](), dict[int, tuple[Measurement, Images] | ValueError]()
+    for index, example in enumerate(examples):
         stage(f"spectral norm, {example.file_name}")
-        spectra.append(attempt(partial(_spectral, of, example, settings)))
-    able = [
-        (example, spectral)
-        for example, spectral in zip(examples, spectra, strict=True)
-        if not isinstance(spectral, ValueError)
-    ]
-    together = [example for example, _ in able], settings, [spectral for _, spectral in able]
-    found = list(attacks(of, *together, batch_size=batch_size, stage=stage)) if able else []
-    measured = iter(
-        [
-            attempt(partial(_measured, of, example, settings, spectral, [at[index] for at in found], stage))
-            for index, (example, spectral) in enumerate(able)
-        ]
-    )
-    return [spectral if isinstance(spectral, ValueError) else next(measured) for spectral in spectra]
+        try:
+            spectra[index] = _spectral(of, example, settings)
+        except ValueError as error:
+            results[index] = error
+    able, norms = [examples[index] for index in spectra], list(spectra.values())
+    found = list(attacks(of, able, settings, norms, batch_size=batch_size, stage=stage)) if able else []
+    for place, (index, spectral) in enumerate(spectra.items()):
+        attacked = [images[place] for images in found]
+        results[index] = attempt(partial(_measured, of, examples[index], settings, spectral, attacked, stage))
+    return [results[index] for index in range(len(examples))]
 
 
 def _measured(
@@ -143,8 +138,17 @@ def _measured(
     """Measure an image that was attacked at each strength."""
     stage(f"scores, {example.file_name}")
     ball, x = BALLS[settings.norm], of.seen(example.image)
-    before = of.saliency(x)
-    react = partial(_reaction, of, ball, THRESHOLDED[settings.map], example, x, before)
+    before, thresholded = of.saliency(x), THRESHOLDED[settings.map]
+
+    def react(image: Image) -> _Reaction:
+        after = of.saliency(image)
+        length = float(ball.length(jnp.asarray(image - x)))
+        changed = thresholded(jnp.asarray(after)) != thresholded(jnp.asarray(before))
+        moved = norm(after - before)
+        gain = moved / length if length else 0.0
+        flipped = float(np.mean(np.asarray(changed)))
+        return _Reaction(gain, moved / math.sqrt(after.size), flipped, _scores(after, example))
+
     found = list[AtStrength]()
     for strength, images in zip(settings.strengths, attacked, strict=True):
         noisy = [react(image) for image in _noise(of, example, settings, ball, strength)]
@@ -278,32 +282,14 @@ def _compressed(of: MeasuredNetwork, example: Example, quality: int, ball: Ball)
 
 
 class _Reaction(NamedTuple):
-    """How far the map moves for each unit of a change, and in the root mean square; the share of its pixels that change
-    class; and its scores.
+    """To a change: how far the map moves for each unit of it, and in the root mean square; the share of its pixels that
+    change class; and its scores.
     """
 
     gain: float
     moved: float
     flipped: float
     scores: Scores
-
-
-def _reaction(
-    of: MeasuredNetwork,
-    ball: Ball,
-    thresholded: Callable[[jax.Array], jax.Array],
-    example: Example,
-    x: Image,
-    before: Float[np.ndarray, "h w"],
-    image: Image,
-) -> _Reaction:
-    """To the change from x to the image."""
-    after = of.saliency(image)
-    length = float(ball.length(jnp.asarray(image - x)))
-    changed = thresholded(jnp.asarray(after)) != thresholded(jnp.asarray(before))
-    moved = norm(after - before)
-    gain = moved / length if length else 0.0
-    return _Reaction(gain, moved / math.sqrt(after.size), float(np.mean(np.asarray(changed))), _scores(after, example))
 
 
 def _scores(saliency: Float[np.ndarray, "h w"], example: Example) -> Scores:

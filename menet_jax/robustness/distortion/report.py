@@ -101,7 +101,28 @@ def write(
     Returns:
         the files written.
     """
-    content = _content(outcomes, settings, with_published, written[0].notes)
+    rows = [
+        {
+            "dataset": outcome.dataset.name,
+            "ground_truth": outcome.dataset.truth,
+            "distortion": _described(outcome.condition),
+            "method": outcome.run.name,
+            "map": outcome.kind,
+            "source": outcome.run.source,
+            "images": len(outcome.images),
+            "of": outcome.dataset.images,
+            "scores": outcome.numbers(),
+        }
+        for outcome in outcomes
+    ]
+    names = {outcome.dataset.truth: outcome.dataset.published or "" for outcome in outcomes if with_published}
+    content = {
+        **settings,
+        "results": rows,
+        "published": published.content(names, [["table_1"], ["table_2"]]),
+        "legend": {score.name: score.about for score in SCORES},
+        "notes": list(written[0].notes),
+    }
     return write_results(dest, written, _image_rows(outcomes), _figures(outcomes, wanted), content)
 
 
@@ -138,29 +159,6 @@ def _published(group: str, dataset: str, name: str) -> list[Record]:
         )
         for row in published.rows(name, ["table_1"])
     ]
-
-
-def _content(
-    outcomes: Sequence[Outcome], settings: Mapping[str, Any], with_published: bool, notes: Sequence[str]
-) -> dict[str, Any]:
-    rows = [
-        {
-            "dataset": outcome.dataset.name,
-            "ground_truth": outcome.dataset.truth,
-            "distortion": _described(outcome.condition),
-            "method": outcome.run.name,
-            "map": outcome.kind,
-            "source": outcome.run.source,
-            "images": len(outcome.images),
-            "of": outcome.dataset.images,
-            "scores": outcome.numbers(),
-        }
-        for outcome in outcomes
-    ]
-    names = {outcome.dataset.truth: outcome.dataset.published or "" for outcome in outcomes if with_published}
-    paper = published.content(names, [["table_1"], ["table_2"]])
-    legend = {score.name: score.about for score in SCORES}
-    return {**settings, "results": rows, "published": paper, "legend": legend, "notes": list(notes)}
 
 
 def _described(condition: Condition) -> dict[str, object]:

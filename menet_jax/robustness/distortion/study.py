@@ -202,11 +202,11 @@ def _load(
 
 
 def _score(image: _Distorted, maps: Sequence[Maps]) -> _Scored:
-    of_runs = [score_maps(each, image.mask) for each in maps]
-    return _Scored(
-        image.condition,
-        [
-            {kind: ImageScore(image.name, image.strength, each.adaptive_f, each.mae) for kind, each in scores.items()}
-            for scores in of_runs
-        ],
-    )
+    of_runs = [
+        {
+            kind: ImageScore(image.name, image.strength, scores.adaptive_f, scores.mae)
+            for kind, scores in score_maps(of_run, image.mask).items()
+        }
+        for of_run in maps
+    ]
+    return _Scored(image.condition, of_runs)

@@ -75,10 +75,6 @@ Report = Callable[[int], object]
 """A function called after each of many products with their number: for progress, or to end the work by raising."""
 
 
-def unreported(_: int) -> None:
-    """The report of work that nobody watches."""
-
-
 def exact(program: Callable[P, T]) -> Callable[P, T]:
     """The program without rounding of products to 10 bits, as GPUs do it: with that, a Jacobian and its transpose no
     longer fit each other.

@@ -22,7 +22,6 @@ from menet_jax.robustness.jacobian.image_function import (
     exact,
     finite,
     linearise,
-    unreported,
 )
 
 MEMORY_LIMIT = 2**30
@@ -104,7 +103,7 @@ def frobenius_norm(
     *,
     relative_error: float = 0.02,
     max_samples: int = 1024,
-    report: Report = unreported,
+    report: Report = lambda _: None,
 ) -> Estimate:
     """‖J‖_F estimated from random vector–Jacobian products.
 

@@ -19,7 +19,6 @@ from menet_jax.robustness.jacobian.image_function import (
     finite,
     linearise,
     network_map,
-    unreported,
 )
 from menet_jax.robustness.jacobian.norms import random_signs
 
@@ -45,7 +44,7 @@ def input_sensitivity(
     key: jax.Array,
     *,
     samples: int = 64,
-    report: Report = unreported,
+    report: Report = lambda _: None,
 ) -> SensitivityMap:
     """How strongly the whole map reacts to each pixel: column norms of J, estimated.
 
@@ -102,7 +101,7 @@ def output_sensitivity(
     def draw(key: jax.Array) -> np.ndarray:
         return finite(jacobian.jvp(random_signs(key, jacobian.image.shape))) ** 2
 
-    return _estimate(draw, key, samples, unreported)
+    return _estimate(draw, key, samples)
 
 
 class GradientStatistics(NamedTuple):
@@ -177,7 +176,9 @@ def _gradient_statistics(
     return GradientStatistics(*(float(of(size)) for of in (np.max, np.min, np.median, np.mean, np.var)))
 
 
-def _estimate(draw: Callable[[jax.Array], np.ndarray], key: jax.Array, samples: int, report: Report) -> SensitivityMap:
+def _estimate(
+    draw: Callable[[jax.Array], np.ndarray], key: jax.Array, samples: int, report: Report = lambda _: None
+) -> SensitivityMap:
     """Roots of the means of the squares that `draw` gives, with standard errors."""
     if samples < 2:
         raise ValueError(f"want at least 2 samples, got {samples}")

@@ -16,7 +16,7 @@ from menet_jax.reporting.plots.rows import Row, gray, image_rows
 from menet_jax.robustness.analysis.inputs import Inputs, run_analysis
 from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse, one_by_one
 from menet_jax.robustness.analysis.networks import MeasuredNetwork, cache_key
-from menet_jax.robustness.analysis.report import leave
+from menet_jax.robustness.analysis.report import evenly, leave
 from menet_jax.robustness.analysis.results_cache import kept_arrays
 from menet_jax.robustness.options import Smooth, SmoothSettings, among
 from menet_jax.robustness.smoothing import report
@@ -87,8 +87,8 @@ def _figure(settings: SmoothSettings, analysis: Analysis[Measurement], folder: P
     of = analysis.network
     ranked = sorted(analysis.images, key=lambda image: -image.certified[0].share)
     rows = list[Row]()
-    for index in np.unique(np.linspace(0, len(ranked) - 1, SHOWN).round().astype(int)):
-        example = analysis.example(ranked[index].image)
+    for image in evenly(ranked, SHOWN):
+        example = analysis.example(image.image)
         found = _counted(of, example, settings, folder)
         pictures, headings = [], []
         for each, name in enumerate(of.maps):
