@@ -20,8 +20,10 @@ from menet_jax.robustness.options import Bound, BoundSettings, among
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import listed
 
-SOFTMAX = {"paper's, 1": PAPER_SOFTMAX, "tight, 1/4": TIGHT_SOFTMAX}
-"""The two bounds on a derivative of the softmax."""
+SOFTMAX = {"paper's, 1": PAPER_SOFTMAX / TIGHT_SOFTMAX, "tight, 1/4": 1.0}
+"""The two bounds on a derivative of the softmax, as multiples of the tight one. J̄ is a multiple of it, and these are
+powers of two, which round nothing.
+"""
 
 MEANING = {"norm": 3}
 """Version of the records; raise it when the record of an image under the same settings changes."""
@@ -120,9 +122,7 @@ def bounds_table(outcomes: Sequence[Outcome], name: str) -> Table:
     ]
     records = []
     for run, bound, measured in outcomes:
-        # The bounding matrix is a multiple of the factor, which is a power of two: this rounds nothing.
-        factors = {name: factor / TIGHT_SOFTMAX for name, factor in SOFTMAX.items()}
-        for softmax, multiple in (factors if name == "probability" else {"none": 1.0}).items():
+        for softmax, multiple in (SOFTMAX if name == "probability" else {"none": 1.0}).items():
             numbers = {
                 "1-norm": multiple * bound.one,
                 "inf-norm": multiple * bound.infinity,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from menet_jax.data.sources import Example
@@ -75,10 +74,8 @@ def _pictures(
 ) -> tuple[str, Figure]:
     """The sensitivity maps of some images, from the most to the least fragile."""
     network, rows = analysis.network, list[SensitivityRow]()
-    ranked = sorted(analysis.images, key=lambda image: -image.spectral)
-    for image in Bar(
-        report.evenly(ranked, options.pictures), unit="image", desc=f"{analysis.run.name}, sensitivity maps"
-    ):
+    images = report.evenly(sorted(analysis.images, key=lambda image: -image.spectral), options.pictures)
+    for image in Bar(images, unit="image", desc=f"{analysis.run.name}, sensitivity maps"):
         example = analysis.example(image.image)
         maps = _kept_picture(options, settings, network, example, folder)
         note = f"{Path(image.image).stem}\n‖J‖₂ {image.spectral:.2g}"
@@ -90,9 +87,6 @@ def _pictures(
 def _kept_picture(
     options: Jacobian, settings: Settings, network: MeasuredNetwork, example: Example, folder: Path
 ) -> Pictures:
-    key = {**cache_key(network, example, settings, MEANING), "picture_samples": options.picture_samples}
-
-    def compute() -> dict[str, np.ndarray]:
-        return picture(network, example, settings, options.picture_samples)._asdict()
-
-    return Pictures(**kept_arrays(folder, key, compute))
+    samples = options.picture_samples
+    key = {**cache_key(network, example, settings, MEANING), "picture_samples": samples}
+    return Pictures(**kept_arrays(folder, key, lambda: picture(network, example, settings, samples)._asdict()))

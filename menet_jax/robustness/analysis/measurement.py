@@ -107,10 +107,8 @@ def measure(of: MeasuredNetwork, example: Example, settings: Settings, stage: St
     frobenius = frobenius_norm(of.f, x, random, relative_error=error, max_samples=most)
     stage("Table III")
     large = resize_image(example.image, (TABLE_III_SIDE, TABLE_III_SIDE)).astype(np.float32)
-    statistics = [
-        of_channels(of.f.network, of.f.variables, large)
-        for of_channels in (constant_gradient_statistics, salient_gradient_statistics)
-    ]
+    constant = constant_gradient_statistics(of.f.network, of.f.variables, large)
+    salient = salient_gradient_statistics(of.f.network, of.f.variables, large)
     clean = score_map(of.saliency(x), example.mask).adaptive_f
     reactions = {}
     for name, (distortion, draws) in settings.distortions.items():
@@ -127,8 +125,8 @@ def measure(of: MeasuredNetwork, example: Example, settings: Settings, stage: St
         frobenius_error=frobenius.standard_error,
         frobenius_samples=frobenius.samples,
         frobenius_converged=frobenius.converged,
-        constant_gradient=statistics[0],
-        salient_gradient=statistics[1],
+        constant_gradient=constant,
+        salient_gradient=salient,
         adaptive_f=clean,
         reactions=reactions,
     )

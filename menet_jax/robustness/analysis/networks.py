@@ -13,7 +13,6 @@ from jaxtyping import Array, Bool, Float
 
 from menet_jax.data.sources import Example
 from menet_jax.images.files import Rgb, resize_image
-from menet_jax.model.outputs import Outputs
 from menet_jax.model.saliency import Region, border_background, metric_map
 from menet_jax.robustness.analysis.results_cache import CacheKey
 from menet_jax.robustness.jacobian import image_function
@@ -117,13 +116,9 @@ def random_key(seed: int, file_name: str) -> jax.Array:
 
 
 def _output(name: MapName, loss: LossConfig) -> Output:
-    if name == "metric" and background_region(loss) is not border_background:
-        region = background_region(loss)
-
-        def metric(outputs: Outputs) -> jax.Array:
-            return metric_map(image_function.features(outputs), outputs.logits, region)
-
-        return metric
+    region = background_region(loss)
+    if name == "metric" and region is not border_background:
+        return lambda outputs: metric_map(image_function.features(outputs), outputs.logits, region)
     outputs: dict[str, Output] = {
         "probability": image_function.probability,
         "logit_margin": image_function.logit_margin,

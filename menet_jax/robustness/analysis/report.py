@@ -63,7 +63,7 @@ def norms(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Tabl
             numbers = {"mean": found.mean} | {QUANTILE_NAMES[q]: value for q, value in found.quantiles.items()}
             numbers |= {} if found.standard_error is None else {"s.e.": found.standard_error}
         # A spectral norm that has not converged is a lower bound: it must not win against one that has.
-        records.append(record(analysis, f"{norm}", labels, numbers, trusted=all(converged)))
+        records.append(record(analysis, norm, labels, numbers, trusted=all(converged)))
     title = f"Robustness (Eq. 11): norms of the Jacobian of the {settings.map}"
     return Table("norms", title, grouped(records), scores)
 
@@ -125,14 +125,12 @@ def correlations(analyses: Sequence[Analysis[Measurement]]) -> Table:
     for analysis in analyses:
         names = list(analysis.images[0].reactions) if analysis.images else []
         for name, norm in product(names, NORMS):
-            found = correlation(analysis, norm, name)
-            numbers = {} if found is None else {"rho": found.rho, "p": found.p}
-            if found is not None and found.low is not None and found.high is not None:
-                numbers |= {"low": found.low, "high": found.high}
-            labels = {"norm": norm, "F lost to": name}
-            if found is None:
-                labels["norm"] += " (too few images, or all alike)"
-            records.append(record(analysis, name, labels, numbers))
+            label, numbers = f"{norm} (too few images, or all alike)", dict[str, float]()
+            if (found := correlation(analysis, norm, name)) is not None:
+                label, numbers = norm, {"rho": found.rho, "p": found.p}
+                if found.low is not None and found.high is not None:
+                    numbers |= {"low": found.low, "high": found.high}
+            records.append(record(analysis, name, {"norm": label, "F lost to": name}, numbers))
     return Table("correlations", "Are images with larger norms more fragile?", grouped(records), scores)
 
 

@@ -5,7 +5,7 @@ of the mean square over all values, which is the σ of noise of that length; in 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from menet_jax.images.distortions import Jpeg
 from menet_jax.images.files import resize_mask
 from menet_jax.robustness.analysis.loop import Stage, attempt
 from menet_jax.robustness.analysis.networks import THRESHOLDED, MeasuredNetwork, random_key
-from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack_each, random_starts, within
+from menet_jax.robustness.attack.ascent import L2, LINF, Ball, attack_each, random_starts, within
 from menet_jax.robustness.attack.objectives import LostF, Moved, WrongSide
 from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.image_function import evaluate, norm
@@ -34,8 +34,6 @@ MEANING = {"attack": 5}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 Image = Float[np.ndarray, "h w 3"]
-
-ObjectiveOf = Callable[[jax.Array], Objective]
 
 Images = Float[np.ndarray, "objectives h w 3"]
 """One image, attacked by each objective."""
@@ -196,7 +194,11 @@ def attacks(
     images = np.stack([of.seen(example.image) for example in examples])
     direction = np.stack([spectral.right for spectral in spectra]).astype(images.dtype)
     random = np.stack([random_starts(_keys(settings, each).starts, images[0], settings.starts) for each in examples])
-    objectives = _objectives(of, examples, images)
+    before = np.stack([evaluate(of.f, jnp.asarray(image)) for image in images])
+    masks = np.stack([resize_mask(example.mask, (of.size, of.size)) for example in examples]).astype(np.float32)
+    # The margin has a gradient where a probability is saturated, and where the metric map jumps: at a margin of 0.
+    margin = of.f.replace(output=image_function.logit_margin)
+    objectives = [(Partial(Moved, of.f), before), (Partial(LostF, of.f), masks), (Partial(WrongSide, margin), masks)]
     below = [-direction for _ in objectives]
     for strength in settings.strengths:
         for index, (objective_of, targets) in enumerate(objectives):
@@ -206,21 +208,6 @@ def attacks(
             found = attack_each(objective_of, targets, images, ball, radius, starts, steps=settings.steps)
             below[index] = np.asarray(found.image) - images
         yield np.stack([images + each for each in below], axis=1)[:count]
-
-
-def _objectives(
-    of: MeasuredNetwork, examples: Sequence[Example], images: Float[np.ndarray, "n h w 3"]
-) -> list[tuple[ObjectiveOf, Float[np.ndarray, "n h w"]]]:
-    """What is raised: a function of each image's target, and these targets."""
-    before = np.stack([evaluate(of.f, jnp.asarray(image)) for image in images])
-    masks = np.stack([resize_mask(example.mask, (of.size, of.size)) for example in examples]).astype(np.float32)
-    # The margin has a gradient where a probability is saturated, and where the metric map jumps: at a margin of 0.
-    margin = of.f.replace(output=image_function.logit_margin)
-    return [
-        (Partial(Moved, of.f), before),
-        (Partial(LostF, of.f), masks),
-        (Partial(WrongSide, margin), masks),
-    ]
 
 
 def nested(found: Measurement) -> Measurement:

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from menet_jax.evaluation.inputs import Dataset
 from menet_jax.evaluation.report import SCORES as EVALUATION_SCORES
 from menet_jax.images.distortions import Scale
 from menet_jax.reporting import published
@@ -16,8 +17,6 @@ from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.distortion.study import Condition, Conditions, Outcome
 
 SCORES = tuple(score for score in EVALUATION_SCORES if score.name in ("adaptive_f", "mae"))
-
-PUBLISHED_TABLES = "Tables I and II"
 
 
 def table_2_columns(wanted: Conditions) -> tuple[Score, ...]:
@@ -50,7 +49,7 @@ def table_2(outcomes: Sequence[Outcome], wanted: Conditions, with_published: boo
             }
             table.append(_record(truth, row, scores))
         if with_published:
-            table += _published(truth, dataset.name, dataset.published or "")
+            table += _published(dataset)
     return table
 
 
@@ -142,12 +141,13 @@ def _record(
     return Record(group, labels, scores, competes=fewest == of)
 
 
-def _published(group: str, dataset: str, name: str) -> list[Record]:
+def _published(dataset: Dataset) -> list[Record]:
+    name = dataset.published or ""
     distorted = {row.method: row for row in published.rows(name, ["table_2"])}
     return [
         published.record(
-            group,
-            dataset,
+            dataset.truth,
+            dataset.name,
             row,
             {
                 "adaptive_f clean": row.values["adaptive_f"],
@@ -155,7 +155,7 @@ def _published(group: str, dataset: str, name: str) -> list[Record]:
                 "adaptive_f AWGN": distorted[row.method].values[published.AWGN],
                 "adaptive_f JPEG": distorted[row.method].values[published.JPEG],
             },
-            PUBLISHED_TABLES,
+            "Tables I and II",
         )
         for row in published.rows(name, ["table_1"])
     ]

@@ -62,19 +62,16 @@ def exact_jacobian(
     f, x = checked(f, image)
     output = evaluate.eval_shape(f, x)
     own = output.size * x.size * output.dtype.itemsize
+    takes = f"The Jacobian of {output.size} values by {x.size} takes {_size(own)}"
     advice = "Pool the map, raise memory_limit, or take the norms, which do not need J."
-    shape = f"The Jacobian of {output.size} values by {x.size}"
+    over = f"over the limit of {_size(memory_limit)}. {advice}"
     if own > memory_limit:
-        raise MemoryError(f"{shape} takes {_size(own)}, over the limit of {_size(memory_limit)}. {advice}")
+        raise MemoryError(f"{takes}, {over}")
     program = _jacrev.lower(f, x).compile()
     usage = program.memory_analysis()
-    if usage is not None:
-        whole = usage.temp_size_in_bytes + usage.output_size_in_bytes
-        if whole > memory_limit:
-            raise MemoryError(
-                f"{shape} takes {_size(own)}, and {_size(whole)} to compute, over the limit of {_size(memory_limit)}. "
-                + advice
-            )
+    whole = 0 if usage is None else usage.temp_size_in_bytes + usage.output_size_in_bytes
+    if whole > memory_limit:
+        raise MemoryError(f"{takes}, and {_size(whole)} to compute, {over}")
     jacobian = program(f, x)
     finite(jnp.sum(jnp.abs(jacobian)))
     return jacobian
