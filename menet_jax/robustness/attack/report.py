@@ -12,7 +12,7 @@ from menet_jax.reporting.plots.worst_cases import GainCurve, attack_curves
 from menet_jax.reporting.tables import Score, Table
 from menet_jax.robustness.analysis.loop import Analysis
 from menet_jax.robustness.analysis.report import UNITS, grouped, record
-from menet_jax.robustness.attack.measurement import AtStrength, Measurement, Scores
+from menet_jax.robustness.attack.measurement import AtStrength, Compressed, Measurement, Scores
 from menet_jax.robustness.attack.transfer import TOLERANCE, Transfer
 from menet_jax.robustness.options import AttackSettings
 
@@ -71,21 +71,18 @@ def _strengths(analyses: Found, settings: AttackSettings) -> Table:
 
 def _compression(analyses: Found, settings: AttackSettings) -> Table:
     """A row for each quality of each run on each dataset."""
-    scores = [
-        Score("strength", f"mean, in {UNIT[settings.norm]}", None, ".3g"),
-        Score("F", "mean adaptive F of the compressed images' maps"),
+    columns: list[tuple[Score, Callable[[Compressed], float]]] = [
+        (Score("strength", f"mean, in {UNIT[settings.norm]}", None, ".3g"), lambda at: at.strength),
+        (Score("F", "mean adaptive F of the compressed images' maps"), lambda at: at.scores.adaptive_f),
     ]
     records = []
-    for analysis in analyses:
-        for index, quality in enumerate(settings.qualities):
-            at = [image.compressed[index] for image in analysis.images]
-            numbers = dict[str, float]()
-            if at:
-                numbers["strength"] = _mean(each.strength for each in at)
-                numbers["F"] = _mean_f(each.scores for each in at)
-            labels = {"map": settings.map, "quality": f"{quality}"}
-            records.append(record(analysis, f"JPEG {quality}", labels, numbers))
-    return Table("compression", "JPEG compression of the image at the network's size", grouped(records), scores)
+    for analysis, (index, quality) in product(analyses, enumerate(settings.qualities)):
+        compressed = [image.compressed[index] for image in analysis.images]
+        numbers = {score.name: _mean(map(of, compressed)) for score, of in columns if compressed}
+        labels = {"map": settings.map, "quality": f"{quality}"}
+        records.append(record(analysis, f"JPEG {quality}", labels, numbers))
+    title = "JPEG compression of the image at the network's size"
+    return Table("compression", title, grouped(records), [score for score, _ in columns])
 
 
 def _transfers(transferred: Sequence[Transfer], settings: AttackSettings) -> Table:

@@ -95,7 +95,8 @@ class Measurement:
 
 def measure(of: MeasuredNetwork, example: Example, settings: SmoothSettings, stage: Stage) -> Measurement:
     """Certify one image by all that the settings ask for."""
-    mask, clean = resize_mask(example.mask, (of.size, of.size)), salient(of, example)
+    mask, x = resize_mask(example.mask, (of.size, of.size)), jnp.asarray(of.seen(example.image))
+    clean = np.asarray(jax.jit(SalientPixels.__call__)(_classifier(of), x))
     found = []
     for sigma in settings.sigmas:
         stage(f"σ {sigma:g}")
@@ -153,11 +154,6 @@ def counted(of: MeasuredNetwork, example: Example, settings: SmoothSettings, sig
         risk=settings.risk,
     )
     return Counted(guess, tested, drawn)
-
-
-def salient(of: MeasuredNetwork, example: Example) -> Bool[np.ndarray, "m h w"]:
-    """Which pixels the network calls salient, without noise."""
-    return np.asarray(jax.jit(SalientPixels.__call__)(_classifier(of), jnp.asarray(of.seen(example.image))))
 
 
 def certified_f(certificate: Certificate, mask: ResizedMask) -> float:
