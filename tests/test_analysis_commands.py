@@ -23,8 +23,8 @@ from menet_jax.robustness import __main__ as robustness
 from menet_jax.robustness.analysis import bound_command, jacobian_command, measurement
 from menet_jax.robustness.analysis import inputs as analysis_inputs
 from menet_jax.robustness.analysis.measurement import Settings, measure
+from menet_jax.robustness.analysis.networks import measured_network
 from menet_jax.robustness.analysis.results_cache import ResultsCache
-from menet_jax.robustness.analysis.subject import subject
 from menet_jax.robustness.jacobian import norms
 from menet_jax.robustness.jacobian.bounds import PAPER_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.robustness.jacobian.directions import directional_ratios
@@ -178,7 +178,7 @@ def test_an_interrupt_while_drawing_leaves_no_results_in_the_way(
 
 def test_numbers_are_those_of_the_library(study: Study, run: Path, dataset: Path) -> None:
     trained = load_run(run, report=print)
-    of = subject(trained, "probability")
+    of = measured_network(trained, "probability")
     [row] = [row for row in rows(study.dest / "images.csv") if row["image"] == "1.png"]
     with Image.open(dataset / "images" / "1.png") as file:
         image = np.asarray(file)
@@ -300,7 +300,7 @@ def test_bound(run: Path, dataset: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     done = command(*arguments)
     assert done.code == 0, done.err
-    of = subject(load_run(run, report=print), "probability")
+    of = measured_network(load_run(run, report=print), "probability")
     expected = bound_norms(of.f, (SIDE, SIDE), softmax=PAPER_SOFTMAX, tolerance=0.02, max_iterations=1)
     content = json.loads((dest / "results.json").read_text())
     paper, tight = content["tables"]["bounds"]["rows"]

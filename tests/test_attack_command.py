@@ -15,7 +15,7 @@ import pytest
 from command_cases import write_discs, write_narrow_run
 from inexact_device import inexact
 from PIL import Image
-from robustness_cases import small_command, small_subject
+from robustness_cases import small_command, small_network
 from shallow_menet import SIDE
 
 from menet_jax.robustness.analysis.results_cache import kept_arrays
@@ -83,7 +83,7 @@ def test_attacks_are_worse_than_noise_and_as_bad_as_the_jacobian_says(
 
 def _flipped(dataset: Path, attacked: Path, name: str) -> list[float]:
     """Of each image the largest share of pixels that change class under the attacks that were kept."""
-    of, found = small_subject("narrow", name), list[float]()
+    of, found = small_network("narrow", name), list[float]()
 
     def sides(image: np.ndarray) -> np.ndarray:
         saliency = np.asarray(of.f(jnp.asarray(image)))
@@ -165,13 +165,13 @@ def test_no_strength_is_milder_than_what_lies_within_it() -> None:
 def test_kept_arrays_that_are_damaged_are_computed_anew(tmp_path: Path) -> None:
     expected = np.random.default_rng(0).integers(0, 9, (50, 50))
     for position in range(200, 1000, 100):  # within the compressed values
-        kept_arrays(tmp_path, "kept", {"at": position}, lambda: {"images": expected})
+        kept_arrays(tmp_path, {"file_name": "a.png", "at": position}, lambda: {"images": expected})
     for number, path in enumerate(tmp_path.iterdir()):
         content = bytearray(path.read_bytes())
         content[200 + 100 * number] ^= 255
         path.write_bytes(content)
     for position in range(200, 1000, 100):
-        found = kept_arrays(tmp_path, "kept", {"at": position}, lambda: {"images": expected})
+        found = kept_arrays(tmp_path, {"file_name": "a.png", "at": position}, lambda: {"images": expected})
         np.testing.assert_array_equal(found["images"], expected)
 
 

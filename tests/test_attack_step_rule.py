@@ -13,7 +13,7 @@ from apgd import apgd, checkpoints
 from jacobian_cases import SMALL_IMAGE, SmallNet, small_variables
 
 from menet_jax.images.files import resize_image
-from menet_jax.robustness.analysis.subject import subject
+from menet_jax.robustness.analysis.networks import measured_network
 from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack, random_starts
 from menet_jax.robustness.attack.objectives import LostF, Moved, WrongSide
 from menet_jax.robustness.jacobian.image_function import (
@@ -74,7 +74,7 @@ def test_of_a_small_network(ball: Ball, strength: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("strength", [0.3, 2.0])
 def test_of_the_network_of_the_package(strength: float) -> None:
-    of = subject(load_run(RELEASED, report=pytest.fail), "probability")
+    of = measured_network(load_run(RELEASED, report=pytest.fail), "probability")
     photographs = [getattr(skimage.data, name)() for name in ("astronaut", "coffee")]
     images = np.stack([resize_image(each, (of.size, of.size)).astype(np.float32) for each in photographs])
     masks = [of.saliency(image) > 0.5 for image in images]

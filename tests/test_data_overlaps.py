@@ -19,7 +19,7 @@ from menet_jax.data.sources import Source, open_split
 from menet_jax.data.specs import Places
 from menet_jax.images import near_duplicates
 from menet_jax.images.files import read_image
-from menet_jax.robustness.analysis.inputs import open_subjects
+from menet_jax.robustness.analysis.inputs import open_inputs
 from menet_jax.robustness.distortion import command as distortion_command
 from menet_jax.robustness.distortion import report
 from menet_jax.robustness.distortion.study import Outcome
@@ -154,6 +154,6 @@ def test_the_other_analyses_mark_them_too(root: Path, capsys: pytest.CaptureFixt
     [run], [dataset] = distorted.runs, distorted.datasets
     nothing_scored = Outcome(dataset, distorted.wanted.clean, run, "metric", ())
     assert report.strengths([nothing_scored])[0].labels["images"] == "0/5 (2 trained on, 1 validated on)"
-    [(run, _)], _, _ = open_subjects(MeasuringOptions(run=runs, data=data, cache=cache), "metric")
+    [(run, _)], _, _ = open_inputs(MeasuringOptions(run=runs, data=data, cache=cache), "metric")
     assert run.mark(dataset, ["c.jpg", "d.jpg"]) == " (1 trained on)"
     assert capsys.readouterr().err.count("warning: seen was trained on 2 of the 5 images of scored (test)") == 2

@@ -34,7 +34,7 @@ from menet_jax.images.files import png, read_image, read_picture
 from menet_jax.images.opening import UnreadableImageError
 from menet_jax.model.inference import Maps
 from menet_jax.model.saliency import border_background
-from menet_jax.robustness.analysis.subject import Subject, random_key
+from menet_jax.robustness.analysis.networks import MeasuredNetwork, random_key
 from menet_jax.robustness.jacobian.image_function import network_map
 from menet_jax.robustness.jacobian.norms import frobenius_norm
 
@@ -56,7 +56,7 @@ def predictor() -> Any:
 @pytest.fixture
 def networks() -> Networks:
     f = network_map(SmallNet(), small_variables(0))
-    return Networks(predictor(), Subject(f, border_background, 8, Maps._fields, {}))
+    return Networks(predictor(), MeasuredNetwork(f, border_background, 8, Maps._fields, {}))
 
 
 def told(answer: Callable[..., None], networks: Networks, **question: Any) -> list[dict[str, Any]]:
@@ -150,7 +150,7 @@ def test_the_answer_to_a_distortion_has_f_and_pictures(networks: Networks) -> No
 def test_the_jacobian_is_told_with_its_progress(networks: Networks) -> None:
     lines = told(jacobian, networks)
     assert shown(lines)["sensitivity"].shape == PHOTOGRAPH.shape
-    of, key = networks.subject, random_key(0, "photo.png")
+    of, key = networks.measured, random_key(0, "photo.png")
     direct = frobenius_norm(of.f, of.seen(PHOTOGRAPH), key, relative_error=0.05, max_samples=128)
     norms = {line["norm"]: line for line in lines if "norm" in line}
     assert norms["frobenius"]["value"] == direct.value and norms["frobenius"]["standard_error"] == direct.standard_error

@@ -23,7 +23,7 @@ from menet_jax.images.opening import UnreadableImageError
 from menet_jax.metrics.scores import score_image
 from menet_jax.model.inference import Maps
 from menet_jax.robustness import __main__ as robustness
-from menet_jax.robustness.distortion.conditions import conditions
+from menet_jax.robustness.conditions import conditions
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

@@ -9,7 +9,7 @@ from jacobian_cases import as_matrix, authors_variables, check_norms, waves
 from menet_jax.model.menet import MENet
 from menet_jax.robustness.jacobian.bounds import bound_norms, bounding_map
 from menet_jax.robustness.jacobian.image_function import Pooled, linearise, network_map, pooled, pull_back
-from menet_jax.robustness.jacobian.norms import exact_jacobian, exact_norms
+from menet_jax.robustness.jacobian.norms import exact_jacobian
 from menet_jax.robustness.jacobian.sensitivity import constant_gradient_statistics, salient_gradient_statistics
 from menet_jax.robustness.jacobian.spectral import lanczos, power_iteration
 
@@ -28,7 +28,6 @@ def menet_jacobian(menet: Pooled) -> np.ndarray:
 
 def test_norms_of_menet(menet: Pooled, menet_jacobian: np.ndarray) -> None:
     values = np.linalg.svd(menet_jacobian, compute_uv=False)
-    assert exact_norms(menet, waves()).frobenius == pytest.approx(np.linalg.norm(menet_jacobian), rel=1e-5)
     found = lanczos(menet, waves(), KEY)
     assert found.converged
     assert found.value == pytest.approx(values[0], rel=1e-4)
@@ -50,8 +49,8 @@ def test_gradient_of_menet_is_the_authors(menet: Pooled) -> None:
 
 def test_menet_is_below_its_bound(menet: Pooled, menet_jacobian: np.ndarray) -> None:
     bounding, x = bounding_map(menet), jnp.asarray(waves())
-    cells = jnp.eye(4).reshape(4, 1, 2, 2)
-    bound = as_matrix([pull_back(bounding, x, cell)[0] for cell in cells])
+    cells = jnp.eye(4).reshape(4, 2, 2)
+    bound = as_matrix([pull_back(bounding, x, cell) for cell in cells])
     assert np.abs(menet_jacobian).max(axis=1).min() > 1e-8
     assert (np.abs(menet_jacobian) <= bound).all()
     delta = np.random.default_rng(0).normal(0, 20, waves().shape).astype(np.float32)

@@ -60,11 +60,11 @@ def measure(width: int, size: int, rounds: int) -> Table:
     add("forward pass", image_function.evaluate, f, image)
     value, push = add("linearise: f(x) and J", image_function.linearise_program, f, image)
     add("J v", jvp, push, image)
-    add("transposed J u", vjp, push, image, value[None])
+    add("transposed J u", vjp, push, image, value)
     add("one J v, by jax.jvp", directions.jvp, f, image, image)
     bounding = bounds.bounding_map(f)
     add("bound v", jvp, bounding, image)
-    add("transposed bound u", vjp, bounding, image, value[None])
+    add("transposed bound u", vjp, bounding, image, value)
 
     def timing(program: Any, args: Any) -> Callable[[], Seconds]:
         return timer(lambda: jax.block_until_ready(program(*args)))

@@ -11,7 +11,7 @@ from menet_jax.evaluation.predictor import Predictor
 from menet_jax.images.files import png, resize_image
 from menet_jax.model.inference import Kind
 from menet_jax.reporting.plots.jacobians import brightest, heat
-from menet_jax.robustness.analysis.subject import Subject, random_key
+from menet_jax.robustness.analysis.networks import MeasuredNetwork, random_key
 from menet_jax.robustness.jacobian.image_function import Report
 from menet_jax.robustness.jacobian.norms import frobenius_norm
 from menet_jax.robustness.jacobian.sensitivity import input_sensitivity
@@ -26,7 +26,7 @@ class Networks(NamedTuple):
     """A trained network: as a predictor, and its probability map as a function to differentiate."""
 
     predictor: Predictor
-    subject: Subject
+    measured: MeasuredNetwork
 
 
 class Question(BaseModel):
@@ -61,7 +61,7 @@ def distorted(networks: Networks, data: bytes, question: Question, tell: Tell) -
 
 def jacobian(networks: Networks, data: bytes, question: Question, tell: Tell) -> None:
     """The sensitivity map and both norms, as `robustness jacobian` measures them of this file by default."""
-    rgb, options, of = read(data, question.name).rgb, Jacobian(), networks.subject
+    rgb, options, of = read(data, question.name).rgb, Jacobian(), networks.measured
     x, random = of.seen(rgb), random_key(options.seed, question.name)
 
     def report(what: str, most: int) -> Report:

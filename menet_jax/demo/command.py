@@ -17,7 +17,7 @@ from menet_jax.demo.options import Demo
 from menet_jax.demo.photographs import MEGABYTES
 from menet_jax.demo.server import application
 from menet_jax.evaluation.predictor import Predictor
-from menet_jax.robustness.analysis.subject import subject
+from menet_jax.robustness.analysis.networks import measured_network
 from menet_jax.robustness.options import Jacobian
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import run_command
@@ -44,7 +44,7 @@ def prepare(options: Demo) -> Work:
     listening.setblocking(False)
     used = devices.start(options.device)[:1]
     run = load_run(options.run, report=warn)
-    networks = Networks(Predictor(run.config, run.variables, used), subject(run, Jacobian().map))
+    networks = Networks(Predictor(run.config, run.variables, used), measured_network(run, Jacobian().map))
     return Work(networks, listening, f"{options.run}, {run.history}, {run.validated}", used)
 
 

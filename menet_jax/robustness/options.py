@@ -8,7 +8,7 @@ import tyro
 
 from menet_jax.evaluation.options import InputOptions, ScoringOptions
 from menet_jax.images.distortions import QUALITIES, QUALITY_RANGE, SIGMA_RANGE, SIGMAS, Jpeg, Noise
-from menet_jax.robustness.distortion.conditions import Conditions, conditions
+from menet_jax.robustness.conditions import Conditions, conditions
 from menet_jax.runtime.cli import check_counts
 from menet_jax.runtime.regular_files import at_home, real
 

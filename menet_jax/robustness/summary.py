@@ -146,13 +146,14 @@ def summary_table(written: Written, curves: Mapping[Pair, EndsCurves], images: M
     ]
     records = []
     for pair, of in curves.items():
-        found: dict[str, dict[float, dict[str, float]]] = {
-            "noise, mean": _joined(moved=of.noise_moved, flipped=of.noise_flipped),
-            "attack, at least": _joined(moved=of.attack_moved, slope=of.slope, flipped=of.attack_flipped),
-            "certificate, at most": _joined(flipped=of.certificate),
+        found: dict[str, dict[str, Mapping[float, float]]] = {
+            "noise, mean": {"moved": of.noise_moved, "flipped": of.noise_flipped},
+            "attack, at least": {"moved": of.attack_moved, "slope": of.slope, "flipped": of.attack_flipped},
+            "certificate, at most": {"flipped": of.certificate},
         }
-        for kind, by_strength in found.items():
-            for strength, numbers in by_strength.items():
+        for kind, columns in found.items():
+            for strength in columns["flipped"]:
+                numbers = {name: column[strength] for name, column in columns.items()}
                 labels = {**pair._asdict(), "map": written.map, "change": kind, "strength": f"{strength:.3g}"}
                 labels["images"] = f"{images[pair]}"
                 records.append(Record(f"{pair.dataset} {kind} {strength:.3g}", labels, numbers))
@@ -163,7 +164,6 @@ def summary_table(written: Written, curves: Mapping[Pair, EndsCurves], images: M
 def _curves(written: Written, pair: Pair, images: Set[str]) -> EndsCurves:
     """Of a run on a dataset, means over these images."""
     attack, smooth = ([line for line in of[pair] if line["image"] in images] for of in (written.attack, written.smooth))
-
     bound = written.bound.get(pair.run)
     return EndsCurves(
         noise_moved=_means(attack, "noise_moved"),
@@ -182,11 +182,6 @@ def _means(lines: Lines, column: str) -> dict[float, float]:
     for line in lines:
         values[float(line["strength"])].append(float(line[column]))
     return {strength: sum(several) / len(several) for strength, several in sorted(values.items())}
-
-
-def _joined(**columns: Mapping[float, float]) -> dict[float, dict[str, float]]:
-    strengths = dict.fromkeys(strength for column in columns.values() for strength in column)
-    return {s: {name: column[s] for name, column in columns.items() if s in column} for s in strengths}
 
 
 def _names(lines: Sequence[Mapping[str, str]]) -> set[str]:

@@ -10,21 +10,22 @@ import jax
 from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import NamedRun
 from menet_jax.reporting.tables import Record, Score, Table
-from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
-from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse, one_by_one
+from menet_jax.robustness.analysis.inputs import Inputs, run_analysis
+from menet_jax.robustness.analysis.loop import Stage, analyse, one_by_one
+from menet_jax.robustness.analysis.networks import MeasuredNetwork, random_key
 from menet_jax.robustness.analysis.report import UNITS, grouped, leave
-from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import Subject, random_key
 from menet_jax.robustness.jacobian.bounds import PAPER_SOFTMAX, TIGHT_SOFTMAX, BoundNorms, bound_norms
 from menet_jax.robustness.jacobian.spectral import lanczos
 from menet_jax.robustness.options import Bound, BoundSettings, among
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import listed
 
-SOFTMAX = {"paper's, 1": PAPER_SOFTMAX, "tight, 1/4": TIGHT_SOFTMAX}
-"""The two bounds on a derivative of the softmax."""
+SOFTMAX = {"paper's, 1": PAPER_SOFTMAX / TIGHT_SOFTMAX, "tight, 1/4": 1.0}
+"""The two bounds on a derivative of the softmax, as multiples of the tight one. J̄ is a multiple of it, and these are
+powers of two, which round nothing.
+"""
 
-MEANING: Determinants = {"norm": 3}
+MEANING = {"norm": 3}
 """Version of the records; raise it when the record of an image under the same settings changes."""
 
 
@@ -51,7 +52,7 @@ def run(options: Bound) -> int:
     return run_analysis(options, options.map, f"map      {options.map}", do)
 
 
-def do(options: Bound, work: Subjects) -> int:
+def do(options: Bound, work: Inputs) -> int:
     """Bound, measure and report; the exit status."""
     bounds, unbounded = bound_all(options, work)
     settings, bounded = among(BoundSettings, options), [pair for pair in work.runs if pair[0].name in bounds]
@@ -66,8 +67,12 @@ def do(options: Bound, work: Subjects) -> int:
     return leave(
         options.dest,
         [bounds_table(outcomes, options.map)],
-        [_line(analysis, image) for analysis in analyses for image in analysis.images],
-        list,
+        [
+            {"run": analysis.run.name, "dataset": analysis.dataset.name, **asdict(image)}
+            for analysis in analyses
+            for image in analysis.images
+        ],
+        lambda _: [],
         settings={**asdict(settings), **{name: getattr(options, name) for name in names}},
         failures=[*unbounded, *failures],
         notes=[note] if missed else [],
@@ -75,19 +80,27 @@ def do(options: Bound, work: Subjects) -> int:
     )
 
 
-def bound_all(options: Bound, work: Subjects) -> tuple[dict[str, BoundNorms], list[str]]:
+def bound_all(options: Bound, work: Inputs) -> tuple[dict[str, BoundNorms], list[str]]:
     """The bound of each run by its name, from the cache or computed; and the failures."""
     bounds, failures = dict[str, BoundNorms](), list[str]()
     for named_run, of in Bar(work.runs, unit="bound"):
+        key = {
+            "bound": 3,
+            "network": dict(of.identity),
+            "map": options.map,
+            "tolerance": options.bound_tolerance,
+            "iterations": options.bound_iterations,
+            "platform": jax.default_backend(),
+        }
         try:
-            value = work.cache.kept(_determinants(options, of), partial(_bound, options, of))
+            value = work.cache.kept(key, partial(_bound, options, of))
             bounds[named_run.name] = BoundNorms(**value)
         except (ValueError, TypeError, OverflowError) as error:
             failures.append(f"{named_run.name}: {error}")
     return bounds, failures
 
 
-def measure(of: Subject, example: Example, settings: BoundSettings, stage: Stage) -> Measurement:
+def measure(of: MeasuredNetwork, example: Example, settings: BoundSettings, stage: Stage) -> Measurement:
     """The norm of one image; raises ValueError where the Jacobian is not finite."""
     stage("spectral norm")
     x, random = of.seen(example.image), random_key(settings.seed, example.file_name)
@@ -109,9 +122,7 @@ def bounds_table(outcomes: Sequence[Outcome], name: str) -> Table:
     ]
     records = []
     for run, bound, measured in outcomes:
-        # The bounding matrix is a multiple of the factor, which is a power of two: this rounds nothing.
-        factors = {name: factor / TIGHT_SOFTMAX for name, factor in SOFTMAX.items()}
-        for softmax, multiple in (factors if name == "probability" else {"none": 1.0}).items():
+        for softmax, multiple in (SOFTMAX if name == "probability" else {"none": 1.0}).items():
             numbers = {
                 "1-norm": multiple * bound.one,
                 "inf-norm": multiple * bound.infinity,
@@ -137,21 +148,6 @@ def bounds_table(outcomes: Sequence[Outcome], name: str) -> Table:
     return Table("bounds", title, grouped(records), scores)
 
 
-def _line(analysis: Analysis[Measurement], image: Measurement) -> dict[str, object]:
-    return {"run": analysis.run.name, "dataset": analysis.dataset.name, **asdict(image)}
-
-
-def _bound(options: Bound, of: Subject) -> dict[str, float]:
+def _bound(options: Bound, of: MeasuredNetwork) -> dict[str, float]:
     size, tolerance = (of.size, of.size), options.bound_tolerance
     return bound_norms(of.f, size, tolerance=tolerance, max_iterations=options.bound_iterations)._asdict()
-
-
-def _determinants(options: Bound, of: Subject) -> Determinants:
-    return {
-        "bound": 3,
-        "network": dict(of.identity),
-        "map": options.map,
-        "tolerance": options.bound_tolerance,
-        "iterations": options.bound_iterations,
-        "platform": jax.default_backend(),
-    }

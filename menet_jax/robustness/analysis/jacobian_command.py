@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from menet_jax.data.sources import Example
 from menet_jax.images.files import resize_image
 from menet_jax.reporting.plots.jacobians import SensitivityRow, sensitivity_maps
 from menet_jax.robustness.analysis import report
-from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
+from menet_jax.robustness.analysis.inputs import Inputs, run_analysis
 from menet_jax.robustness.analysis.loop import Analysis, analyse, one_by_one
 from menet_jax.robustness.analysis.measurement import MEANING, Measurement, Pictures, measure, picture
+from menet_jax.robustness.analysis.networks import MeasuredNetwork, cache_key
 from menet_jax.robustness.analysis.results_cache import kept_arrays
-from menet_jax.robustness.analysis.subject import Subject, determinants
 from menet_jax.robustness.options import Jacobian, Settings, among
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import listed
@@ -31,20 +30,24 @@ def run(options: Jacobian) -> int:
     return run_analysis(options, options.map, about, do)
 
 
-def do(options: Jacobian, work: Subjects) -> int:
+def do(options: Jacobian, work: Inputs) -> int:
     """Measure and report; the exit status."""
     settings = among(Settings, options)
     analyses, failures = analyse(work, settings, one_by_one(measure), Measurement, MEANING)
 
-    def figures() -> list[tuple[str, Figure]]:
-        folder = options.dest / PICTURES if options.dest else Path()
+    def figures(dest: Path) -> list[tuple[str, Figure]]:
         pictured = [analysis for analysis in analyses if analysis.images and options.pictures]
-        sensitivity = [_pictures(options, settings, work, analysis, folder) for analysis in pictured]
+        sensitivity = [_pictures(options, settings, analysis, dest / PICTURES) for analysis in pictured]
         return [*report.figures(analyses, settings), *sensitivity]
 
     return report.leave(
         options.dest,
-        report.all_tables(analyses, settings, options.published),
+        [
+            report.norms(analyses, settings),
+            report.directions(analyses, settings),
+            report.correlations(analyses),
+            report.table_iii(analyses, options.published),
+        ],
         report.image_rows(analyses, settings),
         figures,
         settings=asdict(settings),
@@ -67,31 +70,23 @@ def _notes(analyses: Sequence[Analysis[Measurement]]) -> list[str]:
 
 
 def _pictures(
-    options: Jacobian, settings: Settings, work: Subjects, analysis: Analysis[Measurement], folder: Path
+    options: Jacobian, settings: Settings, analysis: Analysis[Measurement], folder: Path
 ) -> tuple[str, Figure]:
     """The sensitivity maps of some images, from the most to the least fragile."""
-    measured, rows = work.subject(analysis.run), list[SensitivityRow]()
-    images = _spread(analysis.images, options.pictures)
+    network, rows = analysis.network, list[SensitivityRow]()
+    images = report.evenly(sorted(analysis.images, key=lambda image: -image.spectral), options.pictures)
     for image in Bar(images, unit="image", desc=f"{analysis.run.name}, sensitivity maps"):
-        example = work.example(analysis.dataset, image.image)
-        maps = _kept_picture(options, settings, measured, example, folder)
+        example = analysis.example(image.image)
+        maps = _kept_picture(options, settings, network, example, folder)
         note = f"{Path(image.image).stem}\n‖J‖₂ {image.spectral:.2g}"
-        rows.append(SensitivityRow(note, resize_image(example.image, (measured.size, measured.size)), *maps))
+        rows.append(SensitivityRow(note, resize_image(example.image, (network.size, network.size)), *maps))
     title = f"{analysis.run.name} on {analysis.dataset.name}, {options.map}, per gray level"
     return f"sensitivity_{analysis.run.name}_{analysis.dataset.name}", sensitivity_maps(rows, title)
 
 
-def _kept_picture(options: Jacobian, settings: Settings, measured: Subject, example: Example, folder: Path) -> Pictures:
-    of = {**determinants(measured, example, settings, MEANING), "picture_samples": options.picture_samples}
-
-    def compute() -> dict[str, np.ndarray]:
-        return picture(measured, example, settings, options.picture_samples)._asdict()
-
-    return Pictures(**kept_arrays(folder, Path(example.file_name).stem, of, compute))
-
-
-def _spread(images: Sequence[Measurement], count: int) -> list[Measurement]:
-    """At most `count` images at equal steps from the largest spectral norm to the smallest."""
-    ranked = sorted(images, key=lambda image: -image.spectral)
-    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
-    return [ranked[place] for place in places]
+def _kept_picture(
+    options: Jacobian, settings: Settings, network: MeasuredNetwork, example: Example, folder: Path
+) -> Pictures:
+    samples = options.picture_samples
+    key = {**cache_key(network, example, settings, MEANING), "picture_samples": samples}
+    return Pictures(**kept_arrays(folder, key, lambda: picture(network, example, settings, samples)._asdict()))

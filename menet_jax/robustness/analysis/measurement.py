@@ -17,8 +17,7 @@ from menet_jax.data.sources import Example
 from menet_jax.images.distortions import Distortion
 from menet_jax.images.files import Rgb, resize_image
 from menet_jax.robustness.analysis.loop import Stage
-from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import Subject, random_key
+from menet_jax.robustness.analysis.networks import MeasuredNetwork, random_key
 from menet_jax.robustness.jacobian.directions import directional_ratios
 from menet_jax.robustness.jacobian.norms import frobenius_norm
 from menet_jax.robustness.jacobian.sensitivity import (
@@ -33,7 +32,7 @@ from menet_jax.robustness.jacobian.spectral import lanczos
 from menet_jax.robustness.options import Settings
 from menet_jax.training.validation import score_map
 
-MEANING: Determinants = {"measurement": 3}
+MEANING = {"measurement": 3}
 """Version of the records; raise it when they change under the same settings, to have older ones measured anew."""
 
 
@@ -93,7 +92,7 @@ class Measurement:
         return self.spectral_converged and self.frobenius_converged
 
 
-def measure(of: Subject, example: Example, settings: Settings, stage: Stage) -> Measurement:
+def measure(of: MeasuredNetwork, example: Example, settings: Settings, stage: Stage) -> Measurement:
     """Measure one image.
 
     Raises:
@@ -108,10 +107,8 @@ def measure(of: Subject, example: Example, settings: Settings, stage: Stage) -> 
     frobenius = frobenius_norm(of.f, x, random, relative_error=error, max_samples=most)
     stage("Table III")
     large = resize_image(example.image, (TABLE_III_SIDE, TABLE_III_SIDE)).astype(np.float32)
-    statistics = [
-        of_channels(of.f.network, of.f.variables, large)
-        for of_channels in (constant_gradient_statistics, salient_gradient_statistics)
-    ]
+    constant = constant_gradient_statistics(of.f.network, of.f.variables, large)
+    salient = salient_gradient_statistics(of.f.network, of.f.variables, large)
     clean = score_map(of.saliency(x), example.mask).adaptive_f
     reactions = {}
     for name, (distortion, draws) in settings.distortions.items():
@@ -128,8 +125,8 @@ def measure(of: Subject, example: Example, settings: Settings, stage: Stage) -> 
         frobenius_error=frobenius.standard_error,
         frobenius_samples=frobenius.samples,
         frobenius_converged=frobenius.converged,
-        constant_gradient=statistics[0],
-        salient_gradient=statistics[1],
+        constant_gradient=constant,
+        salient_gradient=salient,
         adaptive_f=clean,
         reactions=reactions,
     )
@@ -149,7 +146,7 @@ class Pictures(NamedTuple):
     output: Float[np.ndarray, "h w"]
 
 
-def picture(of: Subject, example: Example, settings: Settings, samples: int) -> Pictures:
+def picture(of: MeasuredNetwork, example: Example, settings: Settings, samples: int) -> Pictures:
     """Sensitivity maps of one image, estimated from `samples` random products each."""
     x, random = of.seen(example.image), random_key(settings.seed, example.file_name)
     return Pictures(
@@ -160,7 +157,7 @@ def picture(of: Subject, example: Example, settings: Settings, samples: int) -> 
 
 
 def _reaction(
-    of: Subject, example: Example, square: Rgb, clean_f: float, distortion: Distortion, seeds: Sequence[int]
+    of: MeasuredNetwork, example: Example, square: Rgb, clean_f: float, distortion: Distortion, seeds: Sequence[int]
 ) -> Reaction:
     name, size = Path(example.file_name).stem, (of.size, of.size)
     squares = [resize_image(distortion(example.image, name, seed), size) for seed in seeds]

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from menet_jax.metrics.correlation import RankCorrelation, rank_correlation
@@ -13,13 +14,15 @@ from menet_jax.reporting import published, tables
 from menet_jax.reporting.files import write_results
 from menet_jax.reporting.plots.jacobians import Box, Scatter, norm_boxes, norms_against_losses
 from menet_jax.reporting.tables import Record, Score, Table
+from menet_jax.robustness.analysis.inputs import RULE
 from menet_jax.robustness.analysis.loop import Analysis
-from menet_jax.robustness.analysis.measurement import Measurement
-from menet_jax.robustness.analysis.subject import RULE
+from menet_jax.robustness.analysis.measurement import Measurement, Reaction
 from menet_jax.robustness.jacobian.norms import QUANTILES, summarise
 from menet_jax.robustness.jacobian.sensitivity import GradientStatistics, mean_statistics
 from menet_jax.robustness.options import Settings
 from menet_jax.runtime.text import complain, say
+
+T = TypeVar("T")
 
 UNITS = {
     "probability": "probability per gray level",
@@ -33,19 +36,7 @@ Number = Callable[[Measurement], float]
 
 NORMS: dict[str, Number] = {"spectral": lambda image: image.spectral, "Frobenius": lambda image: image.frobenius}
 
-QUANTILE_NAMES = {0.0: "min", 0.5: "median", 1.0: "max"} | {
-    q: f"{q:.0%}" for q in QUANTILES if q not in (0.0, 0.5, 1.0)
-}
-
-
-def all_tables(analyses: Sequence[Analysis[Measurement]], settings: Settings, with_published: bool) -> list[Table]:
-    """All tables that are printed and written, in the order of the paper."""
-    return [
-        norms(analyses, settings),
-        directions(analyses, settings),
-        correlations(analyses),
-        table_iii(analyses, with_published),
-    ]
+QUANTILE_NAMES = dict(zip(QUANTILES, ("min", "5%", "25%", "median", "75%", "95%", "max"), strict=True))
 
 
 def norms(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Table:
@@ -54,7 +45,11 @@ def norms(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Tabl
     scores = [
         Score("mean", f"mean over images, the robustness of Eq. 11; {unit}", lower_is_better=True, form=".4g"),
         Score("s.e.", "standard error of the mean over images; none of a single image", None, ".2g"),
-        *(Score(QUANTILE_NAMES[q], _about(q), None, ".3g") for q in QUANTILES),
+        Score("min", "lowest of the images", None, ".3g"),
+        *(Score(name, f"{name} quantile of the images", None, ".3g") for name in ("5%", "25%")),
+        Score("median", "median of the images", None, ".3g"),
+        *(Score(name, f"{name} quantile of the images", None, ".3g") for name in ("75%", "95%")),
+        Score("max", "highest of the images", None, ".3g"),
     ]
     records = []
     for analysis, norm in product(analyses, NORMS):
@@ -68,50 +63,46 @@ def norms(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Tabl
             numbers = {"mean": found.mean} | {QUANTILE_NAMES[q]: value for q, value in found.quantiles.items()}
             numbers |= {} if found.standard_error is None else {"s.e.": found.standard_error}
         # A spectral norm that has not converged is a lower bound: it must not win against one that has.
-        records.append(record(analysis, f"{norm}", labels, numbers, trusted=all(converged)))
+        records.append(record(analysis, norm, labels, numbers, trusted=all(converged)))
     title = f"Robustness (Eq. 11): norms of the Jacobian of the {settings.map}"
     return Table("norms", title, grouped(records), scores)
 
 
 def directions(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Table:
     """Eq. 12: a row for each distortion of each run on each dataset."""
-    numbers: dict[str, tuple[str, Callable[[Measurement, str], float | None]]] = {
-        "distance": ("mean ‖Δ‖ in gray levels", lambda image, name: image.reactions[name].distance),
-        "finite": ("mean of ‖F(x+Δ) − F(x)‖ / ‖Δ‖ (Eq. 12)", lambda image, name: image.reactions[name].finite),
-        "infinitesimal": (
-            "mean of ‖J·Δ/‖Δ‖‖, its limit for small errors in the same directions",
-            lambda image, name: image.reactions[name].infinitesimal,
-        ),
+    numbers: dict[str, Callable[[Reaction], float | None]] = {
+        "distance": lambda reaction: reaction.distance,
+        "finite": lambda reaction: reaction.finite,
+        "infinitesimal": lambda reaction: reaction.infinitesimal,
     }
+    limit = "mean of ‖J·Δ/‖Δ‖‖, its limit for small errors in the same directions"
     scores = [
-        score
-        for name, (about, _) in numbers.items()
-        for score in (
-            Score(name, about, lower_is_better=None if name == "distance" else True, form=".4g"),
-            Score(f"{name} s.e.", f"standard error of {name} over images", None, ".2g"),
-        )
-        if score.name != "distance s.e."
-    ]
-    scores += [
+        Score("distance", "mean ‖Δ‖ in gray levels", None, ".4g"),
+        Score("finite", "mean of ‖F(x+Δ) − F(x)‖ / ‖Δ‖ (Eq. 12)", lower_is_better=True, form=".4g"),
+        Score("finite s.e.", "standard error of finite over images", None, ".2g"),
+        Score("infinitesimal", limit, lower_is_better=True, form=".4g"),
+        Score("infinitesimal s.e.", "standard error of infinitesimal over images", None, ".2g"),
         Score("F clean", "mean adaptive F of the clean images' maps"),
         Score("F lost", "mean of each image's adaptive F less that of its distorted versions", lower_is_better=True),
     ]
     records = []
     for analysis, name in product(analyses, settings.distortions):
-        row = dict[str, float]()
-        for heading, (_, number) in numbers.items():
-            values = [value for image in analysis.images if (value := number(image, name)) is not None]
-            if values:
+        row, reactions = dict[str, float](), [image.reactions[name] for image in analysis.images]
+        for heading, number in numbers.items():
+            if values := [value for reaction in reactions if (value := number(reaction)) is not None]:
                 found = summarise(values)
                 row[heading] = found.mean
                 row |= {} if found.standard_error is None else {f"{heading} s.e.": found.standard_error}
         if analysis.images:
             row["F clean"] = summarise([image.adaptive_f for image in analysis.images]).mean
-            row["F lost"] = summarise([image.reactions[name].loss_of_f for image in analysis.images]).mean
+            row["F lost"] = summarise([reaction.loss_of_f for reaction in reactions]).mean
         distortion, draws = settings.distortions[name]
-        still = sum(image.reactions[name].distance is None for image in analysis.images)
-        labels = {"map": settings.map, "distortion": distortion.label, "draws": f"{draws}"}
-        labels["unchanged"] = f"{still}"
+        labels = {
+            "map": settings.map,
+            "distortion": distortion.label,
+            "draws": f"{draws}",
+            "unchanged": f"{sum(reaction.distance is None for reaction in reactions)}",
+        }
         records.append(record(analysis, name, labels, row))
     title = "Reaction to distortions (Eq. 12), finite and infinitesimal, over the same directions"
     return Table("directions", title, grouped(records), scores)
@@ -134,14 +125,12 @@ def correlations(analyses: Sequence[Analysis[Measurement]]) -> Table:
     for analysis in analyses:
         names = list(analysis.images[0].reactions) if analysis.images else []
         for name, norm in product(names, NORMS):
-            found = correlation(analysis, norm, name)
-            numbers = {} if found is None else {"rho": found.rho, "p": found.p}
-            if found is not None and found.low is not None and found.high is not None:
-                numbers |= {"low": found.low, "high": found.high}
-            labels = {"norm": norm, "F lost to": name}
-            if found is None:
-                labels["norm"] += " (too few images, or all alike)"
-            records.append(record(analysis, name, labels, numbers))
+            label, numbers = f"{norm} (too few images, or all alike)", dict[str, float]()
+            if (found := correlation(analysis, norm, name)) is not None:
+                label, numbers = norm, {"rho": found.rho, "p": found.p}
+                if found.low is not None and found.high is not None:
+                    numbers |= {"low": found.low, "high": found.high}
+            records.append(record(analysis, name, {"norm": label, "F lost to": name}, numbers))
     return Table("correlations", "Are images with larger norms more fragile?", grouped(records), scores)
 
 
@@ -190,7 +179,7 @@ def leave(
     dest: Path | None,
     written: Sequence[Table],
     images: Sequence[Mapping[str, Any]],
-    draw: Callable[[], Sequence[tuple[str, Figure]]],
+    draw: Callable[[Path], Sequence[tuple[str, Figure]]],
     *,
     settings: Mapping[str, Any],
     failures: Sequence[str],
@@ -204,7 +193,7 @@ def leave(
             settings and what failed in `results.json`, the numbers of every image in `images.csv`, and the figures;
             None: nothing is written.
         written, images: the tables, and a line for each image.
-        draw: gives the figures, each with its stem.
+        draw: gives the figures, each with its stem; what it keeps for another time goes into the folder.
         settings: what was measured with.
         failures: what could not be measured.
         notes: what is to be known of the tables, a line each.
@@ -218,7 +207,7 @@ def leave(
             "failures": list(failures),
             "tables": {table.stem: table.content() for table in written},
         }
-        files = write_results(dest, written, images, draw(), content)
+        files = write_results(dest, written, images, draw(dest), content)
         say(f"wrote {', '.join(path.name for path in files)} to {dest}")
     if failures:
         complain(f"{len(failures):,} {of} could not be measured:", failures)
@@ -289,26 +278,27 @@ def record(
     trusted: bool = True,
 ) -> Record:
     """A row; it competes for the best where all images were measured and its numbers can be trusted."""
-    measured = len(analysis.images)
+    measured, chosen = len(analysis.images), len(analysis.places)
     mark = analysis.run.mark(analysis.dataset, {image.image for image in analysis.images})
     everything = {
         "dataset": analysis.dataset.name,
         "run": analysis.run.name,
         **labels,
-        "images": (f"{measured}" if measured == analysis.chosen else f"{measured}/{analysis.chosen}") + mark,
+        "images": (f"{measured}" if measured == chosen else f"{measured}/{chosen}") + mark,
         "of": f"{analysis.dataset.images}",
         "source": analysis.run.source,
     }
-    whole = measured == analysis.chosen and measured > 0
+    whole = measured == chosen and measured > 0
     return Record(f"{analysis.dataset.truth} {group}", everything, numbers, competes=whole and trusted)
+
+
+def evenly(ranked: Sequence[T], count: int) -> list[T]:
+    """At most `count` of them, at equal steps from the first to the last."""
+    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
+    return [ranked[place] for place in places]
 
 
 def grouped(records: Sequence[Record]) -> list[Record]:
     """Records of one group one after the other, in order of first appearance."""
     order = list(dict.fromkeys(record.group for record in records))
     return sorted(records, key=lambda record: order.index(record.group))
-
-
-def _about(quantile: float) -> str:
-    names = {0.0: "lowest", 0.5: "median", 1.0: "highest"}
-    return f"{names.get(quantile, f'{quantile:.0%} quantile')} of the images"

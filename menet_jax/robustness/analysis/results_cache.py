@@ -13,21 +13,21 @@ import numpy as np
 from menet_jax.runtime.text import say, warn
 from menet_jax.runtime.whole_files import written_whole
 
-Determinants = Mapping[str, Any]
-"""Key of a result in the cache: all that the result depends on, as JSON knows it."""
+CacheKey = Mapping[str, Any]
+"""All that a result depends on, as JSON knows it."""
 
 
 class ResultsCache:
-    """A file of JSON lines, one a result: `{"key": ..., "of": determinants, "value": ...}`.
+    """A file of JSON lines, one a result: `{"key": digest of the key, "of": key, "value": ...}`.
 
-    A line that an interruption left incomplete counts as missing. Lines of other determinants stay in the file, and
-    are never taken for the wanted ones.
+    A line that an interruption left incomplete counts as missing. Lines of other keys stay in the file, and are never
+    taken for the wanted ones.
 
     Attributes:
         path: of the file; None: results are kept in memory alone.
         damaged: lines that could not be read.
-        before: keys of the results that were in it when it was opened.
-        asked: keys of those that were asked for since, be they there or not.
+        before: digests of the keys of the results that were in it when it was opened.
+        asked: digests of those that were asked for since, be they there or not.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -44,29 +44,31 @@ class ResultsCache:
         for line in content.splitlines():
             try:
                 entry = json.loads(line)
-                self._values[_checked_key(entry)] = entry["value"]
+                if entry["key"] != digest(entry["of"]):
+                    raise ValueError("the key is not what was written")
+                self._values[entry["key"]] = entry["value"]
             except (ValueError, KeyError, TypeError):
                 self.damaged += 1
         self.before = frozenset(self._values)
 
     def __len__(self) -> int:
-        """Number of results, of any determinants."""
+        """Number of results, of any key."""
         return len(self._values)
 
-    def get(self, of: Determinants) -> Any | None:
-        """The result with just these determinants; None if there is none."""
-        return self._values.get(key(of))
+    def get(self, key: CacheKey) -> Any | None:
+        """The result with this key; None if there is none."""
+        return self._values.get(digest(key))
 
-    def kept(self, of: Determinants, compute: Callable[[], Any]) -> Any:
-        """The result with just these determinants; where there is none, it is computed and added.
+    def kept(self, key: CacheKey, compute: Callable[[], Any]) -> Any:
+        """The result with this key; where there is none, it is computed and added.
 
         Raises:
             as `add`, and as `compute`.
         """
-        name = key(of)
+        name = digest(key)
         self.asked.add(name)
         if name not in self._values:
-            self.add(of, compute())
+            self.add(key, compute())
         return self._values[name]
 
     def say_reused(self) -> None:
@@ -78,14 +80,14 @@ class ResultsCache:
             rest = f"; {others} others in it are of other networks, images or settings" if others else ""
             say(f"reusing  {len(self.before & self.asked)} of {len(self.asked)} results from {self.path}{rest}")
 
-    def add(self, of: Determinants, value: Any) -> None:
+    def add(self, key: CacheKey, value: Any) -> None:
         """Append a result; it is in the file when this returns.
 
         Raises:
             ValueError: it has a number that is not finite, or something that JSON does not know.
             OSError: the file cannot be written.
         """
-        entry = {"key": key(of), "of": of, "value": value}
+        entry = {"key": digest(key), "of": key, "value": value}
         try:
             line = json.dumps(entry, allow_nan=False, ensure_ascii=False)
         except ValueError:
@@ -97,16 +99,16 @@ class ResultsCache:
             self._broken = False
 
 
-def key(of: Determinants) -> str:
-    """The digest of determinants, which does not depend on their order."""
-    return hashlib.sha256(json.dumps(of, sort_keys=True, allow_nan=False).encode()).hexdigest()
+def digest(key: CacheKey) -> str:
+    """The digest of a key, which does not depend on the order of what is in it."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def kept_arrays(
-    folder: Path, name: str, of: Determinants, compute: Callable[[], Mapping[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
-    """Arrays out of `<name>_<digest>.npz`; if they are not there, or not whole, they are computed and kept there."""
-    path = folder / f"{name}_{key(of)[:16]}.npz"
+def kept_arrays(folder: Path, key: CacheKey, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays of the image with this key, out of `<stem of its file>_<digest>.npz`; if they are not there, or not whole,
+    they are computed and kept there.
+    """
+    path = folder / f"{Path(key['file_name']).stem}_{digest(key)[:16]}.npz"
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
@@ -116,14 +118,3 @@ def kept_arrays(
     with written_whole(path) as unfinished:
         np.savez_compressed(unfinished, allow_pickle=False, **arrays)
     return arrays
-
-
-def _checked_key(entry: Any) -> str:
-    """The key of a line that is as it was written.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if entry["key"] != key(entry["of"]):
-        raise ValueError("the determinants are not those that were written")
-    return str(entry["key"])

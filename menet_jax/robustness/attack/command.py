@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from menet_jax.data.sources import Example
 from menet_jax.images.maps import quantise
 from menet_jax.reporting.plots.rows import Row, image_rows
-from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
+from menet_jax.robustness.analysis.inputs import Inputs, run_analysis
 from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse
+from menet_jax.robustness.analysis.networks import MeasuredNetwork, cache_key
 from menet_jax.robustness.analysis.report import leave
 from menet_jax.robustness.analysis.results_cache import kept_arrays
-from menet_jax.robustness.analysis.subject import Subject, determinants
 from menet_jax.robustness.attack import report
 from menet_jax.robustness.attack.measurement import MEANING, Images, Measurement, attacks, measure, nested, scored
 from menet_jax.robustness.attack.transfer import Attacked, transfers
@@ -36,7 +36,7 @@ def run(options: Attack) -> int:
     return run_analysis(options, options.map, about, do)
 
 
-def do(options: Attack, work: Subjects) -> int:
+def do(options: Attack, work: Inputs) -> int:
     """Attack and report; the exit status."""
     settings, folder = among(AttackSettings, options), options.dest / ATTACKED if options.dest else None
     batch_size = min(options.batch_size, max(len(places) for _, places in work.datasets))
@@ -45,11 +45,11 @@ def do(options: Attack, work: Subjects) -> int:
     analyses = [replace(analysis, images=tuple(map(nested, analysis.images))) for analysis in found]
     attacked = partial(_attacked, folder or Path(), settings)
 
-    def figures() -> list[tuple[str, Figure]]:
-        worst = [_worst(settings, work, analysis, attacked) for analysis in analyses if analysis.images]
+    def figures(_: Path) -> list[tuple[str, Figure]]:
+        worst = [_worst(settings, analysis, attacked) for analysis in analyses if analysis.images]
         return [*report.curves(analyses, settings), *worst]
 
-    transferred = transfers(work, analyses, attacked) if folder else []
+    transferred = transfers(analyses, attacked) if folder else []
     tables, rows = report.tables(analyses, transferred, settings), report.image_rows(analyses)
     return leave(options.dest, tables, rows, figures, settings=asdict(settings), failures=failures)
 
@@ -57,25 +57,20 @@ def do(options: Attack, work: Subjects) -> int:
 def _measured(
     folder: Path | None,
     batch_size: int,
-    of: Subject,
+    of: MeasuredNetwork,
     examples: Sequence[Example],
     settings: AttackSettings,
     stage: Stage,
 ) -> list[Measurement | ValueError]:
     """Measure images and, where there is a folder, keep the attacked images in it."""
-    results = list[Measurement | ValueError]()
-    for example, result in zip(examples, measure(of, examples, settings, stage, batch_size), strict=True):
-        if isinstance(result, ValueError):
-            results.append(result)
-            continue
-        measurement, attacked = result
-        if folder:
-            _kept(folder, settings, of, example, partial(np.asarray, attacked))
-        results.append(measurement)
-    return results
+    results = measure(of, examples, settings, stage, batch_size)
+    for example, result in zip(examples, results, strict=True):
+        if folder and not isinstance(result, ValueError):
+            _kept(folder, settings, of, example, partial(np.asarray, result[1]))
+    return [result if isinstance(result, ValueError) else result[0] for result in results]
 
 
-def _attacked(folder: Path, settings: AttackSettings, of: Subject, example: Example) -> Images:
+def _attacked(folder: Path, settings: AttackSettings, of: MeasuredNetwork, example: Example) -> Images:
     """The attacked images of the greatest strength; they are searched for anew only if they were not kept."""
 
     def last() -> Images:
@@ -85,31 +80,31 @@ def _attacked(folder: Path, settings: AttackSettings, of: Subject, example: Exam
     return _kept(folder, settings, of, example, last)
 
 
-def _kept(folder: Path, settings: AttackSettings, of: Subject, example: Example, find: Callable[[], Images]) -> Images:
-    depends_on = determinants(of, example, settings, MEANING)
-    return kept_arrays(folder, Path(example.file_name).stem, depends_on, lambda: {"images": find()})["images"]
+def _kept(
+    folder: Path, settings: AttackSettings, of: MeasuredNetwork, example: Example, find: Callable[[], Images]
+) -> Images:
+    key = cache_key(of, example, settings, MEANING)
+    return kept_arrays(folder, key, lambda: {"images": find()})["images"]
 
 
-def _worst(
-    settings: AttackSettings, work: Subjects, analysis: Analysis[Measurement], attacked: Attacked
-) -> tuple[str, Figure]:
+def _worst(settings: AttackSettings, analysis: Analysis[Measurement], attacked: Attacked) -> tuple[str, Figure]:
     """The images that lose most: as they are, the change, and the maps before and after it."""
-    subject = work.subject(analysis.run)
+    network = analysis.network
     ranked = sorted(analysis.images, key=lambda image: image.strengths[-1].attack.adaptive_f - image.clean.adaptive_f)
     rows = list[Row]()
     for image in ranked[:SHOWN]:
-        example = work.example(analysis.dataset, image.image)
-        x = subject.seen(example.image)
+        example = analysis.example(image.image)
+        x = network.seen(example.image)
         after, moved = min(
-            ((scored(subject, each, example).adaptive_f, each) for each in attacked(subject, example)),
+            ((scored(network, each, example).adaptive_f, each) for each in attacked(network, example)),
             key=itemgetter(0),
         )
         times = 127 / max(float(np.abs(moved - x).max()), 1e-6)
         pictures = [
             x.astype(np.uint8),
             np.clip(np.rint(128 + times * (moved - x)), 0, 255).astype(np.uint8),
-            quantise(subject.saliency(x)),
-            quantise(subject.saliency(moved)),
+            quantise(network.saliency(x)),
+            quantise(network.saliency(moved)),
         ]
         aspect = example.image.shape[0] / example.image.shape[1]
         note = f"{Path(image.image).stem}\nF {image.clean.adaptive_f:.2f} → {after:.2f}\nchange × {times:.0f}"

@@ -5,7 +5,7 @@ of the mean square over all values, which is the σ of noise of that length; in 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,8 @@ from menet_jax.data.sources import Example
 from menet_jax.images.distortions import Jpeg
 from menet_jax.images.files import resize_mask
 from menet_jax.robustness.analysis.loop import Stage, attempt
-from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import THRESHOLDED, Subject, random_key
-from menet_jax.robustness.attack.ascent import L2, LINF, Ball, Objective, attack_each, random_starts, within
+from menet_jax.robustness.analysis.networks import THRESHOLDED, MeasuredNetwork, random_key
+from menet_jax.robustness.attack.ascent import L2, LINF, Ball, attack_each, random_starts, within
 from menet_jax.robustness.attack.objectives import LostF, Moved, WrongSide
 from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.image_function import evaluate, norm
@@ -31,12 +30,10 @@ from menet_jax.robustness.jacobian.spectral import SpectralNorm, lanczos
 from menet_jax.robustness.options import AttackSettings
 from menet_jax.training.validation import score_map
 
-MEANING: Determinants = {"attack": 5}
+MEANING = {"attack": 5}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 Image = Float[np.ndarray, "h w 3"]
-
-ObjectiveOf = Callable[[jax.Array], Objective]
 
 Images = Float[np.ndarray, "objectives h w 3"]
 """One image, attacked by each objective."""
@@ -59,7 +56,7 @@ class AtStrength:
         attack_gain: the largest that was found.
         noise_moved: root mean square of F(x+Δ) − F(x) over the map, mean over draws of noise.
         attack_moved: the largest that was found.
-        noise_flipped: mean share of the map's pixels that change class, thresholded as by `subject.THRESHOLDED`.
+        noise_flipped: mean share of the map's pixels that change class, thresholded as by `networks.THRESHOLDED`.
         attack_flipped: the largest that was found.
         noise: mean scores under noise.
         attack: scores under the attack that costs most F.
@@ -107,34 +104,29 @@ class Measurement:
 
 
 def measure(
-    of: Subject, examples: Sequence[Example], settings: AttackSettings, stage: Stage, batch_size: int
+    of: MeasuredNetwork, examples: Sequence[Example], settings: AttackSettings, stage: Stage, batch_size: int
 ) -> list[tuple[Measurement, Images] | ValueError]:
     """Measure images; also, each as attacked at the greatest strength.
 
     Of an image where the Jacobian is not finite, or that cannot be compressed, a ValueError says so.
     """
-    spectra = list[SpectralNorm | ValueError]()
-    for example in examples:
+    spectra, results = dict[int, SpectralNorm](), dict[int, tuple[Measurement, Images] | ValueError]()
+    for index, example in enumerate(examples):
         stage(f"spectral norm, {example.file_name}")
-        spectra.append(attempt(partial(_spectral, of, example, settings)))
-    able = [
-        (example, spectral)
-        for example, spectral in zip(examples, spectra, strict=True)
-        if not isinstance(spectral, ValueError)
-    ]
-    together = [example for example, _ in able], settings, [spectral for _, spectral in able]
-    found = list(attacks(of, *together, batch_size=batch_size, stage=stage)) if able else []
-    measured = iter(
-        [
-            attempt(partial(_measured, of, example, settings, spectral, [at[index] for at in found], stage))
-            for index, (example, spectral) in enumerate(able)
-        ]
-    )
-    return [spectral if isinstance(spectral, ValueError) else next(measured) for spectral in spectra]
+        try:
+            spectra[index] = _spectral(of, example, settings)
+        except ValueError as error:
+            results[index] = error
+    able, norms = [examples[index] for index in spectra], list(spectra.values())
+    found = list(attacks(of, able, settings, norms, batch_size=batch_size, stage=stage)) if able else []
+    for place, (index, spectral) in enumerate(spectra.items()):
+        attacked = [images[place] for images in found]
+        results[index] = attempt(partial(_measured, of, examples[index], settings, spectral, attacked, stage))
+    return [results[index] for index in range(len(examples))]
 
 
 def _measured(
-    of: Subject,
+    of: MeasuredNetwork,
     example: Example,
     settings: AttackSettings,
     spectral: SpectralNorm,
@@ -144,8 +136,17 @@ def _measured(
     """Measure an image that was attacked at each strength."""
     stage(f"scores, {example.file_name}")
     ball, x = BALLS[settings.norm], of.seen(example.image)
-    before = of.saliency(x)
-    react = partial(_reaction, of, ball, THRESHOLDED[settings.map], example, x, before)
+    before, thresholded = of.saliency(x), THRESHOLDED[settings.map]
+
+    def react(image: Image) -> _Reaction:
+        after = of.saliency(image)
+        length = float(ball.length(jnp.asarray(image - x)))
+        changed = thresholded(jnp.asarray(after)) != thresholded(jnp.asarray(before))
+        moved = norm(after - before)
+        gain = moved / length if length else 0.0
+        flipped = float(np.mean(np.asarray(changed)))
+        return _Reaction(gain, moved / math.sqrt(after.size), flipped, _scores(after, example))
+
     found = list[AtStrength]()
     for strength, images in zip(settings.strengths, attacked, strict=True):
         noisy = [react(image) for image in _noise(of, example, settings, ball, strength)]
@@ -171,7 +172,7 @@ def _measured(
 
 
 def attacks(
-    of: Subject,
+    of: MeasuredNetwork,
     examples: Sequence[Example],
     settings: AttackSettings,
     spectra: Sequence[SpectralNorm] | None = None,
@@ -193,7 +194,11 @@ def attacks(
     images = np.stack([of.seen(example.image) for example in examples])
     direction = np.stack([spectral.right for spectral in spectra]).astype(images.dtype)
     random = np.stack([random_starts(_keys(settings, each).starts, images[0], settings.starts) for each in examples])
-    objectives = _objectives(of, examples, images)
+    before = np.stack([evaluate(of.f, jnp.asarray(image)) for image in images])
+    masks = np.stack([resize_mask(example.mask, (of.size, of.size)) for example in examples]).astype(np.float32)
+    # The margin has a gradient where a probability is saturated, and where the metric map jumps: at a margin of 0.
+    margin = of.f.replace(output=image_function.logit_margin)
+    objectives = [(Partial(Moved, of.f), before), (Partial(LostF, of.f), masks), (Partial(WrongSide, margin), masks)]
     below = [-direction for _ in objectives]
     for strength in settings.strengths:
         for index, (objective_of, targets) in enumerate(objectives):
@@ -203,21 +208,6 @@ def attacks(
             found = attack_each(objective_of, targets, images, ball, radius, starts, steps=settings.steps)
             below[index] = np.asarray(found.image) - images
         yield np.stack([images + each for each in below], axis=1)[:count]
-
-
-def _objectives(
-    of: Subject, examples: Sequence[Example], images: Float[np.ndarray, "n h w 3"]
-) -> list[tuple[ObjectiveOf, Float[np.ndarray, "n h w"]]]:
-    """What is raised: a function of each image's target, and these targets."""
-    before = np.stack([evaluate(of.f, jnp.asarray(image)) for image in images])
-    masks = np.stack([resize_mask(example.mask, (of.size, of.size)) for example in examples]).astype(np.float32)
-    # The margin has a gradient where a probability is saturated, and where the metric map jumps: at a margin of 0.
-    margin = of.f.replace(output=image_function.logit_margin)
-    return [
-        (Partial(Moved, of.f), before),
-        (Partial(LostF, of.f), masks),
-        (Partial(WrongSide, margin), masks),
-    ]
 
 
 def nested(found: Measurement) -> Measurement:
@@ -235,7 +225,7 @@ def nested(found: Measurement) -> Measurement:
     return replace(found, strengths=tuple(strengths))
 
 
-def scored(of: Subject, image: Image, example: Example) -> Scores:
+def scored(of: MeasuredNetwork, image: Image, example: Example) -> Scores:
     """The scores of the map of an image, in place of the example's own."""
     return _scores(of.saliency(image), example)
 
@@ -255,12 +245,12 @@ def _keys(settings: AttackSettings, example: Example) -> _Keys:
     return _Keys(*jax.random.split(random_key(settings.seed, example.file_name), 3))
 
 
-def _spectral(of: Subject, example: Example, settings: AttackSettings) -> SpectralNorm:
+def _spectral(of: MeasuredNetwork, example: Example, settings: AttackSettings) -> SpectralNorm:
     key = _keys(settings, example).spectral
     return lanczos(of.f, of.seen(example.image), key, tolerance=1e-2, max_iterations=64)
 
 
-def _noise(of: Subject, example: Example, settings: AttackSettings, ball: Ball, strength: float) -> list[Image]:
+def _noise(of: MeasuredNetwork, example: Example, settings: AttackSettings, ball: Ball, strength: float) -> list[Image]:
     """Images under noise of this strength, as far as 0…255 leaves room: normal in L2, uniform in L∞."""
     x, key = jnp.asarray(of.seen(example.image)), _keys(settings, example).noise
     radius = jnp.float32(strength * ball.gray_level(x.size))
@@ -271,7 +261,7 @@ def _noise(of: Subject, example: Example, settings: AttackSettings, ball: Ball, 
     return found
 
 
-def _compressed(of: Subject, example: Example, quality: int, ball: Ball) -> Compressed:
+def _compressed(of: MeasuredNetwork, example: Example, quality: int, ball: Ball) -> Compressed:
     x = of.seen(example.image)
     image = Jpeg(quality, quality)(x.astype(np.uint8), Path(example.file_name).stem, 0).astype(np.float32)
     strength = float(ball.length(jnp.asarray(image - x))) / ball.gray_level(x.size)
@@ -279,32 +269,14 @@ def _compressed(of: Subject, example: Example, quality: int, ball: Ball) -> Comp
 
 
 class _Reaction(NamedTuple):
-    """How far the map moves for each unit of a change, and in the root mean square; the share of its pixels that change
-    class; and its scores.
+    """To a change: how far the map moves for each unit of it, and in the root mean square; the share of its pixels that
+    change class; and its scores.
     """
 
     gain: float
     moved: float
     flipped: float
     scores: Scores
-
-
-def _reaction(
-    of: Subject,
-    ball: Ball,
-    thresholded: Callable[[jax.Array], jax.Array],
-    example: Example,
-    x: Image,
-    before: Float[np.ndarray, "h w"],
-    image: Image,
-) -> _Reaction:
-    """To the change from x to the image."""
-    after = of.saliency(image)
-    length = float(ball.length(jnp.asarray(image - x)))
-    changed = thresholded(jnp.asarray(after)) != thresholded(jnp.asarray(before))
-    moved = norm(after - before)
-    gain = moved / length if length else 0.0
-    return _Reaction(gain, moved / math.sqrt(after.size), float(np.mean(np.asarray(changed))), _scores(after, example))
 
 
 def _scores(saliency: Float[np.ndarray, "h w"], example: Example) -> Scores:

@@ -1,6 +1,7 @@
 """What attacks leave behind: a table, the numbers of every image, curves over the strength, and the worst images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from itertools import product
 from typing import Any
 
@@ -11,7 +12,7 @@ from menet_jax.reporting.plots.worst_cases import GainCurve, attack_curves
 from menet_jax.reporting.tables import Score, Table
 from menet_jax.robustness.analysis.loop import Analysis
 from menet_jax.robustness.analysis.report import UNITS, grouped, record
-from menet_jax.robustness.attack.measurement import AtStrength, Measurement, Scores
+from menet_jax.robustness.attack.measurement import AtStrength, Compressed, Measurement, Scores
 from menet_jax.robustness.attack.transfer import TOLERANCE, Transfer
 from menet_jax.robustness.options import AttackSettings
 
@@ -61,7 +62,7 @@ def _strengths(analyses: Found, settings: AttackSettings) -> Table:
     records = []
     for analysis, (index, strength) in product(analyses, enumerate(settings.strengths)):
         pairs = [(image, image.strengths[index]) for image in analysis.images]
-        numbers = {score.name: float(np.mean([of(*pair) for pair in pairs])) for score, of in columns if pairs}
+        numbers = {score.name: _mean(of(*pair) for pair in pairs) for score, of in columns if pairs}
         labels = {"map": settings.map, "norm": settings.norm, "strength": f"{strength:g}"}
         records.append(record(analysis, f"{strength:g}", labels, numbers))
     title = f"Worst changes found of the network's {settings.map} map; strength in {UNIT[settings.norm]}"
@@ -70,21 +71,18 @@ def _strengths(analyses: Found, settings: AttackSettings) -> Table:
 
 def _compression(analyses: Found, settings: AttackSettings) -> Table:
     """A row for each quality of each run on each dataset."""
-    scores = [
-        Score("strength", f"mean, in {UNIT[settings.norm]}", None, ".3g"),
-        Score("F", "mean adaptive F of the compressed images' maps"),
+    columns: list[tuple[Score, Callable[[Compressed], float]]] = [
+        (Score("strength", f"mean, in {UNIT[settings.norm]}", None, ".3g"), lambda at: at.strength),
+        (Score("F", "mean adaptive F of the compressed images' maps"), lambda at: at.scores.adaptive_f),
     ]
     records = []
-    for analysis in analyses:
-        for index, quality in enumerate(settings.qualities):
-            at = [image.compressed[index] for image in analysis.images]
-            numbers = dict[str, float]()
-            if at:
-                numbers["strength"] = float(np.mean([each.strength for each in at]))
-                numbers["F"] = float(np.mean([each.scores.adaptive_f for each in at]))
-            labels = {"map": settings.map, "quality": f"{quality}"}
-            records.append(record(analysis, f"JPEG {quality}", labels, numbers))
-    return Table("compression", "JPEG compression of the image at the network's size", grouped(records), scores)
+    for analysis, (index, quality) in product(analyses, enumerate(settings.qualities)):
+        compressed = [image.compressed[index] for image in analysis.images]
+        numbers = {score.name: _mean(map(of, compressed)) for score, of in columns if compressed}
+        labels = {"map": settings.map, "quality": f"{quality}"}
+        records.append(record(analysis, f"JPEG {quality}", labels, numbers))
+    title = "JPEG compression of the image at the network's size"
+    return Table("compression", title, grouped(records), [score for score, _ in columns])
 
 
 def _transfers(transferred: Sequence[Transfer], settings: AttackSettings) -> Table:
@@ -97,8 +95,7 @@ def _transfers(transferred: Sequence[Transfer], settings: AttackSettings) -> Tab
     records = []
     for each in transferred:
         labels = {"map": settings.map, "found on": each.source.name}
-        own, of_other = (float(np.mean(values)) for values in (each.own, each.transferred))
-        numbers = {"F own": own, "F transferred": of_other, "stronger": each.stronger}
+        numbers = {"F own": _mean(each.own), "F transferred": _mean(each.transferred), "stronger": each.stronger}
         records.append(record(each.target, f"from {each.source.name}", labels, numbers))
     title = f"Attacks found on another run, strength {settings.strengths[-1]:g}"
     return Table("transfer", title, grouped(records), scores)
@@ -114,7 +111,7 @@ def curves(analyses: Found, settings: AttackSettings) -> list[tuple[str, Figure]
         (
             f"attack_{several[0].dataset.name}",
             attack_curves(
-                [_curve(analysis, settings) for analysis in several],
+                [_curve(analysis) for analysis in several],
                 f"{several[0].dataset.name}, {settings.map} map, {settings.norm}, {len(several[0].images)} images",
                 f"strength of the change, {UNIT[settings.norm]}",
             ),
@@ -123,26 +120,29 @@ def curves(analyses: Found, settings: AttackSettings) -> list[tuple[str, Figure]
     ]
 
 
-def _curve(analysis: Analysis[Measurement], settings: AttackSettings) -> GainCurve:
-    at = [[image.strengths[index] for image in analysis.images] for index in range(len(settings.strengths))]
-    compressed = [[image.compressed[index] for image in analysis.images] for index in range(len(settings.qualities))]
-
-    def mean_f(scores: Sequence[Scores]) -> float:
-        return float(np.mean([each.adaptive_f for each in scores]))
-
+def _curve(analysis: Analysis[Measurement]) -> GainCurve:
+    by_strength = list(zip(*(image.strengths for image in analysis.images), strict=True))
+    by_quality = list(zip(*(image.compressed for image in analysis.images), strict=True))
     return GainCurve(
         label=analysis.run.name,
-        clean=mean_f([image.clean for image in analysis.images]),
-        noise={s: mean_f([each.noise for each in of]) for s, of in zip(settings.strengths, at, strict=True)},
-        attack={s: mean_f([each.attack for each in of]) for s, of in zip(settings.strengths, at, strict=True)},
-        jpeg={
-            float(np.mean([each.strength for each in of])): mean_f([each.scores for each in of]) for of in compressed
-        },
+        clean=_mean_f(image.clean for image in analysis.images),
+        noise={images[0].strength: _mean_f(at.noise for at in images) for images in by_strength},
+        attack={images[0].strength: _mean_f(at.attack for at in images) for images in by_strength},
+        jpeg={_mean(at.strength for at in images): _mean_f(at.scores for at in images) for images in by_quality},
     )
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _mean_f(scores: Iterable[Scores]) -> float:
+    return _mean(each.adaptive_f for each in scores)
 
 
 def image_rows(analyses: Found) -> list[dict[str, Any]]:
     """A line for each image and strength."""
+    changes = ("noise", "attack", "file")  # whose scores have columns of their own
     return [
         {
             "dataset": analysis.dataset.name,
@@ -150,18 +150,8 @@ def image_rows(analyses: Found) -> list[dict[str, Any]]:
             "image": image.image,
             "spectral": image.spectral,
             "clean_f": image.clean.adaptive_f,
-            "strength": at.strength,
-            "noise_gain": at.noise_gain,
-            "attack_gain": at.attack_gain,
-            "noise_moved": at.noise_moved,
-            "attack_moved": at.attack_moved,
-            "noise_flipped": at.noise_flipped,
-            "attack_flipped": at.attack_flipped,
-            **{
-                f"{kind}_{name}": value
-                for kind in ("noise", "attack", "file")
-                for name, value in getattr(at, kind)._asdict().items()
-            },
+            **{name: value for name, value in asdict(at).items() if name not in changes},
+            **{f"{kind}_{name}": value for kind in changes for name, value in getattr(at, kind)._asdict().items()},
         }
         for analysis in analyses
         for image in analysis.images

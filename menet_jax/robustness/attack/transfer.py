@@ -10,9 +10,8 @@ import numpy as np
 
 from menet_jax.data.sources import Example
 from menet_jax.evaluation.inputs import NamedRun
-from menet_jax.robustness.analysis.inputs import Subjects
 from menet_jax.robustness.analysis.loop import Analysis
-from menet_jax.robustness.analysis.subject import Subject
+from menet_jax.robustness.analysis.networks import MeasuredNetwork
 from menet_jax.robustness.attack.measurement import Images, Measurement, scored
 from menet_jax.runtime.progress import Bar
 from menet_jax.runtime.text import say
@@ -21,7 +20,7 @@ TOLERANCE = 0.005
 """F by which a transferred attack must cost more, to count as stronger."""
 
 
-Attacked = Callable[[Subject, Example], Images]
+Attacked = Callable[[MeasuredNetwork, Example], Images]
 """A network, an image → the attacked images of the greatest strength."""
 
 
@@ -46,13 +45,13 @@ class Transfer(NamedTuple):
         return float(np.mean(np.array(self.transferred) < np.array(self.own) - TOLERANCE))
 
 
-def transfers(work: Subjects, analyses: Sequence[Analysis[Measurement]], attacked: Attacked) -> list[Transfer]:
+def transfers(analyses: Sequence[Analysis[Measurement]], attacked: Attacked) -> list[Transfer]:
     """Of every run to every other one that sees images of the same size, on each dataset; the others are named."""
     pairs, apart = list[tuple[Analysis[Measurement], Analysis[Measurement]]](), set[frozenset[str]]()
     for target, source in permutations(analyses, 2):
         if target.dataset.truth != source.dataset.truth or target.run.name == source.run.name:
             continue
-        if work.subject(target.run).size == work.subject(source.run).size:
+        if target.network.size == source.network.size:
             pairs.append((target, source))
         else:
             apart.add(frozenset({target.run.name, source.run.name}))
@@ -62,15 +61,15 @@ def transfers(work: Subjects, analyses: Sequence[Analysis[Measurement]], attacke
     total = sum(len(target.images) for target, _ in pairs)
     with Bar(total=total, unit="image", smoothing=0.1, disable=not total) as bar:
         for target, source in pairs:
-            of, other = work.subject(target.run), work.subject(source.run)
             attacked_there = {image.image for image in source.images}
             own, transferred = list[float](), list[float]()
             for image in target.images:
                 bar.set_description(f"{source.run.name} to {target.run.name}, {image.image}")
                 if image.image in attacked_there:
-                    example = work.example(target.dataset, image.image)
+                    example = target.example(image.image)
+                    found_there = [scored(target.network, each, example) for each in attacked(source.network, example)]
                     own.append(image.strengths[-1].attack.adaptive_f)
-                    transferred.append(min(scored(of, each, example) for each in attacked(other, example)).adaptive_f)
+                    transferred.append(min(found_there).adaptive_f)
                 bar.update()
             if own:
                 found.append(Transfer(target, source.run, own, transferred))

@@ -1,7 +1,6 @@
 """The command `python -m menet_jax.robustness distortion`: its work and its messages."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +17,8 @@ from menet_jax.evaluation.inputs import (
     recipes,
 )
 from menet_jax.evaluation.predictor import Predictor
+from menet_jax.robustness.conditions import Condition, Conditions
 from menet_jax.robustness.distortion import report
-from menet_jax.robustness.distortion.conditions import Condition, Conditions
 from menet_jax.robustness.distortion.study import Outcome, folders, study
 from menet_jax.robustness.options import Distortion
 from menet_jax.runtime import devices
@@ -63,8 +62,7 @@ def prepare(options: Distortion) -> Work:
     return Work(wanted, datasets, runs, saved)
 
 
-def describe(options: Distortion, work: Work, used: Sequence[jax.Device]) -> str:
-    """The lines that the command prints before it starts."""
+def _opened_lines(options: Distortion, work: Work, used: Sequence[jax.Device]) -> list[str]:
     lines = [devices.line(used, width=12)] if used else []
     lines += [f"data         {dataset.sources[0].summary()}" for dataset in work.datasets]
     lines += [f"run          {run.summary()}" for run in work.runs]
@@ -72,7 +70,7 @@ def describe(options: Distortion, work: Work, used: Sequence[jax.Device]) -> str
     labels = ", ".join(condition.label for condition in work.wanted.all())
     lines += [f"distortions  {labels}; at {where}; seed {options.seed}"]
     lines += [f"saving       {len(work.saved)} folders in {options.save_images}"] if work.saved else []
-    return "\n".join(lines)
+    return lines
 
 
 def run(options: Distortion) -> int:
@@ -87,7 +85,7 @@ def run(options: Distortion) -> int:
 
 def do(options: Distortion, used: Sequence[jax.Device], work: Work) -> int:
     """Score, save and report; the exit status."""
-    say(describe(options, work, used))
+    say(*_opened_lines(options, work, used))
     outcomes, problems = _study(options, work, used)
     if outcomes:
         _report(options, work, outcomes)
@@ -100,9 +98,7 @@ def do(options: Distortion, used: Sequence[jax.Device], work: Work) -> int:
 
 def _study(options: Distortion, work: Work, used: Sequence[jax.Device]) -> tuple[list[Outcome], list[str]]:
     problems = list[str]()
-    with ExitStack() as stack:
-        bar = stack.enter_context(Bar(total=work.maps, unit="image"))
-        pool = stack.enter_context(workers(options.threads, processes=False))
+    with Bar(total=work.maps, unit="image") as bar, workers(options.threads, processes=False) as pool:
         batch = min(options.batch_size, work.maps)
         predictors = [Predictor(run.trained.config, run.trained.variables, used, batch) for run in work.runs]
         if predictors:

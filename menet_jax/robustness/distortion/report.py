@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from menet_jax.evaluation.inputs import Dataset
 from menet_jax.evaluation.report import SCORES as EVALUATION_SCORES
 from menet_jax.images.distortions import Scale
 from menet_jax.reporting import published
@@ -16,8 +17,6 @@ from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.distortion.study import Condition, Conditions, Outcome
 
 SCORES = tuple(score for score in EVALUATION_SCORES if score.name in ("adaptive_f", "mae"))
-
-PUBLISHED_TABLES = "Tables I and II"
 
 
 def table_2_columns(wanted: Conditions) -> tuple[Score, ...]:
@@ -36,24 +35,21 @@ def table_2_columns(wanted: Conditions) -> tuple[Score, ...]:
 def table_2(outcomes: Sequence[Outcome], wanted: Conditions, with_published: bool) -> list[Record]:
     """Table II: a row for each map of each run, on each dataset; then the paper's own, where it has the dataset."""
     short = {wanted.clean: "clean", wanted.noise: "AWGN", wanted.jpeg: "JPEG"}
-    rows: dict[tuple[str, str, str], list[Outcome]] = {}
-    for outcome in outcomes:
-        if outcome.condition in short:
-            rows.setdefault((outcome.dataset.truth, outcome.run.name, outcome.kind), []).append(outcome)
-    table, names = list[Record](), dict[str, Outcome]()
-    for (truth, _, _), row in rows.items():
-        names.setdefault(truth, row[0])
-    for truth, first in names.items():
-        for key, row in rows.items():
-            if key[0] == truth:
-                scores = {
-                    f"{name} {short[outcome.condition]}": value
-                    for outcome in row
-                    for name, value in outcome.numbers().items()
-                }
-                table.append(_record(truth, row, scores))
+    table = list[Record]()
+    for truth, dataset in {outcome.dataset.truth: outcome.dataset for outcome in outcomes}.items():
+        rows: dict[tuple[str, str], list[Outcome]] = {}
+        for outcome in outcomes:
+            if outcome.dataset.truth == truth and outcome.condition in short:
+                rows.setdefault((outcome.run.name, outcome.kind), []).append(outcome)
+        for row in rows.values():
+            scores = {
+                f"{name} {short[outcome.condition]}": value
+                for outcome in row
+                for name, value in outcome.numbers().items()
+            }
+            table.append(_record(truth, row, scores))
         if with_published:
-            table += _published(truth, first.dataset.name, first.dataset.published or "")
+            table += _published(dataset)
     return table
 
 
@@ -104,7 +100,28 @@ def write(
     Returns:
         the files written.
     """
-    content = _content(outcomes, settings, with_published, written[0].notes)
+    rows = [
+        {
+            "dataset": outcome.dataset.name,
+            "ground_truth": outcome.dataset.truth,
+            "distortion": _described(outcome.condition),
+            "method": outcome.run.name,
+            "map": outcome.kind,
+            "source": outcome.run.source,
+            "images": len(outcome.images),
+            "of": outcome.dataset.images,
+            "scores": outcome.numbers(),
+        }
+        for outcome in outcomes
+    ]
+    names = {outcome.dataset.truth: outcome.dataset.published or "" for outcome in outcomes if with_published}
+    content = {
+        **settings,
+        "results": rows,
+        "published": published.content(names, [["table_1"], ["table_2"]]),
+        "legend": {score.name: score.about for score in SCORES},
+        "notes": list(written[0].notes),
+    }
     return write_results(dest, written, _image_rows(outcomes), _figures(outcomes, wanted), content)
 
 
@@ -124,12 +141,13 @@ def _record(
     return Record(group, labels, scores, competes=fewest == of)
 
 
-def _published(group: str, dataset: str, name: str) -> list[Record]:
+def _published(dataset: Dataset) -> list[Record]:
+    name = dataset.published or ""
     distorted = {row.method: row for row in published.rows(name, ["table_2"])}
     return [
         published.record(
-            group,
-            dataset,
+            dataset.truth,
+            dataset.name,
             row,
             {
                 "adaptive_f clean": row.values["adaptive_f"],
@@ -137,33 +155,10 @@ def _published(group: str, dataset: str, name: str) -> list[Record]:
                 "adaptive_f AWGN": distorted[row.method].values[published.AWGN],
                 "adaptive_f JPEG": distorted[row.method].values[published.JPEG],
             },
-            PUBLISHED_TABLES,
+            "Tables I and II",
         )
         for row in published.rows(name, ["table_1"])
     ]
-
-
-def _content(
-    outcomes: Sequence[Outcome], settings: Mapping[str, Any], with_published: bool, notes: Sequence[str]
-) -> dict[str, Any]:
-    rows = [
-        {
-            "dataset": outcome.dataset.name,
-            "ground_truth": outcome.dataset.truth,
-            "distortion": _described(outcome.condition),
-            "method": outcome.run.name,
-            "map": outcome.kind,
-            "source": outcome.run.source,
-            "images": len(outcome.images),
-            "of": outcome.dataset.images,
-            "scores": outcome.numbers(),
-        }
-        for outcome in outcomes
-    ]
-    names = {outcome.dataset.truth: outcome.dataset.published or "" for outcome in outcomes if with_published}
-    paper = published.content(names, [["table_1"], ["table_2"]])
-    legend = {score.name: score.about for score in SCORES}
-    return {**settings, "results": rows, "published": paper, "legend": legend, "notes": list(notes)}
 
 
 def _described(condition: Condition) -> dict[str, object]:
@@ -181,10 +176,7 @@ def _image_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "method": outcome.run.name,
             "map": outcome.kind,
             "source": outcome.run.source,
-            "image": image.name,
-            "strength": image.strength,
-            "adaptive_f": image.adaptive_f,
-            "mae": image.mae,
+            **image._asdict(),
         }
         for outcome in outcomes
         for image in outcome.images

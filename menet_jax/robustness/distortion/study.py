@@ -21,7 +21,7 @@ from menet_jax.images.files import Mask, ResizedRgb, png, resize_image
 from menet_jax.images.opening import UnreadableImageError
 from menet_jax.model.inference import Maps, predict_stream
 from menet_jax.reporting.files import file_name
-from menet_jax.robustness.distortion.conditions import Condition, Conditions
+from menet_jax.robustness.conditions import Condition, Conditions
 from menet_jax.runtime.parallel import ahead
 from menet_jax.runtime.whole_files import written_whole
 from menet_jax.training.validation import example_bytes, score_maps
@@ -31,13 +31,13 @@ class ImageScore(NamedTuple):
     """Scores of one map of one image under one condition.
 
     Attributes:
-        name: the image's file name.
+        image: its file name.
         strength: σ or quality that it was distorted with; None for none.
         adaptive_f: F-measure at the adaptive threshold (Eq. 15 and 16).
         mae: mean absolute error (Eq. 17).
     """
 
-    name: str
+    image: str
     strength: float | None
     adaptive_f: float
     mae: float
@@ -203,11 +203,11 @@ def _load(
 
 
 def _score(image: _Distorted, maps: Sequence[Maps]) -> _Scored:
-    of_runs = [score_maps(each, image.mask) for each in maps]
-    return _Scored(
-        image.condition,
-        [
-            {kind: ImageScore(image.name, image.strength, each.adaptive_f, each.mae) for kind, each in scores.items()}
-            for scores in of_runs
-        ],
-    )
+    of_runs = [
+        {
+            kind: ImageScore(image.name, image.strength, scores.adaptive_f, scores.mae)
+            for kind, scores in score_maps(of_run, image.mask).items()
+        }
+        for of_run in maps
+    ]
+    return _Scored(image.condition, of_runs)

@@ -15,10 +15,8 @@ from menet_jax.robustness.jacobian.image_function import (
 )
 from menet_jax.robustness.jacobian.norms import (
     Estimate,
-    ExactNorms,
     Summary,
     exact_jacobian,
-    exact_norms,
     frobenius_norm,
     summarise,
 )
@@ -36,7 +34,6 @@ __all__ = [
     "BoundNorms",
     "DirectionalRatios",
     "Estimate",
-    "ExactNorms",
     "GradientStatistics",
     "ImageMap",
     "Linearised",
@@ -47,7 +44,6 @@ __all__ = [
     "constant_gradient_statistics",
     "directional_ratios",
     "exact_jacobian",
-    "exact_norms",
     "features",
     "frobenius_norm",
     "input_sensitivity",

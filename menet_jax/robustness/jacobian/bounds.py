@@ -169,7 +169,7 @@ def nonnegative_norms(
         return push_forward(multiply, jnp.asarray(vector))
 
     def transposed(vector: np.ndarray) -> jax.Array:
-        return pull_back(multiply, jnp.asarray(v), jnp.asarray(vector)[None])[0]
+        return pull_back(multiply, jnp.asarray(v), jnp.asarray(vector))
 
     image, halvings = _scaled(product, v)
     infinity = math.ldexp(float(image.max()), halvings) * up

@@ -75,10 +75,6 @@ Report = Callable[[int], object]
 """A function called after each of many products with their number: for progress, or to end the work by raising."""
 
 
-def unreported(_: int) -> None:
-    """The report of work that nobody watches."""
-
-
 def exact(program: Callable[P, T]) -> Callable[P, T]:
     """The program without rounding of products to 10 bits, as GPUs do it: with that, a Jacobian and its transpose no
     longer fit each other.
@@ -228,13 +224,9 @@ class Linearised(NamedTuple):
         """Jv, of the map's shape, for v (H, W, 3)."""
         return push_forward(self.push, jnp.asarray(direction, self.image.dtype))
 
-    def vjps(self, cotangents: jax.Array | np.ndarray) -> Float[Array, "k h w 3"]:
-        """Jᵀu for each of the u (k, map shape); they are computed at once."""
-        return pull_back(self.push, self.image, jnp.asarray(cotangents, self.value.dtype))
-
     def vjp(self, cotangent: jax.Array | np.ndarray) -> Float[Array, "h w 3"]:
         """Jᵀu for u of the map's shape."""
-        return self.vjps(jnp.asarray(cotangent)[None])[0]
+        return pull_back(self.push, self.image, jnp.asarray(cotangent, self.value.dtype))
 
 
 def linearise(f: ImageMap, image: jax.Array | np.ndarray) -> Linearised:
@@ -268,11 +260,9 @@ def push_forward(push: ImageMap, direction: Float[Array, "h w 3"]) -> jax.Array:
 
 @jax.jit
 @exact
-def pull_back(push: ImageMap, like: Float[Array, "h w 3"], cotangents: jax.Array) -> Float[Array, "k h w 3"]:
-    """Jᵀu for each u."""
-    pull = jax.linear_transpose(push, like)
-    # A batch of one stays a batch in the network, but needs no batching of its operations.
-    return pull(cotangents[0])[0][None] if len(cotangents) == 1 else jax.vmap(pull)(cotangents)[0]
+def pull_back(push: ImageMap, like: Float[Array, "h w 3"], cotangent: jax.Array) -> Float[Array, "h w 3"]:
+    """Jᵀu, of the shape of `like`."""
+    return jax.linear_transpose(push, like)(cotangent)[0]
 
 
 @jax.jit

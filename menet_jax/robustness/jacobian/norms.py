@@ -22,7 +22,6 @@ from menet_jax.robustness.jacobian.image_function import (
     exact,
     finite,
     linearise,
-    unreported,
 )
 
 MEMORY_LIMIT = 2**30
@@ -63,59 +62,19 @@ def exact_jacobian(
     f, x = checked(f, image)
     output = evaluate.eval_shape(f, x)
     own = output.size * x.size * output.dtype.itemsize
+    takes = f"The Jacobian of {output.size} values by {x.size} takes {_size(own)}"
     advice = "Pool the map, raise memory_limit, or take the norms, which do not need J."
-    shape = f"The Jacobian of {output.size} values by {x.size}"
+    over = f"over the limit of {_size(memory_limit)}. {advice}"
     if own > memory_limit:
-        raise MemoryError(f"{shape} takes {_size(own)}, over the limit of {_size(memory_limit)}. {advice}")
+        raise MemoryError(f"{takes}, {over}")
     program = _jacrev.lower(f, x).compile()
     usage = program.memory_analysis()
-    if usage is not None:
-        whole = usage.temp_size_in_bytes + usage.output_size_in_bytes
-        if whole > memory_limit:
-            raise MemoryError(
-                f"{shape} takes {_size(own)}, and {_size(whole)} to compute, over the limit of {_size(memory_limit)}. "
-                + advice
-            )
+    whole = 0 if usage is None else usage.temp_size_in_bytes + usage.output_size_in_bytes
+    if whole > memory_limit:
+        raise MemoryError(f"{takes}, and {_size(whole)} to compute, {over}")
     jacobian = program(f, x)
     finite(jnp.sum(jnp.abs(jacobian)))
     return jacobian
-
-
-class ExactNorms(NamedTuple):
-    """Results of a pass over all rows of J.
-
-    Attributes:
-        frobenius: ‖J‖_F, summed in float64.
-        rows: norm of each row, (map shape): how strongly each value of the map depends on the image.
-        columns: norm over the map and the three colours, (H, W): how strongly the map reacts to each pixel.
-    """
-
-    frobenius: float
-    rows: Float[np.ndarray, "*map"]
-    columns: Float[np.ndarray, "h w"]
-
-
-def exact_norms(f: ImageMap, image: jax.Array | np.ndarray, *, chunk: int = 1) -> ExactNorms:
-    """‖J‖_F and the norms of rows and columns, exactly: one vector–Jacobian product for each value of the map.
-
-    Args:
-        f, image: as `exact_jacobian`.
-        chunk: products computed at once. Memory grows with it, the result does not depend on it.
-
-    Raises:
-        TypeError, ValueError: as `checked`; or J is not finite, or the chunk is below 1.
-    """
-    positive("chunk", chunk)
-    jacobian = linearise(f, image)
-    size, shape = jacobian.value.size, jacobian.value.shape
-    rows, columns = np.zeros(size), np.zeros(jacobian.image.shape)
-    for start in range(0, size, chunk):
-        # Past the end no place has the index, and the row is 0: all chunks are of one size, and one program.
-        one_hot = np.arange(size) == np.arange(start, start + min(chunk, size))[:, None]
-        squares = finite(jacobian.vjps(one_hot.reshape(-1, *shape))) ** 2
-        rows[start : start + chunk] = squares.sum((1, 2, 3))[: size - start]
-        columns += squares.sum(0)
-    return ExactNorms(float(np.sqrt(rows.sum())), np.sqrt(rows).reshape(shape), np.sqrt(columns.sum(-1)))
 
 
 class Estimate(NamedTuple):
@@ -141,8 +100,7 @@ def frobenius_norm(
     *,
     relative_error: float = 0.02,
     max_samples: int = 1024,
-    chunk: int = 1,
-    report: Report = unreported,
+    report: Report = lambda _: None,
 ) -> Estimate:
     """‖J‖_F estimated from random vector–Jacobian products.
 
@@ -156,7 +114,6 @@ def frobenius_norm(
         key: of the random signs.
         relative_error: standard error of ‖J‖_F to reach, over ‖J‖_F.
         max_samples: where to stop at the latest, but not before the 64th.
-        chunk: products computed at once.
         report: told how many samples are done.
 
     Source: Hutchinson, "A stochastic estimator of the trace of the influence matrix", 1990.
@@ -172,12 +129,12 @@ def frobenius_norm(
     """
     if not relative_error > 0:
         raise ValueError(f"want a positive relative_error, got {relative_error}")
-    positive("max_samples", max_samples)
-    positive("chunk", chunk)
+    if max_samples < 1:
+        raise ValueError(f"max_samples must be at least 1, got {max_samples}")
     jacobian, squares = linearise(f, image), np.zeros(0)
     while True:
-        rows = jacobian.vjps(random_signs(jax.random.fold_in(key, squares.size), (chunk, *jacobian.value.shape)))
-        squares = np.append(squares, np.sum(finite(rows) ** 2, (1, 2, 3)))
+        row = jacobian.vjp(random_signs(jax.random.fold_in(key, squares.size), jacobian.value.shape))
+        squares = np.append(squares, np.sum(finite(row) ** 2))
         report(squares.size)
         if squares.size < MIN_SAMPLES:
             continue
@@ -224,13 +181,6 @@ def summarise(values: Sequence[float] | np.ndarray) -> Summary:
 def random_signs(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
     """Independent signs, each −1 or 1 with probability ½."""
     return np.asarray(jax.random.rademacher(key, shape, jnp.int8))
-
-
-def positive(name: str, value: int) -> int:
-    """`value`, or ValueError where it is below 1."""
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return value
 
 
 def _size(number: int) -> str:

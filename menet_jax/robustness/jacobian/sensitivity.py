@@ -19,7 +19,6 @@ from menet_jax.robustness.jacobian.image_function import (
     finite,
     linearise,
     network_map,
-    unreported,
 )
 from menet_jax.robustness.jacobian.norms import random_signs
 
@@ -33,12 +32,10 @@ class SensitivityMap(NamedTuple):
     Attributes:
         values: the norms.
         standard_error: of each, by the delta method; what the samples say, so rough itself.
-        samples: how many random products they are from.
     """
 
     values: Float[np.ndarray, "*map"]
     standard_error: Float[np.ndarray, "*map"]
-    samples: int
 
 
 def input_sensitivity(
@@ -47,21 +44,19 @@ def input_sensitivity(
     key: jax.Array,
     *,
     samples: int = 64,
-    chunk: int = 1,
-    report: Report = unreported,
+    report: Report = lambda _: None,
 ) -> SensitivityMap:
     """How strongly the whole map reacts to each pixel: column norms of J, estimated.
 
         s_p² = Σ_c ‖∂F/∂x_pc‖² = E Σ_c (Jᵀu)_pc²,   u ∈ {−1, 1}^m, independent signs
 
-    For small or pooled maps `norms.exact_norms` has them exactly.
+    For small or pooled maps `norms.exact_jacobian` has J itself.
 
     Args:
         f: image → map.
         image: (H, W, 3) float.
         key: of the random signs.
-        samples: how many, at least 2; rounded up to a multiple of the chunk.
-        chunk: products computed at once.
+        samples: how many, at least 2.
         report: told how many samples are done.
 
     Returns:
@@ -76,27 +71,24 @@ def input_sensitivity(
     >>> input_sensitivity(f, jnp.ones((1, 2, 3)), jax.random.key(0), samples=4).values.tolist()
     [[1.0, 3.0]]
     """
-    _check(samples, chunk)
     jacobian = linearise(f, image)
 
     def draw(key: jax.Array) -> np.ndarray:
-        rows = jacobian.vjps(random_signs(key, (chunk, *jacobian.value.shape)))
-        return np.sum(finite(rows) ** 2, axis=-1)
+        row = jacobian.vjp(random_signs(key, jacobian.value.shape))
+        return np.sum(finite(row) ** 2, axis=-1)
 
     return _estimate(draw, key, samples, report)
 
 
 def output_sensitivity(
-    f: ImageMap, image: jax.Array | np.ndarray, key: jax.Array, *, samples: int = 64, report: Report = unreported
+    f: ImageMap, image: jax.Array | np.ndarray, key: jax.Array, *, samples: int = 64
 ) -> SensitivityMap:
     """How strongly each value of the map depends on the image: row norms of J, estimated.
 
         s_i² = ‖∂F_i/∂x‖² = E (Jz)_i²,   z ∈ {−1, 1}^n, independent signs
 
-    For small or pooled maps `norms.exact_norms` has them exactly.
-
     Args:
-        f, image, key, samples, report: as `input_sensitivity`.
+        f, image, key, samples: as `input_sensitivity`.
 
     Returns:
         Of the map's shape, in map units per gray level (norm over the image).
@@ -104,14 +96,12 @@ def output_sensitivity(
     Raises:
         TypeError, ValueError: as `input_sensitivity`.
     """
-    _check(samples, 1)
     jacobian = linearise(f, image)
 
     def draw(key: jax.Array) -> np.ndarray:
-        column = jacobian.jvp(random_signs(key, jacobian.image.shape))
-        return finite(column)[None] ** 2
+        return finite(jacobian.jvp(random_signs(key, jacobian.image.shape))) ** 2
 
-    return _estimate(draw, key, samples, report)
+    return _estimate(draw, key, samples)
 
 
 class GradientStatistics(NamedTuple):
@@ -186,21 +176,19 @@ def _gradient_statistics(
     return GradientStatistics(*(float(of(size)) for of in (np.max, np.min, np.median, np.mean, np.var)))
 
 
-def _estimate(draw: Callable[[jax.Array], np.ndarray], key: jax.Array, samples: int, report: Report) -> SensitivityMap:
-    """Roots of the means of the squares that `draw` gives (of several samples at a time), with standard errors."""
-    count, mean, spread = 0, np.zeros(()), np.zeros(())  # Welford's sums, which do not cancel
-    while count < samples:
-        for squares in draw(jax.random.fold_in(key, count)):
-            count += 1
-            above = squares - mean
-            mean = mean + above / count
-            spread = spread + above * (squares - mean)
+def _estimate(
+    draw: Callable[[jax.Array], np.ndarray], key: jax.Array, samples: int, report: Report = lambda _: None
+) -> SensitivityMap:
+    """Roots of the means of the squares that `draw` gives, with standard errors."""
+    if samples < 2:
+        raise ValueError(f"want at least 2 samples, got {samples}")
+    mean, spread = np.zeros(()), np.zeros(())  # Welford's sums, which do not cancel
+    for count in range(1, samples + 1):
+        squares = draw(jax.random.fold_in(key, count - 1))
+        above = squares - mean
+        mean = mean + above / count
+        spread = spread + above * (squares - mean)
         report(count)
     values = np.sqrt(mean)
-    error = np.sqrt(spread / (count - 1) / count) / (2 * np.where(values > 0, values, 1))
-    return SensitivityMap(values, error, count)
-
-
-def _check(samples: int, chunk: int) -> None:
-    if samples < 2 or chunk < 1:
-        raise ValueError(f"want at least 2 samples and a chunk of at least 1, got {samples} and {chunk}")
+    error = np.sqrt(spread / (samples - 1) / samples) / (2 * np.where(values > 0, values, 1))
+    return SensitivityMap(values, error)

@@ -19,7 +19,6 @@ from menet_jax.robustness.jacobian.image_function import (
     finite,
     linearise,
     norm,
-    unreported,
 )
 
 TOLERANCE = 1e-5
@@ -90,7 +89,7 @@ def lanczos(
     *,
     tolerance: float = TOLERANCE,
     max_iterations: int = 192,
-    report: Report = unreported,
+    report: Report = lambda _: None,
 ) -> SpectralNorm:
     """‖J‖₂ by Golub–Kahan–Lanczos bidiagonalisation from a random image, the right vectors reorthogonalised.
 

@@ -30,6 +30,9 @@ Classifier = Callable[[jax.Array], jax.Array]
 Correction = Callable[[np.ndarray, float], np.ndarray]
 """p-values and α → which hypotheses are rejected."""
 
+BATCH = 8
+"""Noisy images computed at once, unless told otherwise."""
+
 
 class Certificate(NamedTuple):
     """What is certified of one image.
@@ -81,7 +84,7 @@ def sample_counts(
     samples: int,
     key: jax.Array,
     *,
-    batch: int = 8,
+    batch: int = BATCH,
 ) -> Int[np.ndarray, "*map"]:
     """How often each pixel is called salient, of so many noisy images; noise is drawn where the network is computed.
 
@@ -117,7 +120,6 @@ def curtailed_counts(
     pixels: int,
     thresholds: Sequence[float],
     risk: float,
-    batch: int = 8,
 ) -> tuple[Int[np.ndarray, "*map"], int]:
     """As `sample_counts`, but it stops once no pixel's certificate can change any more; also, how many were drawn.
 
@@ -126,7 +128,7 @@ def curtailed_counts(
     would have given, by either correction, and the statistics are those of a test of fixed length.
 
     Args:
-        classifier, image, sigma, samples, key, batch: as `sample_counts`.
+        classifier, image, sigma, samples, key: as `sample_counts`.
         salient: each pixel's class, as guessed from other samples.
         pixels: how many are tested together: those of one map.
         thresholds: every τ that `certify` will be asked for.
@@ -135,14 +137,14 @@ def curtailed_counts(
     Raises:
         TypeError, ValueError: as `sample_counts`, and as `certify`.
     """
-    _check(image, sigma, samples, batch)
+    _check(image, sigma, samples, BATCH)
     p_values = [_p_values(samples, threshold, risk) for threshold in thresholds]
     certain = np.array([np.sum(of_hits > risk / pixels) for of_hits in p_values])
     never = samples + 1
     possible = np.array([np.sum(of_hits > risk) if of_hits[-1] <= risk / pixels else never for of_hits in p_values])
     noise = jnp.asarray(sigma, image.dtype)
     stop = _Decided(salient, certain, possible)
-    counts, drawn = _counts(as_tree(classifier), jnp.asarray(image), noise, samples, key, batch, stop)
+    counts, drawn = _counts(as_tree(classifier), jnp.asarray(image), noise, samples, key, BATCH, stop)
     return np.where(salient, counts, counts + samples - drawn), int(drawn)
 
 

@@ -13,11 +13,11 @@ from menet_jax.data.sources import Example
 from menet_jax.images.files import resize_image, resize_mask
 from menet_jax.images.pictures import TINT
 from menet_jax.reporting.plots.rows import Row, gray, image_rows
-from menet_jax.robustness.analysis.inputs import Subjects, run_analysis
+from menet_jax.robustness.analysis.inputs import Inputs, run_analysis
 from menet_jax.robustness.analysis.loop import Analysis, Stage, analyse, one_by_one
-from menet_jax.robustness.analysis.report import leave
+from menet_jax.robustness.analysis.networks import MeasuredNetwork, cache_key
+from menet_jax.robustness.analysis.report import evenly, leave
 from menet_jax.robustness.analysis.results_cache import kept_arrays
-from menet_jax.robustness.analysis.subject import Subject, determinants
 from menet_jax.robustness.options import Smooth, SmoothSettings, among
 from menet_jax.robustness.smoothing import report
 from menet_jax.robustness.smoothing.certificate import Certificate, certify, fewest_samples, holm
@@ -38,7 +38,7 @@ def run(options: Smooth) -> int:
     return run_analysis(options, "probability", about, do, partial(refuse_too_few, options))
 
 
-def refuse_too_few(options: Smooth, work: Subjects) -> None:
+def refuse_too_few(options: Smooth, work: Inputs) -> None:
     """Raise ValueError if there are so few samples that no pixel could be certified, whatever they say."""
     pixels, threshold = max(of.size**2 for _, of in work.runs), max(options.thresholds)
     fewest = fewest_samples(pixels, threshold, options.risk)
@@ -49,11 +49,11 @@ def refuse_too_few(options: Smooth, work: Subjects) -> None:
         )
 
 
-def do(options: Smooth, work: Subjects) -> int:
+def do(options: Smooth, work: Inputs) -> int:
     """Certify and report; the exit status."""
     settings, start, drawn = among(SmoothSettings, options), time.monotonic(), list[int]()
 
-    def measured(of: Subject, example: Example, settings: SmoothSettings, stage: Stage) -> Measurement:
+    def measured(of: MeasuredNetwork, example: Example, settings: SmoothSettings, stage: Stage) -> Measurement:
         found = measure(of, example, settings, stage)
         drawn.extend({each.sigma: each.samples for each in found.certified}.values())
         return found
@@ -65,33 +65,30 @@ def do(options: Smooth, work: Subjects) -> int:
         if spared := len(drawn) * settings.samples - sum(drawn):
             say(f"{spared:,} more were not needed, for all pixels were decided")
 
-    def figures() -> list[tuple[str, Figure]]:
-        folder = options.dest / COUNTS if options.dest else Path()
-        return [_figure(settings, work, analysis, folder) for analysis in analyses if analysis.images]
+    def figures(dest: Path) -> list[tuple[str, Figure]]:
+        return [_figure(settings, analysis, dest / COUNTS) for analysis in analyses if analysis.images]
 
     tables, rows = [report.table(analyses, settings)], report.image_rows(analyses)
     return leave(options.dest, tables, rows, figures, settings=asdict(settings), failures=failures)
 
 
-def _counted(of: Subject, example: Example, settings: SmoothSettings, folder: Path) -> dict[str, np.ndarray]:
+def _counted(of: MeasuredNetwork, example: Example, settings: SmoothSettings, folder: Path) -> dict[str, np.ndarray]:
     """What is counted under the first noise, found anew only if it was not kept."""
 
     def compute() -> dict[str, np.ndarray]:
         found = counted(of, example, settings, settings.sigmas[0])
         return {"guess": found.guess, "counts": found.tested}
 
-    return kept_arrays(folder, Path(example.file_name).stem, determinants(of, example, settings, MEANING), compute)
+    return kept_arrays(folder, cache_key(of, example, settings, MEANING), compute)
 
 
-def _figure(
-    settings: SmoothSettings, work: Subjects, analysis: Analysis[Measurement], folder: Path
-) -> tuple[str, Figure]:
+def _figure(settings: SmoothSettings, analysis: Analysis[Measurement], folder: Path) -> tuple[str, Figure]:
     """Images, their masks, and both smoothed maps with what of them is certified."""
-    of = work.subject(analysis.run)
+    of = analysis.network
     ranked = sorted(analysis.images, key=lambda image: -image.certified[0].share)
     rows = list[Row]()
-    for index in np.unique(np.linspace(0, len(ranked) - 1, SHOWN).round().astype(int)):
-        example = work.example(analysis.dataset, ranked[index].image)
+    for image in evenly(ranked, SHOWN):
+        example = analysis.example(image.image)
         found = _counted(of, example, settings, folder)
         pictures, headings = [], []
         for each, name in enumerate(of.maps):

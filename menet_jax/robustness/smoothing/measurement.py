@@ -16,8 +16,12 @@ from menet_jax.images.files import ResizedMask, resize_mask
 from menet_jax.metrics.scores import f_measure
 from menet_jax.model.saliency import Region, metric_map, probability_map
 from menet_jax.robustness.analysis.loop import Stage
-from menet_jax.robustness.analysis.results_cache import Determinants
-from menet_jax.robustness.analysis.subject import Subject, random_key, thresholded_metric, thresholded_probability
+from menet_jax.robustness.analysis.networks import (
+    MeasuredNetwork,
+    random_key,
+    thresholded_metric,
+    thresholded_probability,
+)
 from menet_jax.robustness.jacobian.image_function import exact
 from menet_jax.robustness.options import SmoothSettings
 from menet_jax.robustness.smoothing.certificate import (
@@ -31,12 +35,12 @@ from menet_jax.robustness.smoothing.certificate import (
     sample_counts,
 )
 
-MEANING: Determinants = {"smoothing": 3}
+MEANING = {"smoothing": 3}
 """To be raised when what is recorded under the same settings changes: older records are then measured anew."""
 
 
 class SalientPixels(struct.PyTreeNode):
-    """Which pixels a network calls salient, by each of its maps, the metric map first; see `subject.THRESHOLDED`."""
+    """Which pixels a network calls salient, by each of its maps, the metric map first; see `networks.THRESHOLDED`."""
 
     variables: Mapping[str, Any]
     network: nn.Module = struct.field(pytree_node=False)
@@ -89,9 +93,10 @@ class Measurement:
     certified: tuple[Certified, ...]
 
 
-def measure(of: Subject, example: Example, settings: SmoothSettings, stage: Stage) -> Measurement:
+def measure(of: MeasuredNetwork, example: Example, settings: SmoothSettings, stage: Stage) -> Measurement:
     """Certify one image by all that the settings ask for."""
-    mask, clean = resize_mask(example.mask, (of.size, of.size)), salient(of, example)
+    mask, x = resize_mask(example.mask, (of.size, of.size)), jnp.asarray(of.seen(example.image))
+    clean = np.asarray(jax.jit(SalientPixels.__call__)(_classifier(of), x))
     found = []
     for sigma in settings.sigmas:
         stage(f"σ {sigma:g}")
@@ -131,7 +136,7 @@ class Counted(NamedTuple):
     drawn: int
 
 
-def counted(of: Subject, example: Example, settings: SmoothSettings, sigma: float) -> Counted:
+def counted(of: MeasuredNetwork, example: Example, settings: SmoothSettings, sigma: float) -> Counted:
     """Draw noise of this σ, as much as the settings ask for and the certificates need."""
     classifier, x = _classifier(of), of.seen(example.image)
     key = jax.random.fold_in(random_key(settings.seed, example.file_name), settings.sigmas.index(sigma))
@@ -151,11 +156,6 @@ def counted(of: Subject, example: Example, settings: SmoothSettings, sigma: floa
     return Counted(guess, tested, drawn)
 
 
-def salient(of: Subject, example: Example) -> Bool[np.ndarray, "m h w"]:
-    """Which pixels the network calls salient, without noise."""
-    return np.asarray(jax.jit(SalientPixels.__call__)(_classifier(of), jnp.asarray(of.seen(example.image))))
-
-
 def certified_f(certificate: Certificate, mask: ResizedMask) -> float:
     """F-measure of the certified pixels, where a pixel that is abstained from is wrong: missed, or found amiss."""
     hits = np.sum(certificate.certified & certificate.salient & mask)
@@ -164,5 +164,5 @@ def certified_f(certificate: Certificate, mask: ResizedMask) -> float:
     return float(f_measure(precision, recall))
 
 
-def _classifier(of: Subject) -> SalientPixels:
+def _classifier(of: MeasuredNetwork) -> SalientPixels:
     return SalientPixels(of.f.variables, of.f.network, of.region)

@@ -1,7 +1,7 @@
 """What certification leaves behind: a table, the numbers of every image, and certified maps."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,9 @@ def table(analyses: Found, settings: SmoothSettings) -> Table:
                 rows.setdefault((each.map, each.sigma, each.threshold, each.radius), []).append(each)
         for (kind, sigma, threshold, radius), several in rows.items():
             labels = {"map": kind, "σ": f"{sigma:g}", "τ": f"{threshold:g}", "radius": f"{radius:.3g}"}
-            means = {name: float(np.mean([getattr(each, name) for each in several])) for name in scores}
-            numbers = {scores[name].name: mean for name, mean in means.items()}
+            numbers = {
+                score.name: float(np.mean([getattr(each, name) for each in several])) for name, score in scores.items()
+            }
             records.append(record(analysis, f"{sigma:g} {threshold:g}", labels, numbers))
     title = (
         f"Certified segmentation by randomised smoothing: {settings.samples} samples, wrong for an image with a\n"
@@ -57,7 +58,7 @@ def image_rows(analyses: Found) -> list[dict[str, Any]]:
             "run": analysis.run.name,
             "image": image.image,
             "strength": each.radius / L2.gray_level(3 * analysis.run.trained.config.data.size**2),
-            **{field.name: getattr(each, field.name) for field in fields(each)},
+            **asdict(each),
         }
         for analysis in analyses
         for image in analysis.images

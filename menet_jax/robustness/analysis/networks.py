@@ -1,21 +1,20 @@
-"""Networks and images to analyse: an output of a trained network, and images of a dataset, chosen by a rule."""
+"""Trained networks to be measured, each as a function from an image to one of its maps; keys of their results."""
 
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from menet_jax.data.sources import Example, Source, numbered
+from menet_jax.data.sources import Example
 from menet_jax.images.files import Rgb, resize_image
-from menet_jax.model.outputs import Outputs
 from menet_jax.model.saliency import Region, border_background, metric_map
-from menet_jax.robustness.analysis.results_cache import Determinants
+from menet_jax.robustness.analysis.results_cache import CacheKey
 from menet_jax.robustness.jacobian import image_function
 from menet_jax.robustness.jacobian.image_function import NetworkMap, Output, network_map
 from menet_jax.robustness.options import AttackSettings, BoundSettings, MapName, Settings, SmoothSettings
@@ -25,11 +24,9 @@ from menet_jax.training.run import TrainedRun
 
 AnySettings = Settings | BoundSettings | AttackSettings | SmoothSettings
 
-RULE = "the first by the SHA-256 of their file names: a larger --limit adds images and drops none"
-
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class MeasuredNetwork:
     """A trained network to be measured: an output of it, and its identity.
 
     Attributes:
@@ -44,7 +41,7 @@ class Subject:
     region: Region
     size: int
     maps: tuple[str, ...]
-    identity: Determinants
+    identity: Mapping[str, Any]
 
     def seen(self, image: Rgb) -> Float[np.ndarray, "s s 3"]:
         """An image as the network sees it: at its size, in 0…255."""
@@ -56,21 +53,7 @@ class Subject:
         return np.asarray(jax.nn.sigmoid(found) if self.f.output is image_function.logit_margin else found)
 
 
-class Place(NamedTuple):
-    """The place of an image: its source and its number there."""
-
-    source: Source
-    number: int
-    file_name: str
-
-
-def choose(sources: Sequence[Source], limit: int | None) -> list[Place]:
-    """The first `limit` images by `RULE`; None: all. It depends on nothing but the names."""
-    places = [Place(source, index, source.file_name(index)) for source, index in numbered(sources)]
-    return sorted(places, key=lambda place: hashlib.sha256(place.file_name.encode()).digest())[:limit]
-
-
-def subject(run: TrainedRun, name: MapName) -> Subject:
+def measured_network(run: TrainedRun, name: MapName) -> MeasuredNetwork:
     """A run's network, ready to be measured.
 
     Raises:
@@ -94,7 +77,7 @@ def subject(run: TrainedRun, name: MapName) -> Subject:
         "trained_by_cross_entropy": run.config.loss.cross_entropy > 0,  # tells where the metric map looks
         "size": run.config.data.size,
     }
-    return Subject(f, background_region(run.config.loss), run.config.data.size, model.maps, identity)
+    return MeasuredNetwork(f, background_region(run.config.loss), run.config.data.size, model.maps, identity)
 
 
 def thresholded_metric(saliency: Float[Array, "h w"]) -> Bool[Array, "h w"]:
@@ -110,8 +93,8 @@ def thresholded_probability(saliency: Float[Array, "h w"]) -> Bool[Array, "h w"]
 THRESHOLDED = {"metric": thresholded_metric, "probability": thresholded_probability}
 
 
-def determinants(of: Subject, example: Example, settings: AnySettings, meaning: Determinants) -> Determinants:
-    """Key of a result in the cache: all that the measurement of an image with its mask depends on.
+def cache_key(of: MeasuredNetwork, example: Example, settings: AnySettings, meaning: Mapping[str, int]) -> CacheKey:
+    """All that the measurement of an image with its mask depends on.
 
     The file's name is part of it, because noise and random starts depend on it. `meaning` says what is measured;
     change it when something else is recorded under the same settings.
@@ -133,13 +116,9 @@ def random_key(seed: int, file_name: str) -> jax.Array:
 
 
 def _output(name: MapName, loss: LossConfig) -> Output:
-    if name == "metric" and background_region(loss) is not border_background:
-        region = background_region(loss)
-
-        def metric(outputs: Outputs) -> jax.Array:
-            return metric_map(image_function.features(outputs), outputs.logits, region)
-
-        return metric
+    region = background_region(loss)
+    if name == "metric" and region is not border_background:
+        return lambda outputs: metric_map(image_function.features(outputs), outputs.logits, region)
     outputs: dict[str, Output] = {
         "probability": image_function.probability,
         "logit_margin": image_function.logit_margin,

@@ -61,11 +61,11 @@ def conditions(
     Raises:
         ValueError: a strength is impossible, or is asked for twice.
     """
-    graded = [Condition(Noise(sigma, sigma), 1 + i) for i, sigma in enumerate(SEVERITY_SIGMA)]
-    graded += [Condition(Jpeg(quality, quality), 1 + i) for i, quality in enumerate(SEVERITY_QUALITY)]
     fixed = [Condition(Noise(sigma, sigma)) for sigma in sigmas]
     fixed += [Condition(Jpeg(quality, quality)) for quality in qualities]
-    fixed += graded if severities else []
+    if severities:
+        fixed += [Condition(Noise(sigma, sigma), level) for level, sigma in enumerate(SEVERITY_SIGMA, 1)]
+        fixed += [Condition(Jpeg(quality, quality), level) for level, quality in enumerate(SEVERITY_QUALITY, 1)]
     found = Conditions(
         Condition(Clean()), Condition(Noise(*sigma_range)), Condition(Jpeg(*quality_range)), tuple(fixed)
     )
