@@ -60,6 +60,16 @@ def shallow() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def rough_figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures take less time to draw where it is not they that are tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.stem != "test_reporting_plots":
+            patch.setattr("menet_jax.reporting.plots.page.DOTS", 75)
+            patch.setattr("menet_jax.reporting.plots.page.FONT_TYPE", 3)  # letters are drawn, no font is cut down
+        yield
+
+
 @pytest.fixture
 def small_disk() -> Iterator[None]:
     """No file grows beyond 64 KiB: writing more fails as it does on a full disk."""

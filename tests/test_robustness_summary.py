@@ -54,7 +54,7 @@ def test_joins_what_the_commands_write(tmp_path: Path) -> None:
     assert float(at_most["flipped"]) == pytest.approx(1 - float(certified["share"]), rel=1e-2, abs=1e-3)
     assert float(at_most["strength"]) == pytest.approx(float(certified["radius"]) / np.sqrt(3 * SIDE**2), rel=1e-2)
     with Image.open(dest / "summary_small_discs.png") as picture:
-        assert min(picture.size) > 300
+        assert min(picture.size) > 75
     assert len(lines_of(dest / "images.csv")) == 2
 
 

@@ -15,6 +15,7 @@ from menet_jax.runtime.whole_files import written_whole
 
 COLUMN = 3.4  # inches: the width of a column of a two-column page
 DOTS = 300  # an inch, of a PNG
+FONT_TYPE = 42  # TrueType: the text of a PDF can be searched
 TITLE, TICK, SMALL = 8.0, 7.0, 6.0  # points: titles and labels of axes, numbers at ticks, legends and captions
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito (2008)
 DASHES = ("-", "--", "-.", ":")
@@ -45,7 +46,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     interpolations = [image.get_interpolation() for image in images]
     for image in images:
         image.set_interpolation("none")  # which for a PDF means: embed the pixels themselves
-    with rc_context({"pdf.fonttype": 42}), written_whole(files[1]) as unfinished:  # text that can be searched
+    with rc_context({"pdf.fonttype": FONT_TYPE}), written_whole(files[1]) as unfinished:
         figure.savefig(unfinished, metadata={"CreationDate": None})
     for image, interpolation in zip(images, interpolations, strict=True):
         image.set_interpolation(interpolation)
