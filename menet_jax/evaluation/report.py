@@ -24,18 +24,10 @@ SCORES = (
 )
 """The scores of `metrics.scores.DatasetScores`, which defines them in full."""
 
-IMAGE_COLUMNS = (
-    "dataset",
-    "method",
-    "map",
-    "source",
-    "image",
-    "adaptive_f",
-    "adaptive_precision",
-    "adaptive_recall",
-    "mae",
-    "max_f",
-)
+LABELS = ("dataset", "method", "map", "source")
+"""Columns that tell results apart."""
+
+IMAGE_COLUMNS = (*LABELS, "image", "adaptive_f", "adaptive_precision", "adaptive_recall", "mae", "max_f")
 """Columns of `images.csv`; further measures follow."""
 
 MEASURES = (
@@ -45,11 +37,6 @@ MEASURES = (
     Score("weighted_f", "weighted F-measure, β² = 1 (Margolin et al. 2014), mean over images"),
 )
 """The further ones of `metrics.measures`, as columns."""
-
-
-def columns(measures: bool) -> tuple[Score, ...]:
-    """The columns of the table."""
-    return SCORES + MEASURES if measures else SCORES
 
 
 def records(results: Sequence[Result], published_names: Mapping[str, str]) -> list[Record]:
@@ -76,7 +63,8 @@ def tables(
     """The table, with the paper's rows of `published_names` (dataset → the paper's name of it), and that of means over
     seeds, of the runs of one of the `recipes` (see `over_seeds`).
     """
-    table = Table("results", "", records(results, published_names), columns(measures), notes)
+    columns = SCORES + MEASURES if measures else SCORES
+    table = Table("results", "", records(results, published_names), columns, notes)
     return [table, *over_seeds(table, recipes)]
 
 
@@ -122,10 +110,9 @@ def curves(results: Sequence[Result]) -> np.ndarray:
     for result in results:
         scores = result.dataset_scores()
         if scores is not None:
-            labels = (result.dataset, result.method, result.kind, result.source)
-            rows.append((*labels, scores.precision, scores.recall))
-    width = max((len(text) for row in rows for text in row[:4]), default=1)
-    texts = [(name, f"U{width}") for name in ("dataset", "method", "map", "source")]
+            rows.append((*_labels(result), scores.precision, scores.recall))
+    width = max((len(text) for row in rows for text in row[: len(LABELS)]), default=1)
+    texts = [(name, f"U{width}") for name in LABELS]
     return np.array(rows, [*texts, ("precision", "f8", 256), ("recall", "f8", 256)])
 
 
@@ -171,21 +158,17 @@ def _content(results: Sequence[Result], table: Table, published_names: Mapping[s
     return {"results": rows, "published": paper, "legend": table.legend(), "notes": list(table.notes)}
 
 
+def _labels(result: Result) -> tuple[str, ...]:
+    """Of a result, what `LABELS` name."""
+    return result.dataset, result.method, result.kind, result.source
+
+
 def _image_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    return [
-        {
-            "dataset": result.dataset,
-            "method": result.method,
-            "map": result.kind,
-            "source": result.source,
-            "image": image.name,
-            "adaptive_f": image.scores.adaptive_f,
-            "adaptive_precision": image.scores.adaptive_precision,
-            "adaptive_recall": image.scores.adaptive_recall,
-            "mae": image.scores.mae,
-            "max_f": float(image.scores.f.max()),
-            **image.measures,
-        }
-        for result in results
-        for image in result.images
-    ]
+    rows = []
+    for result in results:
+        for image in result.images:
+            scores = image.scores
+            adaptive = scores.adaptive_f, scores.adaptive_precision, scores.adaptive_recall
+            values = (*_labels(result), image.name, *adaptive, scores.mae, float(scores.f.max()))
+            rows.append({**dict(zip(IMAGE_COLUMNS, values, strict=True)), **image.measures})
+    return rows
