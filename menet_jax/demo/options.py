@@ -29,7 +29,6 @@ class Demo:
     """Fail unless JAX computes there; none given: wherever JAX does by default."""
 
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be refused at once."""
         if not 0 <= self.port < 2**16:
             raise ValueError(f"--port {self.port}: must be 0 ... 65535")
         check_trained(self.run)

@@ -20,7 +20,6 @@ class Common(SourceOptions):
     """PNG file to write; a PDF is written beside it."""
 
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be refused at once."""
         if self.dest.suffix != ".png":
             raise ValueError(f"--dest {self.dest}: must end in .png; a .pdf is written beside it")
         for path in (self.dest, self.dest.with_suffix(".pdf")):

@@ -100,9 +100,14 @@ def predict_files(
         OSError: a map cannot be written.
     """
     with ThreadPoolExecutor(threads) as pool:
-        load, use = partial(_load, size=predictor.size), partial(_write, kind=kind)
         yield from predict_stream(
-            [predictor], jobs, load, use, bytes_of=_bytes_of, skipped=UnreadableImageError, pool=pool
+            [predictor],
+            jobs,
+            partial(_load, size=predictor.size),
+            partial(_write, kind=kind),
+            bytes_of=lambda job: decoded_bytes(job.source),
+            skipped=UnreadableImageError,
+            pool=pool,
         )
 
 
@@ -154,10 +159,6 @@ class _Loaded(NamedTuple):
     job: Job
     shape: tuple[int, int]
     picture: Picture | None
-
-
-def _bytes_of(job: Job) -> int:
-    return decoded_bytes(job.source)
 
 
 def _load(job: Job, size: int) -> tuple[_Loaded, dict[int, Rgb]]:

@@ -54,7 +54,6 @@ class InputOptions(SourceOptions):
     """Folder for tables, figures and the numbers of every image; none given: tables are only printed."""
 
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be refused at once."""
         refuse_doubles("runs", [name for name, _ in named("--run", self.run)], "name them, NAME=FOLDER")
         if self.dest:
             check_dest(self.dest, self.overwrite)
@@ -148,7 +147,6 @@ class Predict:
         check_counts(batch_size=self.batch_size, threads=self.threads)
 
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be refused at once."""
         check_there("--source", self.source)
         check_trained(self.run)
         check_writable(self.dest)
@@ -175,7 +173,6 @@ class Export:
     """Use the newest checkpoint of the run, not the best."""
 
     def check(self) -> None:
-        """Raise ValueError or FileNotFoundError for what can be refused at once."""
         if self.format == "onnx" and find_spec("onnx") is None:
             raise ValueError('--format onnx: ONNX is not installed, which writes it: pip install "menet_jax[onnx]"')
         suffix = SUFFIXES[self.format]
@@ -185,6 +182,11 @@ class Export:
             raise ValueError(f"--dest {self.dest}: is there already, and nothing is overwritten; name another file")
         check_writable(self.dest.parent)
         check_trained(self.run)
+
+
+def map_kind(probability: bool) -> Literal["metric", "probability"]:
+    """The kind of map that `--probability` asks for."""
+    return "probability" if probability else "metric"
 
 
 def check_runs(specs: Sequence[str]) -> None:
