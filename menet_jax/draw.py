@@ -5,17 +5,15 @@
 """
 
 import sys
-from collections.abc import Sequence
+from functools import partial
 
 from menet_jax.evaluation.draw_options import Grid, Scales, Worst
 from menet_jax.runtime.cli import run_options
 
+FIGURES = dict.fromkeys((Grid, Scales, Worst), "menet_jax.evaluation.draw_command")
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command. Exit status: 0; 1 if the figure cannot be made; 2 for bad input."""
-    figures = dict.fromkeys((Grid, Scales, Worst), "menet_jax.evaluation.draw_command")
-    return run_options(arguments, figures, "menet_jax.draw")
-
+main = partial(run_options, commands=FIGURES, module="menet_jax.draw")
+"""Run the command with these arguments. Exit status: 0; 1 if the figure cannot be made; 2 for bad input."""
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

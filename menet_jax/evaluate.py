@@ -4,16 +4,13 @@ or  python -m menet_jax.evaluate --maps NAME=FOLDER --masks FOLDER --dest FOLDER
 """
 
 import sys
-from collections.abc import Sequence
+from functools import partial
 
 from menet_jax.evaluation.options import Evaluate
 from menet_jax.runtime.cli import run_options
 
-
-def main(arguments: Sequence[str]) -> int:
-    """Run the command; its exit status, see `Evaluate`."""
-    return run_options(arguments, {Evaluate: "menet_jax.evaluation.evaluate_command"}, "menet_jax.evaluate")
-
+main = partial(run_options, commands={Evaluate: "menet_jax.evaluation.evaluate_command"}, module="menet_jax.evaluate")
+"""Run the command with these arguments; its exit status, see `Evaluate`."""
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

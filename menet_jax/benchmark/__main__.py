@@ -1,7 +1,7 @@
 """Benchmarks: python -m menet_jax.benchmark NAME."""
 
 import sys
-from collections.abc import Sequence
+from functools import partial
 
 from menet_jax.benchmark.options import All, Inference, Jacobian, Pipeline, Pytorch, Scores, Tpu, Training, Upsampling
 from menet_jax.runtime.cli import run_options
@@ -18,18 +18,15 @@ COMMANDS = {
     Scores: "menet_jax.benchmark.scores",
 }
 
-
-def main(arguments: Sequence[str]) -> int:
-    """Run the benchmark that is named. Exit status: 0; 1 if something cannot be run or written; 2 for bad input."""
-    return run_options(
-        arguments,
-        COMMANDS,
-        "menet_jax.benchmark",
-        "Measure how fast things are here.",
-        left=lambda _: "what was measured is printed",
-        refusals=(ValueError,),
-    )
-
+main = partial(
+    run_options,
+    commands=COMMANDS,
+    module="menet_jax.benchmark",
+    description="Measure how fast things are here.",
+    left=lambda _: "what was measured is printed",
+    refusals=(ValueError,),
+)
+"""Run the benchmark that is named. Exit status: 0; 1 if something cannot be run or written; 2 for bad input."""
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
