@@ -13,9 +13,9 @@ from menet_jax.benchmark.measuring import Seconds, calls_a_turn, in_turns, machi
 from menet_jax.benchmark.options import Activity, Precision, Training
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.programs import SIZE, configuration, random_batch
-from menet_jax.benchmark.results import CPU, MEBIBYTE, WALL, Table
+from menet_jax.benchmark.results import CPU, MEBIBYTE, WALL
 from menet_jax.model.inference import eval_step, mapped_eval_step
-from menet_jax.reporting.tables import Record, Score
+from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import check_counts
 from menet_jax.training.config import Config
@@ -144,7 +144,7 @@ def _slow(program: str, case: Case) -> list[str]:
     slow = slow_convolutions(program)
     which = f"{case.activity} at width {case.width} in {case.precision}"
     count = f"{len(slow)} of {convolutions(program)} convolutions are computed by plain loops"
-    return [f"{which}: {count}: {', '.join(each.name for each in slow)}"] if slow else []
+    return [f"{which}: {count}: {', '.join(slow)}"] if slow else []
 
 
 def _training(config: Config, used: Sequence[jax.Device], batch: Batch) -> tuple[Any, Callable[[int], None]]:
