@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from menet_jax.benchmark.options import RESULTS
 from menet_jax.reporting.files import json_text
 from menet_jax.reporting.tables import Score, Table
 from menet_jax.runtime.whole_files import written_whole
@@ -11,7 +12,6 @@ from menet_jax.runtime.whole_files import written_whole
 WALL = Score("wall s", "seconds that pass, median over the rounds", None, ".4g")
 CPU = Score("CPU s", "seconds that all threads of the process compute, together, median over the rounds", None, ".4g")
 MEBIBYTE = 2**20
-RESULTS = "benchmark.json"
 
 
 def write(dest: Path, written: Sequence[Table], where: str, settings: Mapping[str, Any]) -> list[Path]:

@@ -11,9 +11,9 @@ from menet_jax.benchmark import jacobian, steps, upsampling
 from menet_jax.benchmark.measuring import machine
 from menet_jax.benchmark.options import Activity, All, Device
 from menet_jax.benchmark.programs import SIZE, configuration
-from menet_jax.benchmark.results import RESULTS, Table, write
+from menet_jax.benchmark.results import write
 from menet_jax.benchmark.steps import Case
-from menet_jax.reporting.tables import Record
+from menet_jax.reporting.tables import Record, Table
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import FAILED, check_counts
 from menet_jax.runtime.parallel import workers
@@ -25,8 +25,6 @@ Result = TypeVar("Result")
 def run(options: All) -> int:
     """Measure and write it all; see `options.All`."""
     dest, rounds = at_home(options.dest), options.rounds
-    if (dest / RESULTS).exists() and not options.overwrite:
-        raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
     for width in options.widths:
         configuration(width)
     check_counts(

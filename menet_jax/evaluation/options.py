@@ -61,9 +61,12 @@ class InputOptions(SourceOptions):
         check_data(self.data)
 
 
-def check_dest(dest: Path, overwrite: bool) -> None:
-    """Raise ValueError or OSError if results cannot be written there, or would replace others unasked."""
-    if (dest / RESULTS).exists() and not overwrite:
+def check_dest(dest: Path, overwrite: bool, results: str = RESULTS) -> None:
+    """Raise ValueError or OSError if results cannot be written there, or would replace others unasked.
+
+    `results` is the file that every folder of such results has.
+    """
+    if (dest / results).exists() and not overwrite:
         raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
     check_writable(dest)
 
