@@ -17,7 +17,7 @@ MEBIBYTE = 2**20
 def write(dest: Path, written: Sequence[Table], where: str, settings: Mapping[str, Any]) -> list[Path]:
     """Write `benchmark.md` and `benchmark.json` into a folder that exists: tables, the machine, and the settings."""
     markdown, json_file = dest / "benchmark.md", dest / RESULTS
-    text = "\n".join([f"# Benchmarks\n\n{where}\n", *(table.markdown() for table in written)])
+    text = "\n".join([f"# Benchmarks\n\n{where}\n", *(f"## {table.title}\n\n{table.markdown()}" for table in written)])
     content = {
         "machine": where,
         "settings": dict(settings),
