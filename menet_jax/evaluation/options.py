@@ -24,6 +24,12 @@ SUFFIXES = {"weights": ".safetensors", "stablehlo": ".stablehlo", "onnx": ".onnx
 
 RunFlag = Annotated[Path, tyro.conf.arg(aliases=["--checkpoint"])]
 """A flag for one run, `--run`, with the name that it had before 0.2."""
+DeviceFlag = Annotated[
+    Literal["cpu", "gpu", "tpu"] | None,
+    tyro.conf.arg(help="Fail unless JAX computes there; none given: wherever JAX does by default."),
+]
+NewestFlag = Annotated[bool, tyro.conf.arg(help="Use the newest checkpoint of the run, not the best.")]
+BatchSizeFlag = Annotated[int, tyro.conf.arg(help="Images computed at once; rounded up to a multiple of the devices.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +44,7 @@ class SourceOptions(PlacesOptions):
     """Use the newest checkpoint of a run, not the best."""
     skip_bad: bool = False
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
-    device: Literal["cpu", "gpu", "tpu"] | None = None
-    """Fail unless JAX computes there; none given: wherever JAX does by default."""
+    device: DeviceFlag = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +82,7 @@ class ScoringOptions(InputOptions):
 
     published: bool = False
     """The paper's own numbers on these datasets too, in rows that say so. Datasets are recognised by name."""
-    batch_size: int = 8
-    """Images computed at once; rounded up to a multiple of the devices."""
+    batch_size: BatchSizeFlag = 8
     threads: int = CORES
     """Threads, or where there is much to do processes, that decode and score images; by default one for each core."""
 
@@ -137,14 +141,11 @@ class Predict:
     """Write <stem>_overlay.png too: the map in red over the image."""
     cutout: bool = False
     """Write <stem>_cutout.png too: the image with the map as its transparency."""
-    newest: bool = False
-    """Use the newest checkpoint of the run, not the best."""
-    batch_size: int = 8
-    """Images computed at once; rounded up to a multiple of the devices."""
+    newest: NewestFlag = False
+    batch_size: BatchSizeFlag = 8
     threads: int = 2
     """Threads that decode images and write maps."""
-    device: Literal["cpu", "gpu", "tpu"] | None = None
-    """Fail unless JAX computes there; none given: wherever JAX does by default."""
+    device: DeviceFlag = None
 
     def __post_init__(self) -> None:
         check_counts(batch_size=self.batch_size, threads=self.threads)
@@ -172,8 +173,7 @@ class Export:
     """The file to write: .safetensors for weights, .stablehlo for stablehlo, .onnx for onnx."""
     format: Literal["weights", "stablehlo", "onnx"] = "weights"
     """Parameters alone, or the whole network as a program of JAX or of ONNX."""
-    newest: bool = False
-    """Use the newest checkpoint of the run, not the best."""
+    newest: NewestFlag = False
 
     def check(self) -> None:
         if self.format == "onnx" and find_spec("onnx") is None:
