@@ -49,9 +49,9 @@ class Case:
 
 def run(options: Training) -> None:
     """Measure on all devices of this process, and print what was found."""
-    used = devices.start(options.device)
+    devices.start(options.device)
     case = Case(options.activity, options.width, options.precision, options.batch_size)
-    found = table([measure(case, options.rounds, used)])
+    found = table([measure(case, options.rounds)])
     print(machine(), found.text(), *found.notes, sep="\n")
 
 
@@ -64,12 +64,13 @@ def table(rows: Sequence[tuple[Record, Sequence[str]]]) -> Table:
     return Table("steps", title, records, known, notes)
 
 
-def measure(case: Case, rounds: int, used: Sequence[jax.Device]) -> tuple[Record, Sequence[str]]:
-    """One row, and what is to be known of it.
+def measure(case: Case, rounds: int, used: Sequence[jax.Device] = ()) -> tuple[Record, Sequence[str]]:
+    """One row, and what is to be known of it; by default on all devices of this process.
 
     Raises:
         ValueError: the batch does not divide by the devices, or the case is not one that the network takes.
     """
+    used = used or jax.local_devices()
     check_counts(batch_size=case.batch_size, rounds=rounds)
     check_batch(case.batch_size, len(used))
     config, batch = configuration(case.width, case.precision), random_batch(case.batch_size)
