@@ -66,12 +66,8 @@ class Worker:
 
 @contextmanager
 def in_process(make: Make, *args: Any, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
-    """A process in which `make(*args)` makes what is timed.
-
-    Args:
-        make: of a module, and so are its arguments picklable.
-        args: of it.
-        environment: variables that it is to find beside this process's.
+    """A process in which `make(*args)`, all of which can be pickled, makes what is timed. It finds the variables of
+    `environment` beside this process's.
 
     Raises:
         Exception: whatever making or calling raises there; ProcessDiedError if the process dies.

@@ -137,10 +137,7 @@ def run(options: Tpu) -> None:
 
 
 def described(topology: str) -> Sequence[jax.Device]:
-    """Devices to compile for, which need not be there.
-
-    Args:
-        topology: generation and chips along each axis, such as `v5e:2x4`.
+    """Devices to compile for, which need not be there, by generation and chips along each axis, such as `v5e:2x4`.
 
     Raises:
         ValueError: libtpu is not installed, or knows no such topology.
