@@ -39,20 +39,6 @@ MEASURES = (
 """The further ones of `metrics.measures`, as columns."""
 
 
-def records(results: Sequence[Result], published_names: Mapping[str, str]) -> list[Record]:
-    """The results as rows, those of the same images together, in order of first appearance.
-
-    `published_names` says of a ground truth what the paper may call it: its own numbers come after what was measured.
-    """
-    table = []
-    for truth in dict.fromkeys(result.truth for result in results):
-        table += [_record(result) for result in results if result.truth == truth]
-        group, dataset = table[-1].group, table[-1].labels["dataset"]
-        for row in published.rows(published_names.get(truth, ""), published.CLEAN_TABLES):
-            table.append(published.record(group, dataset, row, row.values, row.source))
-    return table
-
-
 def tables(
     results: Sequence[Result],
     measures: bool,
@@ -60,11 +46,18 @@ def tables(
     recipes: Mapping[str, str],
     notes: Sequence[str],
 ) -> list[Table]:
-    """The table, with the paper's rows of `published_names` (dataset → the paper's name of it), and that of means over
-    seeds, of the runs of one of the `recipes` (see `over_seeds`).
+    """The table, and that of means over seeds, of the runs of one of the `recipes` (see `over_seeds`).
+
+    Results of the same images stand together, in order of first appearance. `published_names` says of a ground truth
+    what the paper may call it: its own numbers come after what was measured.
     """
-    columns = SCORES + MEASURES if measures else SCORES
-    table = Table("results", "", records(results, published_names), columns, notes)
+    rows = list[Record]()
+    for truth in dict.fromkeys(result.truth for result in results):
+        rows += [_record(result) for result in results if result.truth == truth]
+        group, dataset = rows[-1].group, rows[-1].labels["dataset"]
+        for row in published.rows(published_names.get(truth, ""), published.CLEAN_TABLES):
+            rows.append(published.record(group, dataset, row, row.values, row.source))
+    table = Table("results", "", rows, SCORES + MEASURES if measures else SCORES, notes)
     return [table, *over_seeds(table, recipes)]
 
 
