@@ -12,7 +12,7 @@ import jax
 from menet_jax.benchmark import programs
 from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median
 from menet_jax.benchmark.options import Activity, Pytorch
-from menet_jax.benchmark.processes import Peak, ProcessDiedError, in_process
+from menet_jax.benchmark.processes import MemoryPeak, ProcessDiedError, in_process
 from menet_jax.model.menet import MENet
 from menet_jax.model.pytorch.names import to_state_dict
 from menet_jax.model.pytorch.writing import write_torch
@@ -39,7 +39,7 @@ class Side(NamedTuple):
 
     name: str
     times: Seconds
-    peak: Peak
+    peak: MemoryPeak
 
 
 def run(options: Pytorch) -> None:
