@@ -184,19 +184,19 @@ def _score_runs(options: Evaluate, work: Work, bar: Bar) -> list[Result]:
                         for kind, image in scored.items():
                             of_run[kind].append(image)
                 bar.update(len(work.runs))
-            for run, of_run in zip(work.runs, images, strict=True):
-                results += [
-                    Result(
-                        dataset.name,
-                        dataset.truth,
-                        run.name,
-                        kind,
-                        run.source,
-                        dataset.images,
-                        tuple(scored),
-                        unreadable=tuple(unreadable),
-                        seen=run.overlaps.get(dataset.truth),
-                    )
-                    for kind, scored in of_run.items()
-                ]
+            results += [
+                Result(
+                    dataset.name,
+                    dataset.truth,
+                    run.name,
+                    kind,
+                    run.source,
+                    dataset.images,
+                    tuple(of_kind),
+                    unreadable=tuple(unreadable),
+                    seen=run.overlaps.get(dataset.truth),
+                )
+                for run, of_run in zip(work.runs, images, strict=True)
+                for kind, of_kind in of_run.items()
+            ]
     return [result for run in work.runs for result in results if result.method == run.name]

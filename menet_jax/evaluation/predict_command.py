@@ -2,8 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from functools import partial
-from typing import NamedTuple
 
 import jax
 
@@ -17,28 +15,24 @@ from menet_jax.runtime.text import complain, listed, say, warn
 from menet_jax.training.run import TrainedRun, load_run
 
 
-class Work(NamedTuple):
-    """The images and the network, opened and checked."""
+def prepare(options: Predict) -> tuple[list[Job], list[str], Sequence[jax.Device], TrainedRun]:
+    """Open and check everything, before anything is computed; ValueError or OSError says what cannot be used.
 
-    jobs: list[Job]
-    skipped: list[str]
-    used: Sequence[jax.Device]
-    run: TrainedRun
-
-
-def prepare(options: Predict) -> Work:
-    """Open and check everything, before anything is computed; ValueError or OSError says what cannot be used."""
+    Returns:
+        what there is to do, what was skipped, the devices and the network.
+    """
     jobs, skipped = plan(options.source, options.dest, overlay=options.overlay, cutout=options.cutout)
     used = devices.start(options.device)
     run = load_run(options.run, newest=options.newest, report=warn)
     run.check_map(map_kind(options.probability))
     options.dest.mkdir(parents=True, exist_ok=True)
-    return Work(jobs, skipped, used, run)
+    return jobs, skipped, used, run
 
 
-def do(options: Predict, work: Work) -> int:
+def do(
+    options: Predict, jobs: Sequence[Job], skipped: Sequence[str], used: Sequence[jax.Device], run: TrainedRun
+) -> int:
     """Say what there is to do, and predict it all; the exit status."""
-    jobs, skipped, used, run = work
     kind = map_kind(options.probability)
     others = f"; {len(skipped)} others skipped: {listed(skipped)}" if skipped else ""
     untrained = "" if run.config.loss.trains(kind) else ", which the run did not train: its loss had weight 0"
@@ -77,4 +71,6 @@ def predict(options: Predict, jobs: Sequence[Job], predictor: Predictor) -> int:
 
 def run(options: Predict) -> int:
     """Do what the command line asks for; the exit status, see `Predict`."""
-    return run_command(lambda: prepare(options), partial(do, options), lambda _: "the maps written so far are whole")
+    return run_command(
+        lambda: prepare(options), lambda work: do(options, *work), lambda _: "the maps written so far are whole"
+    )
