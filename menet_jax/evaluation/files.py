@@ -50,11 +50,8 @@ class Job:
 def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list[Job], list[str]]:
     """Decide which files to write for each image, before anything is computed.
 
-    Args:
-        source: an image file, or a folder of them; sub-folders and hidden files are left alone.
-        dest: the folder to write to.
-        overlay: whether to write `<stem>_overlay.png` beside `<stem>.png`.
-        cutout: whether to write `<stem>_cutout.png`.
+    The source is an image file, or a folder of them; sub-folders and hidden files are left alone. Each image has
+    `<stem>.png`, and where asked for, `<stem>_overlay.png` and `<stem>_cutout.png`.
 
     Returns:
         the jobs in order of name, and the names of the other entries, which are skipped: sub-folders, hidden
