@@ -23,12 +23,8 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"menet_jax {menet_jax.__version__}")
         return 0
-    text = "\n".join(
-        [
-            "Commands; each takes --help:",
-            *(f"  python -m menet_jax.{name:11} {about}" for name, about in COMMANDS.items()),
-        ]
-    )
+    lines = [f"  python -m menet_jax.{name:11} {about}" for name, about in COMMANDS.items()]
+    text = "\n".join(["Commands; each takes --help:", *lines])
     if arguments in ([], ["--help"], ["-h"]):
         print(text)
         return 0

@@ -9,11 +9,11 @@ import pytest
 from menet_jax.benchmark import __main__ as entry_point
 from menet_jax.benchmark import tpu
 from menet_jax.benchmark.measuring import Seconds
-from menet_jax.benchmark.programs import configuration
+from menet_jax.benchmark.options import Tpu
 from menet_jax.benchmark.tpu import GIBIBYTE, Program, described, expected_cycles, largest, told
 from menet_jax.runtime.parallel import workers
 
-LABELS = {"topology": "v5e:2x4", "devices": "8", "width": "1", "precision": "bfloat16", "batch_size": "64"}
+OPTIONS = Tpu(width=1)  # 64 images in bfloat16
 
 
 def taking(each: float, rest: float = 0, memory: float = 16) -> Callable[[int], int | None]:
@@ -58,11 +58,18 @@ def test_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
         whole = images * GIBIBYTE // 2
         return Program(Seconds(9.0, 8.0), 2**22, 3 * GIBIBYTE, whole, 15 * 10**6, 2, 0.005) if whole < 14e9 else None
 
-    record, notes = told(configuration(1, "bfloat16"), "TPU v5 lite", LABELS, step, largest_batch=True)
+    record, notes = told(OPTIONS, 8, "TPU v5 lite", step)
     assert notes == [
         "estimate s: without 2 instructions of which the compiler expects nothing",
         "largest batch: 23 a device, by compiling 8, 16, 23; 31, 27 did not fit",
     ]
+    assert record.labels == {
+        "topology": "v5e:2x4",
+        "devices": "8",
+        "width": "1",
+        "precision": "bfloat16",
+        "batch_size": "64",
+    }
     expected = {
         "compile s": 9.0,
         "compile CPU s": 8.0,
@@ -83,13 +90,12 @@ def test_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_not_known_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tpu, "arithmetic", lambda activity, config, images: 1e9)
-    config = configuration(1, "bfloat16")
     program = Program(Seconds(9.0, 8.0), 2**22, 1, 2, 10**6, 0, -92.9)
-    record, notes = told(config, "TPU v4", LABELS, lambda images: program, largest_batch=True)
+    record, notes = told(OPTIONS, 8, "TPU v4", lambda images: program)
     assert not {"least s", "estimate s", "of memory", "largest batch"} & set(record.scores)
     assert "says -92.9 of all" in notes[0] and notes[1] == "memory and clock are not known here of TPU v4"
     with pytest.raises(ValueError, match="--batch-size 64: the step takes more memory than a TPU v2 has"):
-        told(config, "TPU v2", LABELS, lambda images: None, largest_batch=True)
+        told(OPTIONS, 8, "TPU v2", lambda images: None)
 
 
 def test_cycles_of_all_instructions() -> None:

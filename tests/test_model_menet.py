@@ -12,7 +12,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from tracing import equations
 
-from menet_jax.model.menet import MENet, check_size
+from menet_jax.model.menet import MENet
 from menet_jax.model.outputs import Outputs
 from menet_jax.model.pytorch.names import from_state_dict
 
@@ -161,7 +161,8 @@ def test_a_bad_size_is_refused_with_the_rule_and_the_nearest_good_one(height: in
     message = str(caught.value).replace("\N{MULTIPLICATION SIGN}", "x")
     assert f"got {height}x{width}" in message
     assert message.endswith(f"The nearest good size is {nearest}.")
-    check_size(*map(int, nearest.split("x")))
+    height, width = map(int, nearest.split("x"))
+    shapes(MENet(width=1), height=height, width=width)
 
 
 # --- the authors' own outputs

@@ -7,7 +7,7 @@ import pytest
 
 from menet_jax.reporting import published
 from menet_jax.reporting.published import Published, dataset_name, rows, table
-from menet_jax.reporting.tables import Score, as_text, best
+from menet_jax.reporting.tables import Score, Table, best
 
 PAPER = Path(__file__).parents[2] / "shared" / "paper.txt"
 DATASETS = ["DUT-OMRON", "HKU-IS", "ECSSD", "MSRA1K", "SOD"]
@@ -102,7 +102,7 @@ def test_rows_beside_results() -> None:
     assert rows("horses", published.CLEAN_TABLES) == []
     records = [published.record("g", "ecssd", row, row.values, row.source) for row in found]
     columns = [Score("adaptive_f", "an F"), Score("mae", "an error", lower_is_better=True)]
-    text = as_text(records, columns)
+    text = Table("results", "", records, columns).text()
     assert text.count("published, Table I,") == 10
     assert "0.880 " in text and "0.8800" not in text  # no more decimals than were published
     assert not any(best(records, columns[0]))

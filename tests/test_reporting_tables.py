@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,7 +14,7 @@ import pytest
 from menet_jax.reporting import files
 from menet_jax.reporting.files import write_results
 from menet_jax.reporting.plots.rows import Row, image_rows
-from menet_jax.reporting.tables import Record, Score, as_csv, as_latex, as_markdown, as_text, best, legend
+from menet_jax.reporting.tables import Record, Score, Table, best, legend
 
 F = Score("f_a", "an F")
 MAE = Score("mae", "an error", lower_is_better=True)
@@ -21,6 +22,10 @@ MAE = Score("mae", "an error", lower_is_better=True)
 
 def record(group: str, name: str, competes: bool = True, **scores: float) -> Record:
     return Record(group, {"data": group, "method": name}, scores, competes)
+
+
+def table(records: Sequence[Record], scores: Sequence[Score]) -> Table:
+    return Table("results", "", records, scores)
 
 
 RECORDS = [
@@ -39,7 +44,7 @@ def test_best_is_of_the_group_as_shown_and_comparable() -> None:
 
 
 def test_text_is_aligned_with_the_best_starred() -> None:
-    head, *lines = as_text(RECORDS, [F, MAE]).splitlines()
+    head, *lines = table(RECORDS, [F, MAE]).text().splitlines()
     rows = lines[:4] + lines[5:6]
     assert lines[4] == ""  # between groups
     assert [line.split() for line in rows[:3]] == [
@@ -55,21 +60,21 @@ def test_text_is_aligned_with_the_best_starred() -> None:
 
 def test_fewer_decimals_where_fewer_are_known() -> None:
     known = Record("sod", {"data": "sod", "method": "paper"}, {"f_a": 0.88}, competes=False, digits=3)
-    lines = as_text([*RECORDS[:2], known], [F]).splitlines()
+    lines = table([*RECORDS[:2], known], [F]).text().splitlines()
     assert lines[3].split() == ["sod", "paper", "0.880"]
     assert len({line.index(".") for line in lines[1:4]}) == 1
-    assert "0.880 &" not in as_latex([known], [F]) and "0.880 \\" in as_latex([known], [F])
+    assert "0.880 &" not in table([known], [F]).latex() and "0.880 \\" in table([known], [F]).latex()
 
 
 def test_csv_has_numbers_in_full() -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(RECORDS, [F, MAE]))))
+    rows = list(csv.DictReader(io.StringIO(table(RECORDS, [F, MAE]).csv())))
     assert [row["method"] for row in rows] == ["one", "two_%|", "three", "partial", "one"]
     assert float(rows[1]["f_a"]) == 0.81234567
     assert rows[4]["mae"] == ""
 
 
 def test_markdown() -> None:
-    lines = as_markdown(RECORDS, [F, MAE]).splitlines()
+    lines = table(RECORDS, [F, MAE]).markdown().splitlines()
     assert lines[:4] == [
         "| data | method | f_a | mae |",
         "| --- | --- | ---: | ---: |",
@@ -79,7 +84,7 @@ def test_markdown() -> None:
 
 
 def test_latex() -> None:
-    lines = as_latex(RECORDS, [F, MAE]).splitlines()
+    lines = table(RECORDS, [F, MAE]).latex().splitlines()
     assert lines[:2] == [f"% {line}" for line in legend([F, MAE])]
     assert lines[2:8] == [
         r"\begin{tabular}{llrr}",
@@ -93,24 +98,24 @@ def test_latex() -> None:
 
 
 def test_latex_escapes_every_command_character() -> None:
-    text = as_latex([Record("g", {"m": "\\ ~ ^ & % $ # _ { } AWGN σ 5–50"}, {})], [])
+    text = table([Record("g", {"m": "\\ ~ ^ & % $ # _ { } AWGN σ 5–50"}, {})], []).latex()
     assert r"\textbackslash{} \textasciitilde{} \textasciicircum{} \& \% \$ \# \_ \{ \} AWGN $\sigma$ 5--50 \\" in text
 
 
 def test_numbers_that_do_not_compete_and_have_a_form_of_their_own() -> None:
     norm, error = Score("norm", "a norm", True, ".3e"), Score("s.e.", "its error", None, ".2g")
-    table = [
+    records = [
         Record("g", {"run": "a"}, {"norm": 1.00004e-9, "s.e.": 0.00123}),
         Record("g", {"run": "b"}, {"norm": 1.00001e-9}),
         Record("g", {"run": "c"}, {"norm": 2e-9, "s.e.": 0.5}),
     ]
-    assert best(table, norm) == [True, True, False]  # equal as shown
-    assert best(table, error) == [False, False, False]
-    text = as_text(table, [norm, error])
+    assert best(records, norm) == [True, True, False]  # equal as shown
+    assert best(records, error) == [False, False, False]
+    text = table(records, [norm, error]).text()
     assert "1.000e-09*  0.0012" in text and "–" in text and "* best of its group" in text
     assert legend([norm, error]) == ["norm: a norm; lower is better", "s.e.: its error"]
-    assert "*" not in as_text(table, [error])
-    assert "-0" not in as_text([Record("g", {}, {"f_a": -0.00001})], [F])
+    assert "*" not in table(records, [error]).text()
+    assert "-0" not in table([Record("g", {}, {"f_a": -0.00001})], [F]).text()
 
 
 def test_every_number_is_json() -> None:

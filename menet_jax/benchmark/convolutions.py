@@ -10,33 +10,11 @@ jaxlib 0.11 on XLA wraps what becomes loops in a loop fusion, which is a reason 
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 _FUSION = re.compile(r" fusion\(.*\bkind=k(\w+), calls=%?([\w.\-]+)")
-_NAME = re.compile(r"^(?:ROOT )?%?([\w.\-]+) = (\w+)\[([\d,]*)\](?:\{([\d,]*)[^}]*\})? convolution\(")
+_NAME = re.compile(r"^(?:ROOT )?%?([\w.\-]+) = (\w+)\[[\d,]*\](?:\{([\d,]*)[^}]*\})? convolution\(")
 _OPERATION = re.compile(r'op_name="([^"]*)"')
-
-
-@dataclass(frozen=True)
-class SlowConvolution:
-    """A convolution that becomes plain loops.
-
-    Attributes:
-        name: in the compiled program, and in a profile of it.
-        reasons: why.
-        instruction: shape, window and dimension labels, as the program has them.
-        operation: what it is in the network, such as `…/decoder0_up/main1/conv/conv_general_dilated`; empty of one that
-            XLA has turned round, which shape and window tell.
-    """
-
-    name: str
-    reasons: tuple[str, ...]
-    instruction: str
-    operation: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {', '.join(self.reasons)}; {self.instruction} {self.operation}".rstrip()
 
 
 def convolutions(program: str) -> int:
@@ -44,24 +22,29 @@ def convolutions(program: str) -> int:
     return sum(" convolution(" in line for line in program.splitlines())
 
 
-def slow_convolutions(program: str) -> list[SlowConvolution]:
+def slow_convolutions(program: str) -> dict[str, str]:
     """The convolutions of a compiled program (see `convolutions`) that no library computes on the CPU.
+
+    Returns:
+        name in the program, and in a profile of it → why; then shape, window and dimension labels, as the program has
+        them; then what it is in the network, such as `…/decoder0_up/main1/conv/conv_general_dilated`, but for one that
+        XLA has turned round, which shape and window tell.
 
     Raises:
         ValueError: a convolution is written in a way that is not known here.
     """
     in_loops = {name for kind, name in _FUSION.findall(program) if kind != "Custom"}
-    found = []
+    found = {}
     for computation, line in _instructions(program):
         named = _NAME.match(line)
         if named is None:
             raise ValueError(f"a convolution that cannot be read: {line}")
-        name, dtype, _, layout = named.groups()
-        reasons = tuple(_reasons(line, dtype, layout)) + ("within a fused loop",) * (computation in in_loops)
+        name, dtype, layout = named.groups()
+        reasons = [*_reasons(line, dtype, layout), *(["within a fused loop"] if computation in in_loops else [])]
         if reasons:
             operation = _OPERATION.search(line)
             instruction = re.sub(r", (?:metadata|backend_config)=.*", "", line.partition(" = ")[2])
-            found.append(SlowConvolution(name, reasons, instruction, operation[1] if operation else ""))
+            found[name] = f"{', '.join(reasons)}; {instruction} {operation[1] if operation else ''}".rstrip()
     return found
 
 

@@ -1,7 +1,8 @@
 """Costs of the parts of the Jacobian analysis."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import path_aware_map
 
-from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median, timer
+from menet_jax.benchmark.measuring import machine, medians
 from menet_jax.benchmark.options import Jacobian
-from menet_jax.benchmark.results import MEBIBYTE, Table
+from menet_jax.benchmark.results import MEBIBYTE
 from menet_jax.model.menet import MENet
-from menet_jax.reporting.tables import Record, Score
+from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.robustness.jacobian import bounds, directions, image_function
 from menet_jax.runtime import devices
 
@@ -66,10 +67,7 @@ def measure(width: int, size: int, rounds: int) -> Table:
     add("bound v", jvp, bounding, image)
     add("transposed bound u", vjp, bounding, image, value)
 
-    def timing(program: Any, args: Any) -> Callable[[], Seconds]:
-        return timer(lambda: jax.block_until_ready(program(*args)))
-
-    times = [median(each).wall for each in in_turns([timing(*each) for each in programs.values()], rounds)]
+    times = [each.wall for each in medians([partial(program, *args) for program, args in programs.values()], rounds)]
     accounts = [program.memory_analysis() for program, _ in programs.values()]
     peaks = [a.argument_size_in_bytes + a.output_size_in_bytes + a.temp_size_in_bytes for a in accounts]
     parts = {name: Cost(*cost) for name, *cost in zip(programs, times, peaks, strict=True)}

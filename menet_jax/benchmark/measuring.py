@@ -7,6 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,10 +35,10 @@ class Seconds(NamedTuple):
 
 
 def timed(function: Callable[[], Any], calls: int = 1) -> Seconds:
-    """Mean time of a call of the function, over several calls."""
+    """Mean time of a call of the function, over several calls; arrays of JAX's that it returns are waited for."""
     wall, cpu = time.perf_counter(), cpu_seconds()
     for _ in range(calls):
-        function()
+        jax.block_until_ready(function())
     return Seconds((time.perf_counter() - wall) / calls, (cpu_seconds() - cpu) / calls)
 
 
@@ -56,11 +57,6 @@ def _seconds_of(process: BaseProcess) -> float:
         return 0.0
     # utime and stime, fields 14 and 15 of proc(5), which counts from 1; what follows the name begins with field 3
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def timer(function: Callable[[], Any]) -> Callable[[], Seconds]:
-    """The function → a function that calls it once and says what that took."""
-    return lambda: timed(function)
 
 
 def calls_a_turn(once: Seconds) -> int:
@@ -87,6 +83,11 @@ def in_turns(timers: Sequence[Callable[[], Seconds]], rounds: int) -> list[list[
 def median(times: Sequence[Seconds]) -> Seconds:
     """Medians over the rounds, of wall and of CPU seconds by themselves."""
     return Seconds(statistics.median(each.wall for each in times), statistics.median(each.cpu for each in times))
+
+
+def medians(functions: Sequence[Callable[[], Any]], rounds: int) -> list[Seconds]:
+    """Median time of a call of each function, in turns."""
+    return [median(times) for times in in_turns([partial(timed, each) for each in functions], rounds)]
 
 
 def machine() -> str:

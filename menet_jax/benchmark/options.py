@@ -5,16 +5,24 @@ This takes no time to import, so that help and refusals need not wait for JAX.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+import tyro
 
 from menet_jax.data.options import check_data
+from menet_jax.evaluation.options import check_dest
 from menet_jax.runtime.cli import check_folder
 from menet_jax.runtime.regular_files import at_home
-from menet_jax.runtime.whole_files import check_writable
+
+RESULTS = "benchmark.json"
+"""The file of which every folder of results has one."""
 
 Activity = Literal["training", "inference"]
 Device = Literal["cpu", "gpu", "tpu"]
 Precision = Literal["float32", "bfloat16"]
+
+Width = Annotated[int, tyro.conf.arg(help="Channels of the network at full resolution; 32 in the paper.")]
+Rounds = Annotated[int, tyro.conf.arg(help="How often each is timed.")]
 
 
 class Benchmark:
@@ -42,15 +50,14 @@ class All(Benchmark):
     """Images of a training step, over all devices."""
     inference_batches: tuple[int, ...] = (1, 8)
     """Images computed at once, over all devices."""
-    rounds: int = 5
-    """How often each is timed."""
+    rounds: Rounds = 5
     device: Device | None = None
     """Device to compute on; none given: what JAX prefers."""
     overwrite: bool = False
     """Replace results that are there."""
 
     def check(self) -> None:
-        check_writable(at_home(self.dest))
+        check_dest(at_home(self.dest), self.overwrite, RESULTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +68,7 @@ class Training(Benchmark):
     """
 
     activity: ClassVar[Activity] = "training"
-    width: int = 4
-    """Channels of the network at full resolution; 32 in the paper."""
+    width: Width = 4
     precision: Precision = "float32"
     """Data type in which convolutions compute."""
     batch_size: int = 5
@@ -91,8 +97,7 @@ class Tpu(Benchmark):
 
     topology: str = "v5e:2x4"
     """Generation and chips along each axis: v2:2x2 (Colab's v2-8), v5e:1x1, v5e:2x4, v6e:2x4, …"""
-    width: int = 32
-    """Channels of the network at full resolution; 32 in the paper."""
+    width: Width = 32
     precision: Precision = "bfloat16"
     """Data type in which convolutions compute."""
     batch_size: int = 64
@@ -113,8 +118,7 @@ class Pytorch(Benchmark):
     products of training are rounded (TF32) by both, and those of inference by neither.
     """
 
-    width: int = 4
-    """Channels of the network at full resolution; 32 in the paper."""
+    width: Width = 4
     batch_size: int = 5
     """Images of a training step; at least 2."""
     inference_batches: tuple[int, ...] = (1, 8)
@@ -139,12 +143,10 @@ class Upsampling(Benchmark):
     by phases (`model.phases`). All compute the same. They are timed in turns; medians are reported.
     """
 
-    width: int = 4
-    """Channels of the network at full resolution; 32 in the paper."""
+    width: Width = 4
     batch_size: int = 5
     """Images of a step."""
-    rounds: int = 5
-    """How often each is timed."""
+    rounds: Rounds = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,12 +157,10 @@ class Jacobian(Benchmark):
     what it returns and what it needs in between. Programs are timed in turns; medians are reported.
     """
 
-    width: int = 32
-    """Channels of the network at full resolution; 32 in the paper."""
+    width: Width = 32
     size: int = 224
     """Side of the image."""
-    rounds: int = 3
-    """How often each is timed."""
+    rounds: Rounds = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +182,7 @@ class Pipeline(Benchmark):
     """Threads of the pipeline, and of the second bare loop."""
     batches: int = 40
     """How many batches one round takes."""
-    rounds: int = 5
-    """How often each is timed."""
+    rounds: Rounds = 5
     cache: Path | None = None
     """Where prepared datasets are kept."""
 
@@ -206,8 +205,7 @@ class Scores(Benchmark):
     """Folder of masks, matched by stem."""
     processes: int = 2
     """Processes of the evaluation from files, as for many maps; their start is not timed."""
-    rounds: int = 5
-    """How often each is timed."""
+    rounds: Rounds = 5
 
     def check(self) -> None:
         check_folder(self.maps)

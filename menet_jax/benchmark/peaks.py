@@ -47,17 +47,14 @@ _PEAKS = {
 
 
 def peak_share(speed: float, device_kind: str, precision: str) -> float | None:
-    """Share of a device's peak arithmetic; None if the peak is not known.
+    """Share that `speed` floating-point operations a second are of a device's peak arithmetic; None if it is not known.
+
+    The device is called as JAX names it; `precision` is what convolutions compute in, float32 or bfloat16.
 
     >>> peak_share(78e12, "NVIDIA A100-SXM4-40GB", "bfloat16")
     0.25
     >>> peak_share(1e12, "NVIDIA L40", "bfloat16") is None
     True
-
-    Args:
-        speed: floating-point operations a second.
-        device_kind: as JAX names it.
-        precision: that convolutions compute in, float32 or bfloat16.
     """
     names = [name for name in _PEAKS if device_kind == name or device_kind.startswith((f"{name}-", f"{name} "))]
     return speed / getattr(_PEAKS[max(names, key=len)], precision) if names else None

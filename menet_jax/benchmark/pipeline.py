@@ -2,12 +2,13 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from menet_jax.benchmark.measuring import in_turns, median, timer
+from menet_jax.benchmark.measuring import in_turns, median, timed
 from menet_jax.benchmark.options import Pipeline
 from menet_jax.data.pipeline import training_batches
 from menet_jax.data.sources import numbered, open_split
@@ -36,7 +37,7 @@ def run(options: Pipeline) -> None:
         list(pool.map(lambda record: _decode_and_resize(record, size), chosen))
 
     with ThreadPoolExecutor(threads) as pool:
-        rounds_taken = in_turns([timer(each) for each in (whole, bare, bare_in_threads)], options.rounds)
+        rounds_taken = in_turns([partial(timed, each) for each in (whole, bare, bare_in_threads)], options.rounds)
     loader.close()
 
     images = batches * batch_size

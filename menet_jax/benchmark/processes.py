@@ -21,7 +21,7 @@ class ProcessDiedError(OSError):
     """A process ended while it was asked for something."""
 
 
-class Peak(NamedTuple):
+class MemoryPeak(NamedTuple):
     """Largest resident memory of a process, in bytes.
 
     Attributes:
@@ -47,10 +47,10 @@ class Worker:
         taken: Seconds = self._receive()
         return taken
 
-    def peak(self) -> Peak:
+    def peak(self) -> MemoryPeak:
         """Its memory so far."""
         self._connection.send(None)
-        found: Peak = self._receive()
+        found: MemoryPeak = self._receive()
         return found
 
     def _receive(self) -> Any:
@@ -66,12 +66,8 @@ class Worker:
 
 @contextmanager
 def in_process(make: Make, *args: Any, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
-    """A process in which `make(*args)` makes what is timed.
-
-    Args:
-        make: of a module, and so are its arguments picklable.
-        args: of it.
-        environment: variables that it is to find beside this process's.
+    """A process in which `make(*args)`, all of which can be pickled, makes what is timed. It finds the variables of
+    `environment` beside this process's.
 
     Raises:
         Exception: whatever making or calling raises there; ProcessDiedError if the process dies.
@@ -105,7 +101,8 @@ def _serve(connection: Connection, make: Make, args: tuple[Any, ...]) -> None:
         while True:
             calls = connection.recv()
             if calls is None:
-                connection.send(_peak(before, forgotten))
+                now = _resident_peak()
+                connection.send(MemoryPeak(max(before, now), now if forgotten else None))
             else:
                 # While others had their turns, the system may have taken back what the last call had freed. To hand it
                 # out again takes time that no call needs among calls: the first one of a turn does not count.
@@ -139,8 +136,3 @@ def _resident_peak() -> int:
         [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
         return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _peak(before: int, forgotten: bool) -> Peak:
-    now = _resident_peak()
-    return Peak(max(before, now), now if forgotten else None)

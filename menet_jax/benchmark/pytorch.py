@@ -12,7 +12,7 @@ import jax
 from menet_jax.benchmark import programs
 from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median
 from menet_jax.benchmark.options import Activity, Pytorch
-from menet_jax.benchmark.processes import Peak, ProcessDiedError, in_process
+from menet_jax.benchmark.processes import MemoryPeak, ProcessDiedError, in_process
 from menet_jax.model.menet import MENet
 from menet_jax.model.pytorch.names import to_state_dict
 from menet_jax.model.pytorch.writing import write_torch
@@ -39,7 +39,7 @@ class Side(NamedTuple):
 
     name: str
     times: Seconds
-    peak: Peak
+    peak: MemoryPeak
 
 
 def run(options: Pytorch) -> None:
@@ -66,7 +66,7 @@ def run(options: Pytorch) -> None:
         for activity, count in jobs:
             if activity in options.what:
                 print(f"{activity}, batch {count}, {rounds} rounds", flush=True)
-                print("\n".join(_table(_measure(options, activity, weights, count), options)), flush=True)
+                print("\n".join(_table(options, *_measure(options, activity, weights, count))), flush=True)
         print(LEGEND)
 
 
@@ -96,12 +96,14 @@ def _agreement(width: int, variables: dict[str, Any]) -> list[str]:
     return [*lines, *(f"  {name:28} {columns[0][name]:8.0e} {columns[1][name]:8.0e}" for name in columns[0])]
 
 
-def _measure(options: Pytorch, activity: Activity, weights: Path, count: int) -> list[Side | str]:
-    """Ours, then PyTorch's in each layout; a sentence in the place of a layout in which it crashes."""
+def _measure(options: Pytorch, activity: Activity, weights: Path, count: int) -> tuple[list[Side], list[str]]:
+    """Ours, then PyTorch's in each layout; and a sentence for each layout in which it crashes."""
     from menet_jax.benchmark import pytorch_programs
 
-    makes = {"training": "training_step", "inference": "inference"}
-    own, other = (getattr(module, makes[activity]) for module in (programs, pytorch_programs))
+    own, other = {
+        "training": (programs.training_step, pytorch_programs.training_step),
+        "inference": (programs.inference, pytorch_programs.inference),
+    }[activity]
     crashes = list[str]()
     with ExitStack() as stack:
         case = weights, options.width, count, options.device, options.precision
@@ -120,11 +122,11 @@ def _measure(options: Pytorch, activity: Activity, weights: Path, count: int) ->
             Side(name, median(times), worker.peak())
             for (name, worker), times in zip(workers.items(), taken, strict=True)
         ]
-    return [*sides, *crashes]
+    return sides, crashes
 
 
-def _table(found: list[Side | str], options: Pytorch) -> list[str]:
-    own, *others = sides = [each for each in found if isinstance(each, Side)]
+def _table(options: Pytorch, sides: list[Side], crashes: list[str]) -> list[str]:
+    own, *others = sides
     lines = [f"  {'':24} {'wall s':>9} {'CPU s':>9} {'peak MiB':>9} {'of work':>9}"]
     for name, times, peak in sides:
         working = "unknown" if peak.working is None else f"{peak.working / 2**20:.0f}"
@@ -135,4 +137,4 @@ def _table(found: list[Side | str], options: Pytorch) -> list[str]:
     if best.peak.working is not None and own.peak.working is not None:
         ratios += f", memory of work {best.peak.working / own.peak.working:.2f}"
     lines.append(f"  {best.name} / menet_jax: {ratios}")
-    return [*lines, *(f"  {each}" for each in found if isinstance(each, str))]
+    return [*lines, *(f"  {each}" for each in crashes)]

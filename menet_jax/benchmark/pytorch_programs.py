@@ -18,8 +18,6 @@ from menet_jax.benchmark.pytorch_network import TorchMENet, TorchOutputs, maps, 
 from menet_jax.runtime.parallel import CORES
 
 FORMATS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
-
-
 KINDS = {"cpu": "cpu", "gpu": "cuda"}
 
 

@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from menet_jax.benchmark.measuring import in_turns, median, timer
+from menet_jax.benchmark.measuring import medians
 from menet_jax.benchmark.options import Scores
 from menet_jax.evaluation.map_folders import match
 from menet_jax.evaluation.scoring import ImageResult, score_folder
@@ -40,22 +41,16 @@ def run(options: Scores) -> None:
             mae.step(saliency, mask)
         theirs[name] = float(f.get_results()["fm"]["adp"]), float(mae.get_results()["mae"])
 
+    def from_files() -> None:
+        reference("files", ((_gray(path), _gray(mask)) for path, mask in found.pairs))
+
     truths = [(saliency, mask.view(np.uint8) * np.uint8(255)) for saliency, mask in arrays]
     with workers(processes, processes=True) as pool:
         evaluation()
-        times = in_turns(
-            [
-                timer(evaluation),
-                timer(lambda: reference("files", ((_gray(path), _gray(mask)) for path, mask in found.pairs))),
-                timer(scoring),
-                timer(lambda: reference("arrays", truths)),
-            ],
-            options.rounds,
-        )
+        times = medians([evaluation, from_files, scoring, partial(reference, "arrays", truths)], options.rounds)
     print(f"{len(arrays)} maps of {options.maps}, {options.rounds} rounds")
-    medians = [median(each) for each in times]
     for index, (name, count) in enumerate([("files", processes), ("arrays", 1)]):
-        own, other = medians[2 * index : 2 * index + 2]
+        own, other = times[2 * index : 2 * index + 2]
         f, mae = ours[name].adaptive_f - theirs[name][0], ours[name].mae - theirs[name][1]
         print(
             f"  from {name:7} {len(arrays) / own.wall:6.0f} images/s in {count} process{'es'[: 2 * (count > 1)]}, "

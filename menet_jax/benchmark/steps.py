@@ -13,9 +13,9 @@ from menet_jax.benchmark.measuring import Seconds, calls_a_turn, in_turns, machi
 from menet_jax.benchmark.options import Activity, Precision, Training
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.programs import SIZE, configuration, random_batch
-from menet_jax.benchmark.results import CPU, MEBIBYTE, WALL, Table
+from menet_jax.benchmark.results import CPU, MEBIBYTE, WALL
 from menet_jax.model.inference import eval_step, mapped_eval_step
-from menet_jax.reporting.tables import Record, Score
+from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import check_counts
 from menet_jax.training.config import Config
@@ -49,9 +49,9 @@ class Case:
 
 def run(options: Training) -> None:
     """Measure on all devices of this process, and print what was found."""
-    used = devices.start(options.device)
+    devices.start(options.device)
     case = Case(options.activity, options.width, options.precision, options.batch_size)
-    found = table([measure(case, options.rounds, used)])
+    found = table([measure(case, options.rounds)])
     print(machine(), found.text(), *found.notes, sep="\n")
 
 
@@ -64,12 +64,13 @@ def table(rows: Sequence[tuple[Record, Sequence[str]]]) -> Table:
     return Table("steps", title, records, known, notes)
 
 
-def measure(case: Case, rounds: int, used: Sequence[jax.Device]) -> tuple[Record, Sequence[str]]:
-    """One row, and what is to be known of it.
+def measure(case: Case, rounds: int, used: Sequence[jax.Device] = ()) -> tuple[Record, Sequence[str]]:
+    """One row, and what is to be known of it; by default on all devices of this process.
 
     Raises:
         ValueError: the batch does not divide by the devices, or the case is not one that the network takes.
     """
+    used = used or jax.local_devices()
     check_counts(batch_size=case.batch_size, rounds=rounds)
     check_batch(case.batch_size, len(used))
     config, batch = configuration(case.width, case.precision), random_batch(case.batch_size)
@@ -144,7 +145,7 @@ def _slow(program: str, case: Case) -> list[str]:
     slow = slow_convolutions(program)
     which = f"{case.activity} at width {case.width} in {case.precision}"
     count = f"{len(slow)} of {convolutions(program)} convolutions are computed by plain loops"
-    return [f"{which}: {count}: {', '.join(each.name for each in slow)}"] if slow else []
+    return [f"{which}: {count}: {', '.join(slow)}"] if slow else []
 
 
 def _training(config: Config, used: Sequence[jax.Device], batch: Batch) -> tuple[Any, Callable[[int], None]]:

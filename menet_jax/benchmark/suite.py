@@ -1,19 +1,17 @@
 """The whole set of benchmarks that needs nothing but a device, in one table file."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import product
 from typing import Any, TypeVar
-
-import jax
 
 from menet_jax.benchmark import jacobian, steps, upsampling
 from menet_jax.benchmark.measuring import machine
 from menet_jax.benchmark.options import Activity, All, Device
 from menet_jax.benchmark.programs import SIZE, configuration
-from menet_jax.benchmark.results import RESULTS, Table, write
+from menet_jax.benchmark.results import write
 from menet_jax.benchmark.steps import Case
-from menet_jax.reporting.tables import Record
+from menet_jax.reporting.tables import Table
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import FAILED, check_counts
 from menet_jax.runtime.parallel import workers
@@ -25,8 +23,6 @@ Result = TypeVar("Result")
 def run(options: All) -> int:
     """Measure and write it all; see `options.All`."""
     dest, rounds = at_home(options.dest), options.rounds
-    if (dest / RESULTS).exists() and not options.overwrite:
-        raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
     for width in options.widths:
         configuration(width)
     check_counts(
@@ -50,7 +46,7 @@ def run(options: All) -> int:
     kinds += [("inference", count) for count in options.inference_batches]
     sizes = list(product(options.widths, options.precisions))
     cases = [Case(kind, width, precision, count) for kind, count in kinds for width, precision in sizes]
-    rows = [row for case in cases for row in attempt(str(case), _measure, case, rounds)]
+    rows = [row for case in cases for row in attempt(str(case), steps.measure, case, rounds)]
     tables: list[Table] = [steps.table(rows)] if rows else []
     for width in options.widths:
         tables += attempt(f"upsampling, width {width}", upsampling.measure, width, options.batch_size, rounds)
@@ -70,7 +66,3 @@ def run(options: All) -> int:
 def _on_device(device: Device | None, function: Callable[..., Result], *args: Any) -> Result:
     devices.start(device)
     return function(*args)
-
-
-def _measure(case: Case, rounds: int) -> tuple[Record, Sequence[str]]:
-    return steps.measure(case, rounds, jax.local_devices())

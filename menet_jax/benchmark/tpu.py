@@ -6,7 +6,7 @@ It is the step that training maps by `pmap`, compiled for devices that libtpu de
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -22,9 +22,8 @@ from menet_jax.benchmark.measuring import Seconds, machine, timed
 from menet_jax.benchmark.options import Tpu
 from menet_jax.benchmark.peaks import peak_share
 from menet_jax.benchmark.programs import SIZE, configuration
-from menet_jax.benchmark.results import Table
 from menet_jax.benchmark.steps import arithmetic
-from menet_jax.reporting.tables import Record, Score
+from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.runtime.cli import check_counts
 from menet_jax.training.config import Config
 from menet_jax.training.step import Batch, check_batch, create_state, mapped_train_step
@@ -128,9 +127,7 @@ def run(options: Tpu) -> None:
         print(what, file=sys.stderr, flush=True)
         return program
 
-    labels = {"topology": options.topology, "devices": str(len(devices)), "width": str(options.width)}
-    labels |= {"precision": options.precision, "batch_size": str(options.batch_size)}
-    record, notes = told(config, devices[0].device_kind, labels, step, options.largest_batch)
+    record, notes = told(options, len(devices), devices[0].device_kind, step)
     level = jax.config.values["jax_optimization_level"]
     effort = "" if level == "UNKNOWN" else f", JAX_OPTIMIZATION_LEVEL={level}"
     title = f"Training step compiled for {devices[0].device_kind}, images of {SIZE}×{SIZE}"
@@ -140,10 +137,7 @@ def run(options: Tpu) -> None:
 
 
 def described(topology: str) -> Sequence[jax.Device]:
-    """Devices to compile for, which need not be there.
-
-    Args:
-        topology: generation and chips along each axis, such as `v5e:2x4`.
+    """Devices to compile for, which need not be there, by generation and chips along each axis, such as `v5e:2x4`.
 
     Raises:
         ValueError: libtpu is not installed, or knows no such topology.
@@ -196,27 +190,17 @@ def expected_cycles(program: str) -> tuple[int, int]:
     return sum(known), len(noted) - len(known)
 
 
-def told(
-    config: Config,
-    kind: str,
-    labels: Mapping[str, str],
-    step: Callable[[int], Program | None],
-    largest_batch: bool,
-) -> tuple[Record, list[str]]:
-    """A row of what the compiler tells, and what is to be known of it.
+def told(options: Tpu, devices: int, kind: str, step: Callable[[int], Program | None]) -> tuple[Record, list[str]]:
+    """A row of what the compiler tells of a number of devices of a kind, and what is to be known of it.
 
-    Args:
-        config: of the network.
-        kind: of the devices.
-        labels: of the row; its numbers of devices and images are read.
-        step: images a device → what the compiler tells of the step; None if it takes more memory than there is.
-        largest_batch: whether to look for it.
+    `step` says of a number of images a device what the compiler tells; None if they take more memory than there is.
 
     Raises:
         ValueError: the batch takes more memory than there is.
     """
-    devices, batch_size = int(labels["devices"]), int(labels["batch_size"])
-    images = batch_size // devices
+    batch_size, images = options.batch_size, options.batch_size // devices
+    labels = {"topology": options.topology, "devices": str(devices), "width": str(options.width)}
+    labels |= {"precision": options.precision, "batch_size": str(batch_size)}
     program, chip, notes = step(images), CHIPS.get(kind), list[str]()
     if program is None:
         raise ValueError(f"--batch-size {batch_size}: the step takes more memory than a {kind} has; try a smaller one")
@@ -227,7 +211,7 @@ def told(
         "program": program.whole,
     }
     scores |= {f"{name} GiB": size / GIBIBYTE for name, size in sizes.items()}
-    flops = arithmetic("training", config, images)
+    flops = arithmetic("training", configuration(options.width, options.precision), images)
     if flops is not None:
         scores["GFLOP"] = flops / 1e9
     if program.least > 0:
@@ -243,10 +227,10 @@ def told(
     seconds = program.cycles / chip.clock
     scores |= {"of memory": program.whole / GIBIBYTE / chip.memory, "estimate s": seconds}
     scores |= {"images/s": batch_size / seconds}
-    share = None if flops is None else peak_share(flops / seconds, kind, config.model.precision)
+    share = None if flops is None else peak_share(flops / seconds, kind, options.precision)
     if share is not None:
         scores["peak share"] = share
-    if largest_batch:
+    if options.largest_batch:
         most, how = largest(lambda n: _whole(step(n)), images, chip.memory * GIBIBYTE)
         scores["largest batch"] = most * devices
         notes.append(f"largest batch: {how}")
@@ -264,10 +248,8 @@ def largest(whole: Callable[[int], int | None], images: int, memory: float) -> t
     compiler lays out few images otherwise. What then should fit is compiled and extrapolated from in turn, until nine
     tenths of the memory are taken; instead of what does not fit, an eighth less. A few more may fit than are found.
 
-    Args:
-        whole: images → bytes on a device of all; None if that does not fit.
-        images: a number that fits.
-        memory: bytes of a device.
+    `whole` is images → bytes of them all on a device, None if they do not fit; `images` is a number that fits, and
+    `memory` the bytes of a device.
     """
     one, two = whole(images), whole(2 * images)
     if one is None or two is None:

@@ -7,13 +7,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from menet_jax.benchmark.measuring import Seconds, in_turns, machine, median, timer
+from menet_jax.benchmark.measuring import machine, medians
 from menet_jax.benchmark.options import Upsampling
 from menet_jax.benchmark.programs import configuration, random_batch
-from menet_jax.benchmark.results import CPU, WALL, Table
+from menet_jax.benchmark.results import CPU, WALL
 from menet_jax.model.layers import ConvTranspose
 from menet_jax.model.phases import conv_transpose_2x2, conv_transpose_4x4
-from menet_jax.reporting.tables import Record, Score
+from menet_jax.reporting.tables import Record, Score, Table
 from menet_jax.runtime import devices
 from menet_jax.training.network import network
 from menet_jax.training.optimizer import make_optimizer
@@ -46,10 +46,7 @@ def measure(width: int, batch_size: int, rounds: int) -> Table:
             programs[name] = jax.jit(lambda *args: step(*args)).lower(state, batch).compile()
     losses = [float(program(state, batch)[1].loss) for program in programs.values()]
 
-    def timing(program: Any) -> Callable[[], Seconds]:
-        return timer(lambda: jax.block_until_ready(program(state, batch)))
-
-    times = [median(each) for each in in_turns([timing(program) for program in programs.values()], rounds)]
+    times = medians([partial(program, state, batch) for program in programs.values()], rounds)
     records = [
         Record(
             "upsampling",

@@ -53,7 +53,8 @@ def serve(work: Work) -> int:
     host, port = work.socket.getsockname()[:2]
     if not ip_address(host).is_loopback:
         warn("everyone who can reach this machine can use the demo: it has no password")
-    say(devices.line(work.used), f"run      {work.about}", f"page     http://{_in_url(host)}:{port}/ until Ctrl-C")
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    say(devices.line(work.used), f"run      {work.about}", f"page     http://{address}/ until Ctrl-C")
     sys.stdout.flush()
     asyncio.run(_serve(work))
     return 0
@@ -73,10 +74,6 @@ async def _serve(work: Work) -> None:
     server = HTTPServer(served, max_body_size=most, max_buffer_size=most)
     server.add_socket(work.socket)
     await asyncio.Event().wait()
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def run(options: Demo) -> int:

@@ -2,9 +2,8 @@
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Literal
 
-from menet_jax.evaluation.options import RunFlag
+from menet_jax.evaluation.options import DeviceFlag, RunFlag
 from menet_jax.training.run_folder import RELEASED, check_trained
 
 NEEDED = ("tornado", "skimage")
@@ -25,11 +24,9 @@ class Demo:
     """Address to listen at. At 0.0.0.0, everyone who can reach this machine can use the demo: it has no password."""
     port: int = 8765
     """Port to listen at; 0: any that is free."""
-    device: Literal["cpu", "gpu", "tpu"] | None = None
-    """Fail unless JAX computes there; none given: wherever JAX does by default."""
+    device: DeviceFlag = None
 
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be refused at once."""
         if not 0 <= self.port < 2**16:
             raise ValueError(f"--port {self.port}: must be 0 ... 65535")
         check_trained(self.run)

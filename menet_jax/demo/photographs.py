@@ -58,13 +58,10 @@ def see(predictor: Predictor, picture: Picture) -> Seen:
 
 
 def distort(picture: Picture, name: str, sigma: float, quality: int | None) -> Picture:
-    """A photograph with noise, and then compressed; the same noise that `robustness distortion` gives to this file.
+    """A photograph with noise (σ 0: none), and then compressed (quality None: not).
 
-    Args:
-        picture: the photograph; transparent ones are on white from then on, but keep their opacity.
-        name: of its file.
-        sigma: of the noise; 0: none.
-        quality: of JPEG; None: not compressed.
+    Noise is what `robustness distortion` gives to a file of this name. Transparent photographs are on white from then
+    on, but keep their opacity.
     """
     rgb = add_noise(picture.rgb, sigma, name=Path(name).stem, seed=0) if sigma else picture.rgb
     rgb = rgb if quality is None else compress_jpeg(rgb, quality)

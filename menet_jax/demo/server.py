@@ -41,13 +41,9 @@ TYPE = "application/octet-stream"
 def application(
     about: str, kinds: Sequence[str], answer: Callable[[str, bytes, Question, Tell], object], pool: Executor
 ) -> Application:
-    """The server's application.
+    """The server's application, of a network in words and the kinds of map that it gives.
 
-    Args:
-        about: which network it is, in words.
-        kinds: of map that it gives.
-        answer: as those of `ANSWERS`, whose name is the first argument.
-        pool: its only thread.
+    `answer` takes a name of `ANSWERS`, and then what those take besides the network; the pool's only thread calls it.
     """
     return Application(
         [

@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from menet_jax.data.sources import Example, Source, numbered, open_sources
 from menet_jax.evaluation import selection
 from menet_jax.evaluation.draw_options import Common, Grid, Scales, Worst
+from menet_jax.evaluation.inputs import untrained
 from menet_jax.evaluation.map_folders import by_stem
+from menet_jax.evaluation.options import map_kind
 from menet_jax.evaluation.predictor import Predictor, look_inside
 from menet_jax.evaluation.scoring import ImageResult, score_networks
 from menet_jax.images.distortions import add_noise, compress_jpeg
@@ -38,7 +40,7 @@ def grid(options: Grid) -> Callable[[], Figure]:
     """What draws the comparison; ValueError or OSError says what cannot be used."""
     runs, folders = named("--run", options.run), named("--maps", options.maps)
     found = {name: by_stem(folder)[0] for name, folder in folders}
-    kind = _kind(options.probability)
+    kind = map_kind(options.probability)
     trained = {name: _load(folder, options) for name, folder in runs}
     for run in trained.values():
         run.check_map(kind)
@@ -90,10 +92,10 @@ def scales(options: Scales) -> Callable[[], Figure]:
 def worst(options: Worst) -> Callable[[], Figure]:
     """What draws a run's failures, each with its scores; ValueError or OSError says what cannot be used."""
     [(name, folder)] = named("--run", [options.run])
-    run, kind = _load(folder, options), _kind(options.probability)
+    run, kind = _load(folder, options), map_kind(options.probability)
     run.check_map(kind)
     sources = _open(options)
-    say(f"run      {name}: {folder}, {run.history}{_untrained(run, kind)}")
+    say(f"run      {name}: {folder}, {run.history}{untrained(run, [kind])}")
     return partial(_failures, options, name, run, kind, sources)
 
 
@@ -161,14 +163,6 @@ def _load(folder: Path, options: Common) -> TrainedRun:
     return load_run(folder, newest=options.newest, report=warn)
 
 
-def _kind(probability: bool) -> Kind:
-    return "probability" if probability else "metric"
-
-
-def _untrained(run: TrainedRun, kind: Kind) -> str:
-    return "" if run.config.loss.trains(kind) else f"; its loss did not train the {kind} map"
-
-
 def _distort(options: Grid, examples: Sequence[Example]) -> tuple[str, list[np.ndarray], list[str]]:
     """Heading, images and notes of the distorted images; without distortion no heading, and the images themselves."""
     count = len(options.noise or options.jpeg)
@@ -193,7 +187,7 @@ def _distort(options: Grid, examples: Sequence[Example]) -> tuple[str, list[np.n
 
 
 def _predict(name: str, run: TrainedRun, images: Sequence[np.ndarray], kind: Kind) -> list[np.ndarray]:
-    say(f"run      {name}: {run.history}{_untrained(run, kind)}")
+    say(f"run      {name}: {run.history}{untrained(run, [kind])}")
     predictor = Predictor(run.config, run.variables)
     maps = list[np.ndarray]()
     with Bar(total=len(images), desc=name, unit="image") as bar:

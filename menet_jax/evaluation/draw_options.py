@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from menet_jax.data.options import check_data
-from menet_jax.evaluation.options import SourceOptions, check_runs
+from menet_jax.evaluation.options import BatchSizeFlag, SourceOptions, check_runs
 from menet_jax.runtime.cli import check_counts, check_folder, named, refuse_doubles
 from menet_jax.runtime.parallel import CORES
 from menet_jax.runtime.whole_files import check_writable
@@ -20,7 +20,6 @@ class Common(SourceOptions):
     """PNG file to write; a PDF is written beside it."""
 
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be refused at once."""
         if self.dest.suffix != ".png":
             raise ValueError(f"--dest {self.dest}: must end in .png; a .pdf is written beside it")
         for path in (self.dest, self.dest.with_suffix(".pdf")):
@@ -92,8 +91,7 @@ class Worst(Common):
     """Number of images."""
     probability: bool = False
     """Judge and draw the probability map (cross-entropy branch) instead of the metric map."""
-    batch_size: int = 8
-    """Images computed at once; rounded up to a multiple of the devices."""
+    batch_size: BatchSizeFlag = 8
     threads: int = CORES
     """Threads that decode and score images; by default one for each core."""
 

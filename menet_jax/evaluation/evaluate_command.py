@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,8 +44,9 @@ PROCESSES_FROM_WITH_MEASURES = 200
 
 
 class Work(NamedTuple):
-    """The runs, datasets and folders of maps to score, opened and checked."""
+    """The runs, datasets and folders of maps to score, opened and checked, and the devices to run on."""
 
+    used: Sequence[jax.Device]
     datasets: list[Dataset]
     runs: list[NamedRun]
     matches: list[tuple[str, str, Match]]  # name, source
@@ -59,6 +61,7 @@ class Work(NamedTuple):
 
 def prepare(options: Evaluate) -> Work:
     """Open and check everything, before anything is computed; ValueError or OSError says what cannot be used."""
+    used = devices.start(options.device) if options.run else []
     if options.measures:
         pysodmetrics()
     masks = at_home(options.masks).resolve() if options.masks else Path()
@@ -69,21 +72,10 @@ def prepare(options: Evaluate) -> Work:
     trained = find_overlaps(trained, datasets)
     if options.dest:
         options.dest.mkdir(parents=True, exist_ok=True)
-    return Work(datasets, trained, matches, dataset.name, str(dataset))
+    return Work(used, datasets, trained, matches, dataset.name, str(dataset))
 
 
-def describe(work: Work, used: Sequence[jax.Device]) -> str:
-    """The lines that the command prints before it starts."""
-    lines = [devices.line(used)] if used else []
-    lines += [f"data     {source.summary()}" for dataset in work.datasets for source in dataset.sources[:1]]
-    lines += [f"run      {run.summary()}" for run in work.runs]
-    lines += [
-        f"maps     {name}: {source}, {len(found.pairs):,} of {len(found):,}" for name, source, found in work.matches
-    ]
-    return "\n".join(lines)
-
-
-def evaluate(options: Evaluate, work: Work, used: Sequence[jax.Device]) -> list[Result]:
+def evaluate(options: Evaluate, work: Work) -> list[Result]:
     """Score everything, with a progress bar; folders of maps first."""
     maps = sum(len(found.pairs) for _, _, found in work.matches)
     per_run = sum(dataset.images for dataset in work.datasets)
@@ -92,7 +84,7 @@ def evaluate(options: Evaluate, work: Work, used: Sequence[jax.Device]) -> list[
         with workers(options.threads, processes=processes) as pool:
             results = [_score_folder(options, work, entry, pool, bar) for entry in work.matches]
         if work.runs:
-            results += _score_runs(options, work, used, bar)
+            results += _score_runs(options, work, bar)
     return results
 
 
@@ -118,10 +110,15 @@ def masks_notes(results: Sequence[Result]) -> list[str]:
     return notes
 
 
-def do(options: Evaluate, used: Sequence[jax.Device], work: Work) -> int:
-    """Score everything and report; the exit status."""
-    say(describe(work, used))
-    results = evaluate(options, work, used)
+def do(options: Evaluate, work: Work) -> int:
+    """Say what there is to score, score it and report; the exit status."""
+    say(
+        *([devices.line(work.used)] if work.used else []),
+        *(f"data     {dataset.note}" for dataset in work.datasets),
+        *(f"run      {run.summary()}" for run in work.runs),
+        *(f"maps     {name}: {source}, {len(found.pairs):,} of {len(found):,}" for name, source, found in work.matches),
+    )
+    results = evaluate(options, work)
     published = work.published() if options.published else {}
     names = [*(each.published or each.name for each in work.datasets), *([work.masks_name] if work.matches else [])]
     of_rows = [*(published_notes(names) if options.published else []), *masks_notes(results)]
@@ -141,11 +138,7 @@ def do(options: Evaluate, used: Sequence[jax.Device], work: Work) -> int:
 
 def run(options: Evaluate) -> int:
     """Do what the command line asks for; the exit status, see `Evaluate`."""
-
-    def opened() -> tuple[Sequence[jax.Device], Work]:
-        return devices.start(options.device) if options.run else [], prepare(options)
-
-    return run_command(opened, lambda everything: do(options, *everything), lambda _: "nothing was written")
+    return run_command(lambda: prepare(options), partial(do, options), lambda _: "nothing was written")
 
 
 def _score_folder(options: Evaluate, work: Work, entry: tuple[str, str, Match], pool: Executor, bar: Bar) -> Result:
@@ -173,11 +166,11 @@ def _score_folder(options: Evaluate, work: Work, entry: tuple[str, str, Match], 
     )
 
 
-def _score_runs(options: Evaluate, work: Work, used: Sequence[jax.Device], bar: Bar) -> list[Result]:
+def _score_runs(options: Evaluate, work: Work, bar: Bar) -> list[Result]:
     """The results of all runs on all datasets, run by run."""
     batch = min(options.batch_size, max(dataset.images for dataset in work.datasets))
-    predictors = [Predictor(run.trained.config, run.trained.variables, used, batch) for run in work.runs]
-    results: dict[int, list[Result]] = {run: [] for run in range(len(work.runs))}
+    predictors = [Predictor(run.trained.config, run.trained.variables, work.used, batch) for run in work.runs]
+    results = list[Result]()
     bar.compiling()
     with workers(options.threads, processes=False) as pool:
         for dataset in work.datasets:
@@ -192,24 +185,19 @@ def _score_runs(options: Evaluate, work: Work, used: Sequence[jax.Device], bar: 
                         for kind, image in scored.items():
                             of_run[kind].append(image)
                 bar.update(len(work.runs))
-            for run, of_run in enumerate(images):
-                results[run] += [
-                    _result(dataset, work.runs[run], kind, scored, unreadable) for kind, scored in of_run.items()
-                ]
-    return [result for of_run in results.values() for result in of_run]
-
-
-def _result(
-    dataset: Dataset, run: NamedRun, kind: str, images: Sequence[ImageResult], unreadable: Sequence[str]
-) -> Result:
-    return Result(
-        dataset.name,
-        dataset.truth,
-        run.name,
-        kind,
-        run.source,
-        dataset.images,
-        tuple(images),
-        unreadable=tuple(unreadable),
-        seen=run.overlaps.get(dataset.truth),
-    )
+            results += [
+                Result(
+                    dataset.name,
+                    dataset.truth,
+                    run.name,
+                    kind,
+                    run.source,
+                    dataset.images,
+                    tuple(of_kind),
+                    unreadable=tuple(unreadable),
+                    seen=run.overlaps.get(dataset.truth),
+                )
+                for run, of_run in zip(work.runs, images, strict=True)
+                for kind, of_kind in of_run.items()
+            ]
+    return [result for run in work.runs for result in results if result.method == run.name]

@@ -42,11 +42,8 @@ class Job:
 def plan(source: Path, dest: Path, *, overlay: bool, cutout: bool) -> tuple[list[Job], list[str]]:
     """Decide which files to write for each image, before anything is computed.
 
-    Args:
-        source: an image file, or a folder of them; sub-folders and hidden files are left alone.
-        dest: the folder to write to.
-        overlay: whether to write `<stem>_overlay.png` beside `<stem>.png`.
-        cutout: whether to write `<stem>_cutout.png`.
+    The source is an image file, or a folder of them; sub-folders and hidden files are left alone. Each image has
+    `<stem>.png`, and where asked for, `<stem>_overlay.png` and `<stem>_cutout.png`.
 
     Returns:
         the jobs in order of name, and the names of the other entries, which are skipped: sub-folders, hidden
@@ -92,9 +89,14 @@ def predict_files(
         OSError: a map cannot be written.
     """
     with ThreadPoolExecutor(threads) as pool:
-        load, use = partial(_load, size=predictor.size), partial(_write, kind=kind)
         yield from predict_stream(
-            [predictor], jobs, load, use, bytes_of=_bytes_of, skipped=UnreadableImageError, pool=pool
+            [predictor],
+            jobs,
+            partial(_load, size=predictor.size),
+            partial(_write, kind=kind),
+            bytes_of=lambda job: decoded_bytes(job.source),
+            skipped=UnreadableImageError,
+            pool=pool,
         )
 
 
@@ -146,10 +148,6 @@ class _Loaded(NamedTuple):
     job: Job
     shape: tuple[int, int]
     picture: Picture | None
-
-
-def _bytes_of(job: Job) -> int:
-    return decoded_bytes(job.source)
 
 
 def _load(job: Job, size: int) -> tuple[_Loaded, dict[int, Rgb]]:

@@ -68,11 +68,15 @@ class NamedRun(NamedTuple):
     def summary(self) -> str:
         """One line for the user."""
         score, value = self.trained.score
-        loss, maps = self.trained.config.loss, self.trained.config.model.maps
-        untrained = "".join(f"; its loss did not train the {kind} map" for kind in maps if not loss.trains(kind))
         validated = "not validated" if value is None else f"validation {score} {value:.3f}"
+        without_loss = untrained(self.trained, self.trained.config.model.maps)
         unknown = "" if self.seen or self.trained.config.origin else "; which pictures it was trained on is not kept"
-        return f"{self.name}: {self.source}, {validated}{untrained}{unknown}"
+        return f"{self.name}: {self.source}, {validated}{without_loss}{unknown}"
+
+
+def untrained(run: TrainedRun, kinds: Collection[str]) -> str:
+    """What to say of a run's maps of these kinds that its loss did not train; empty if there are none."""
+    return "".join(f"; its loss did not train the {kind} map" for kind in kinds if not run.config.loss.trains(kind))
 
 
 def open_runs(options: InputOptions) -> list[NamedRun]:

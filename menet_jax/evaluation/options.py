@@ -24,6 +24,12 @@ SUFFIXES = {"weights": ".safetensors", "stablehlo": ".stablehlo", "onnx": ".onnx
 
 RunFlag = Annotated[Path, tyro.conf.arg(aliases=["--checkpoint"])]
 """A flag for one run, `--run`, with the name that it had before 0.2."""
+DeviceFlag = Annotated[
+    Literal["cpu", "gpu", "tpu"] | None,
+    tyro.conf.arg(help="Fail unless JAX computes there; none given: wherever JAX does by default."),
+]
+NewestFlag = Annotated[bool, tyro.conf.arg(help="Use the newest checkpoint of the run, not the best.")]
+BatchSizeFlag = Annotated[int, tyro.conf.arg(help="Images computed at once; rounded up to a multiple of the devices.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +44,7 @@ class SourceOptions(PlacesOptions):
     """Use the newest checkpoint of a run, not the best."""
     skip_bad: bool = False
     """Prepare a dataset without its unreadable or unpaired files, instead of stopping at them."""
-    device: Literal["cpu", "gpu", "tpu"] | None = None
-    """Fail unless JAX computes there; none given: wherever JAX does by default."""
+    device: DeviceFlag = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +59,6 @@ class InputOptions(SourceOptions):
     """Folder for tables, figures and the numbers of every image; none given: tables are only printed."""
 
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be refused at once."""
         refuse_doubles("runs", [name for name, _ in named("--run", self.run)], "name them, NAME=FOLDER")
         if self.dest:
             check_dest(self.dest, self.overwrite)
@@ -62,9 +66,12 @@ class InputOptions(SourceOptions):
         check_data(self.data)
 
 
-def check_dest(dest: Path, overwrite: bool) -> None:
-    """Raise ValueError or OSError if results cannot be written there, or would replace others unasked."""
-    if (dest / RESULTS).exists() and not overwrite:
+def check_dest(dest: Path, overwrite: bool, results: str = RESULTS) -> None:
+    """Raise ValueError or OSError if results cannot be written there, or would replace others unasked.
+
+    `results` is the file that every folder of such results has.
+    """
+    if (dest / results).exists() and not overwrite:
         raise ValueError(f"--dest {dest}: holds results already; replace them with --overwrite, or name another folder")
     check_writable(dest)
 
@@ -75,8 +82,7 @@ class ScoringOptions(InputOptions):
 
     published: bool = False
     """The paper's own numbers on these datasets too, in rows that say so. Datasets are recognised by name."""
-    batch_size: int = 8
-    """Images computed at once; rounded up to a multiple of the devices."""
+    batch_size: BatchSizeFlag = 8
     threads: int = CORES
     """Threads, or where there is much to do processes, that decode and score images; by default one for each core."""
 
@@ -135,20 +141,16 @@ class Predict:
     """Write <stem>_overlay.png too: the map in red over the image."""
     cutout: bool = False
     """Write <stem>_cutout.png too: the image with the map as its transparency."""
-    newest: bool = False
-    """Use the newest checkpoint of the run, not the best."""
-    batch_size: int = 8
-    """Images computed at once; rounded up to a multiple of the devices."""
+    newest: NewestFlag = False
+    batch_size: BatchSizeFlag = 8
     threads: int = 2
     """Threads that decode images and write maps."""
-    device: Literal["cpu", "gpu", "tpu"] | None = None
-    """Fail unless JAX computes there; none given: wherever JAX does by default."""
+    device: DeviceFlag = None
 
     def __post_init__(self) -> None:
         check_counts(batch_size=self.batch_size, threads=self.threads)
 
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be refused at once."""
         check_there("--source", self.source)
         check_trained(self.run)
         check_writable(self.dest)
@@ -171,11 +173,9 @@ class Export:
     """The file to write: .safetensors for weights, .stablehlo for stablehlo, .onnx for onnx."""
     format: Literal["weights", "stablehlo", "onnx"] = "weights"
     """Parameters alone, or the whole network as a program of JAX or of ONNX."""
-    newest: bool = False
-    """Use the newest checkpoint of the run, not the best."""
+    newest: NewestFlag = False
 
     def check(self) -> None:
-        """Raise ValueError or FileNotFoundError for what can be refused at once."""
         if self.format == "onnx" and find_spec("onnx") is None:
             raise ValueError('--format onnx: ONNX is not installed, which writes it: pip install "menet_jax[onnx]"')
         suffix = SUFFIXES[self.format]
@@ -185,6 +185,11 @@ class Export:
             raise ValueError(f"--dest {self.dest}: is there already, and nothing is overwritten; name another file")
         check_writable(self.dest.parent)
         check_trained(self.run)
+
+
+def map_kind(probability: bool) -> Literal["metric", "probability"]:
+    """The kind of map that `--probability` asks for."""
+    return "probability" if probability else "metric"
 
 
 def check_runs(specs: Sequence[str]) -> None:

@@ -2,16 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from functools import partial
-from typing import NamedTuple
 
 import jax
 
 from menet_jax.evaluation.files import Job, plan, predict_files
-from menet_jax.evaluation.options import Predict
+from menet_jax.evaluation.options import Predict, map_kind
 from menet_jax.evaluation.predictor import Predictor
-from menet_jax.images.opening import UnreadableImageError
-from menet_jax.model.inference import Kind
 from menet_jax.runtime import devices
 from menet_jax.runtime.cli import run_command
 from menet_jax.runtime.progress import Bar
@@ -19,24 +15,40 @@ from menet_jax.runtime.text import complain, listed, say, warn
 from menet_jax.training.run import TrainedRun, load_run
 
 
-def describe(options: Predict, used: Sequence[jax.Device], run: TrainedRun, images: int, others: list[str]) -> str:
-    """The lines that the command prints before it starts."""
-    skipped = f"; {len(others)} others skipped: {listed(others)}" if others else ""
-    kind = _kind(options)
+def prepare(options: Predict) -> tuple[list[Job], list[str], Sequence[jax.Device], TrainedRun]:
+    """Open and check everything, before anything is computed; ValueError or OSError says what cannot be used.
+
+    Returns:
+        what there is to do, what was skipped, the devices and the network.
+    """
+    jobs, skipped = plan(options.source, options.dest, overlay=options.overlay, cutout=options.cutout)
+    used = devices.start(options.device)
+    run = load_run(options.run, newest=options.newest, report=warn)
+    run.check_map(map_kind(options.probability))
+    options.dest.mkdir(parents=True, exist_ok=True)
+    return jobs, skipped, used, run
+
+
+def do(
+    options: Predict, jobs: Sequence[Job], skipped: Sequence[str], used: Sequence[jax.Device], run: TrainedRun
+) -> int:
+    """Say what there is to do, and predict it all; the exit status."""
+    kind = map_kind(options.probability)
+    others = f"; {len(skipped)} others skipped: {listed(skipped)}" if skipped else ""
     untrained = "" if run.config.loss.trains(kind) else ", which the run did not train: its loss had weight 0"
-    lines = [
+    say(
         devices.line(used),
         f"run      {options.run}, {run.history}, {run.validated}",
-        f"images   {images:,} from {options.source}{skipped}",
+        f"images   {len(jobs):,} from {options.source}{others}",
         f"maps     {kind}{untrained}",
-    ]
-    return "\n".join(lines)
+    )
+    return predict(options, jobs, Predictor(run.config, run.variables, used, min(options.batch_size, len(jobs))))
 
 
-def predict(options: Predict, jobs: Sequence[Job], predictor: Predictor) -> list[UnreadableImageError]:
-    """Do the jobs and report; returns the errors of images that could not be read."""
+def predict(options: Predict, jobs: Sequence[Job], predictor: Predictor) -> int:
+    """Do the jobs and report; the exit status, 1 if an image could not be read."""
     start = time.monotonic()
-    outcomes = predict_files(predictor, jobs, _kind(options), threads=options.threads)
+    outcomes = predict_files(predictor, jobs, map_kind(options.probability), threads=options.threads)
     problems, first = [], start
     with Bar(total=len(jobs), unit="image") as bar:
         bar.compiling()
@@ -54,39 +66,11 @@ def predict(options: Predict, jobs: Sequence[Job], predictor: Predictor) -> list
     )
     if problems:
         complain(f"{len(problems):,} of {len(jobs):,} images could not be read:", list(map(str, problems)))
-    return problems
-
-
-def _kind(options: Predict) -> Kind:
-    return "probability" if options.probability else "metric"
-
-
-class Work(NamedTuple):
-    """The images and the network, opened and checked."""
-
-    jobs: list[Job]
-    skipped: list[str]
-    used: Sequence[jax.Device]
-    run: TrainedRun
-
-
-def prepare(options: Predict) -> Work:
-    """Open and check everything, before anything is computed; ValueError or OSError says what cannot be used."""
-    jobs, skipped = plan(options.source, options.dest, overlay=options.overlay, cutout=options.cutout)
-    used = devices.start(options.device)
-    run = load_run(options.run, newest=options.newest, report=warn)
-    run.check_map(_kind(options))
-    options.dest.mkdir(parents=True, exist_ok=True)
-    return Work(jobs, skipped, used, run)
-
-
-def do(options: Predict, work: Work) -> int:
-    """Predict all; the exit status."""
-    say(describe(options, work.used, work.run, len(work.jobs), work.skipped))
-    batch = min(options.batch_size, len(work.jobs))
-    return 1 if predict(options, work.jobs, Predictor(work.run.config, work.run.variables, work.used, batch)) else 0
+    return 1 if problems else 0
 
 
 def run(options: Predict) -> int:
     """Do what the command line asks for; the exit status, see `Predict`."""
-    return run_command(lambda: prepare(options), partial(do, options), lambda _: "the maps written so far are whole")
+    return run_command(
+        lambda: prepare(options), lambda work: do(options, *work), lambda _: "the maps written so far are whole"
+    )

@@ -24,18 +24,10 @@ SCORES = (
 )
 """The scores of `metrics.scores.DatasetScores`, which defines them in full."""
 
-IMAGE_COLUMNS = (
-    "dataset",
-    "method",
-    "map",
-    "source",
-    "image",
-    "adaptive_f",
-    "adaptive_precision",
-    "adaptive_recall",
-    "mae",
-    "max_f",
-)
+LABELS = ("dataset", "method", "map", "source")
+"""Columns that tell results apart."""
+
+IMAGE_COLUMNS = (*LABELS, "image", "adaptive_f", "adaptive_precision", "adaptive_recall", "mae", "max_f")
 """Columns of `images.csv`; further measures follow."""
 
 MEASURES = (
@@ -47,25 +39,6 @@ MEASURES = (
 """The further ones of `metrics.measures`, as columns."""
 
 
-def columns(measures: bool) -> tuple[Score, ...]:
-    """The columns of the table."""
-    return SCORES + MEASURES if measures else SCORES
-
-
-def records(results: Sequence[Result], published_names: Mapping[str, str]) -> list[Record]:
-    """The results as rows, those of the same images together, in order of first appearance.
-
-    `published_names` says of a ground truth what the paper may call it: its own numbers come after what was measured.
-    """
-    table = []
-    for truth in dict.fromkeys(result.truth for result in results):
-        table += [_record(result) for result in results if result.truth == truth]
-        group, dataset = table[-1].group, table[-1].labels["dataset"]
-        for row in published.rows(published_names.get(truth, ""), published.CLEAN_TABLES):
-            table.append(published.record(group, dataset, row, row.values, row.source))
-    return table
-
-
 def tables(
     results: Sequence[Result],
     measures: bool,
@@ -73,10 +46,18 @@ def tables(
     recipes: Mapping[str, str],
     notes: Sequence[str],
 ) -> list[Table]:
-    """The table, with the paper's rows of `published_names` (dataset → the paper's name of it), and that of means over
-    seeds, of the runs of one of the `recipes` (see `over_seeds`).
+    """The table, and that of means over seeds, of the runs of one of the `recipes` (see `over_seeds`).
+
+    Results of the same images stand together, in order of first appearance. `published_names` says of a ground truth
+    what the paper may call it: its own numbers come after what was measured.
     """
-    table = Table("results", "", records(results, published_names), columns(measures), notes)
+    rows = list[Record]()
+    for truth in dict.fromkeys(result.truth for result in results):
+        rows += [_record(result) for result in results if result.truth == truth]
+        group, dataset = rows[-1].group, rows[-1].labels["dataset"]
+        for row in published.rows(published_names.get(truth, ""), published.CLEAN_TABLES):
+            rows.append(published.record(group, dataset, row, row.values, row.source))
+    table = Table("results", "", rows, SCORES + MEASURES if measures else SCORES, notes)
     return [table, *over_seeds(table, recipes)]
 
 
@@ -122,10 +103,9 @@ def curves(results: Sequence[Result]) -> np.ndarray:
     for result in results:
         scores = result.dataset_scores()
         if scores is not None:
-            labels = (result.dataset, result.method, result.kind, result.source)
-            rows.append((*labels, scores.precision, scores.recall))
-    width = max((len(text) for row in rows for text in row[:4]), default=1)
-    texts = [(name, f"U{width}") for name in ("dataset", "method", "map", "source")]
+            rows.append((*_labels(result), scores.precision, scores.recall))
+    width = max((len(text) for row in rows for text in row[: len(LABELS)]), default=1)
+    texts = [(name, f"U{width}") for name in LABELS]
     return np.array(rows, [*texts, ("precision", "f8", 256), ("recall", "f8", 256)])
 
 
@@ -171,21 +151,17 @@ def _content(results: Sequence[Result], table: Table, published_names: Mapping[s
     return {"results": rows, "published": paper, "legend": table.legend(), "notes": list(table.notes)}
 
 
+def _labels(result: Result) -> tuple[str, ...]:
+    """Of a result, what `LABELS` name."""
+    return result.dataset, result.method, result.kind, result.source
+
+
 def _image_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    return [
-        {
-            "dataset": result.dataset,
-            "method": result.method,
-            "map": result.kind,
-            "source": result.source,
-            "image": image.name,
-            "adaptive_f": image.scores.adaptive_f,
-            "adaptive_precision": image.scores.adaptive_precision,
-            "adaptive_recall": image.scores.adaptive_recall,
-            "mae": image.scores.mae,
-            "max_f": float(image.scores.f.max()),
-            **image.measures,
-        }
-        for result in results
-        for image in result.images
-    ]
+    rows = []
+    for result in results:
+        for image in result.images:
+            scores = image.scores
+            adaptive = scores.adaptive_f, scores.adaptive_precision, scores.adaptive_recall
+            values = (*_labels(result), image.name, *adaptive, scores.mae, float(scores.f.max()))
+            rows.append({**dict(zip(IMAGE_COLUMNS, values, strict=True)), **image.measures})
+    return rows

@@ -29,12 +29,7 @@ def f_measure(precision: np.ndarray | float, recall: np.ndarray | float) -> np.n
 
         F = (1 + β²) · P · R / (β² · P + R),   β² = 0.3,   and 0 where P = R = 0.
 
-    Args:
-        precision: P in [0, 1].
-        recall: R in [0, 1], of the same shape.
-
-    Returns:
-        F in [0, 1], of that shape.
+    P, R and F are in [0, 1], of one shape.
 
     >>> float(f_measure(0.5, 0.5))
     0.5
@@ -183,10 +178,9 @@ def score_image(saliency: np.ndarray, mask: np.ndarray, *, stretch: bool = True)
 
 
 def thresholded(saliency: np.ndarray) -> np.ndarray:
-    """A map at its adaptive threshold (Eq. 15), (H, W) bool: what `score_image` takes as found there.
+    """A map, (H, W) uint8, at its adaptive threshold (Eq. 15), (H, W) bool: what `score_image` takes as found there.
 
-    Args:
-        saliency: (H, W) uint8. As there, it is min-max normalised first.
+    As there, it is min-max normalised first.
     """
     histogram = np.bincount(saliency.ravel(), minlength=LEVELS)
     return saliency >= _adaptive_level(histogram, *_occupied_range(histogram))

@@ -84,10 +84,7 @@ def map_evaluation(
 ) -> Callable[[Mapping[str, Params], UInt8[np.ndarray, "b h w 3"]], Maps]:
     """A function of variables, which all devices hold, and of images, which it shares out among the devices.
 
-    Args:
-        net: the network.
-        region: from where the metric map measures.
-        devices: of this process; no other process need take part.
+    The devices are of this process; no other process need take part.
     """
     evaluate = mapped_eval_step(net, region, tuple(devices))
 

@@ -19,18 +19,13 @@ CONSTANTS = {"bias": 0.0, "mean": 0.0, "scale": 1.0, "var": 1.0}
 
 
 def initial_variables(net: nn.Module, seed: int) -> dict[str, Any]:
-    """`params` and `batch_stats`, distributed as by `net.init`: kernels uniform on ±√(3 / fan-in), all else constant.
+    """`params` and `batch_stats` of a network, float32 on the host, for a seed, 0 ≤ seed < 2⁶⁴.
+
+    They are distributed as by `net.init`: kernels uniform on ±√(3 / fan-in), all else constant.
 
     The same to the last bit for the same seed and network, on every platform and with every version of JAX, Flax and
     NumPy: each kernel has a random stream of its own, named by the seed and the kernel's path and nothing else.
     Nothing is compiled: the compiler would take ten times as long for `net.init` as drawing takes here.
-
-    Args:
-        net: the network.
-        seed: 0 ≤ seed < 2⁶⁴.
-
-    Returns:
-        nested dictionaries of float32 arrays on the host.
     """
     transposed = set[tuple[str, ...]]()
 

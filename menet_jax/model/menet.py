@@ -27,11 +27,6 @@ ModuleDef = Callable[..., Any]
 Activation = Callable[[jax.Array], jax.Array]
 
 
-def check_size(height: int, width: int) -> None:
-    """Raise ValueError unless both sides are at least 224 and divisible by 32, naming the nearest good size."""
-    check_sides("MENet", height, width, smallest=SMALLEST_SIDE, step=2**DEPTH)
-
-
 class Pre(nn.Module):
     """BatchNorm → ReLU → convolution."""
 
@@ -130,7 +125,7 @@ class MENet(nn.Module):
             ValueError: the height or width is below 224 or not divisible by 32.
         """
         height, width = images.shape[1:3]
-        check_size(height, width)
+        check_sides("MENet", height, width, smallest=SMALLEST_SIDE, step=2**DEPTH)
 
         conv = partial(Conv, dtype=self.dtype)
         transposed = partial(ConvTranspose, dtype=self.dtype)

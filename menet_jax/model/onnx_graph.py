@@ -98,12 +98,8 @@ class Graph:
 
 def onnx_model(variables: Mapping[str, Any], size: int, region: Region) -> onnx.ModelProto:
     """The graph: `images`, uint8 (b, size, size, 3) → `metric` and `probability`, float32 (b, size, size) in [0, 1],
-    for any b. It computes in float32.
-
-    Args:
-        variables: `params` and `batch_stats` of a network, with the scale maps or without.
-        size: side of the images.
-        region: from where the metric map measures: `border` or `border_background`.
+    for any b. It computes in float32. The network has the scale maps or not; its metric map measures from `border`
+    or `border_background`.
 
     Raises:
         ValueError: it is too large for a file of this kind, or the region is another one.

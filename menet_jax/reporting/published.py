@@ -95,12 +95,7 @@ def rows(name: str, tables: Sequence[str]) -> list[Published]:
 
 
 def content(names: Mapping[str, str], groups: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """The rows for JSON.
-
-    Args:
-        names: of each ground truth, what the paper may call it.
-        groups: of tables; of each group the rows that `rows` finds, in this order.
-    """
+    """For JSON, of each ground truth by what the paper may call it: the `rows` of each group of tables, in order."""
     return [
         {"ground_truth": truth, **asdict(row)}
         for truth, name in names.items()

@@ -8,9 +8,6 @@ import numpy as np
 
 from menet_jax.reporting.tables import Record, Score, Table
 
-METHOD, SOURCE = "method", "source"
-"""Labels of the run and of where it came from."""
-
 
 def over_seeds(table: Table, recipes: Mapping[str, str]) -> list[Table]:
     """Rows for groups of runs that differ by their seed alone; none if there are no such runs.
@@ -24,9 +21,9 @@ def over_seeds(table: Table, recipes: Mapping[str, str]) -> list[Table]:
     """
     rows: dict[tuple[str, tuple[tuple[str, str], ...]], list[Record]] = {}
     for record in table.records:
-        recipe = recipes.get(record.labels[METHOD])
+        recipe = recipes.get(record.labels["method"])
         if recipe is not None:
-            labels = {**record.labels, METHOD: recipe, SOURCE: ""}
+            labels = {**record.labels, "method": recipe, "source": ""}
             rows.setdefault((record.group, tuple(labels.items())), []).append(record)
     records = [_together(group, dict(labels), several) for (group, labels), several in rows.items()]
     columns = [column for score in table.scores for column in _columns(score)]
@@ -43,7 +40,7 @@ def _columns(score: Score) -> tuple[Score, Score]:
 
 
 def _together(group: str, labels: dict[str, str], several: Sequence[Record]) -> Record:
-    labels[SOURCE] = f"{len(several)} seeds"
+    labels["source"] = f"{len(several)} seeds"
     numbers = dict[str, float]()
     for name in several[0].scores:
         values = [record.scores[name] for record in several if name in record.scores]

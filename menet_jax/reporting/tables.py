@@ -77,22 +77,70 @@ class Table:
     notes: Sequence[str] = ()
 
     def text(self) -> str:
-        """The table for a terminal, without its notes."""
-        return "\n\n".join([*([self.title] if self.title else []), as_text(self.records, self.scores)])
+        """Title and aligned columns, for a terminal or a log, without the notes; the best are marked with a star."""
+        cells = self._cells(lambda number: f"{number}*")
+        labels = len(cells[0]) - len(self.scores)
+        # A plain number ends where a starred one does without its star, and a shorter one has its point where they do.
+        blanks = [0, *(DIGITS - record.digits for record in self.records)]
+        cells = [
+            [text if text.endswith("*") or i < labels else text + " " * (1 + blank) for i, text in enumerate(row)]
+            for row, blank in zip(cells, blanks, strict=True)
+        ]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        head, *body = [
+            "  ".join(
+                text.ljust(width) if i < labels else text.rjust(width)
+                for i, (text, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in cells
+        ]
+        lines = [self.title, ""] if self.title else []
+        lines.append(head)
+        for index, row in enumerate(body):
+            lines += [*([""] if self._begins_group(index) else []), row]
+        star = ["* best of its group"] * any(score.lower_is_better is not None for score in self.scores)
+        return "\n".join([*lines, "", *star, *legend(self.scores)])
+
+    def csv(self) -> str:
+        """One line a record, numbers in full, absent ones empty."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(self._heading())
+        for record in self.records:
+            writer.writerow([*record.labels.values(), *(record.scores.get(score.name, "") for score in self.scores)])
+        return file.getvalue()
 
     def markdown(self) -> str:
-        """The table in Markdown, with its title as a heading."""
-        return f"## {self.title}\n\n{as_markdown(self.records, self.scores, self.notes)}"
+        """A Markdown table, its legend and notes."""
+        cells = self._cells(lambda number: f"**{number}**")
+        head, *body = [[cell.replace("|", "\\|") for cell in row] for row in cells]
+        sides = ["---"] * (len(head) - len(self.scores)) + ["---:"] * len(self.scores)
+        rows = [f"| {' | '.join(row)} |" for row in (head, sides, *body)]
+        return "\n".join([*rows, "", *(f"- {line}" for line in (*legend(self.scores), *self.notes)), ""])
+
+    def latex(self) -> str:
+        """A LaTeX `tabular` for the package booktabs, the legend and notes as comments."""
+        # Bold is marked with a character that no text has, for the escapes to leave the command alone.
+        cells = self._cells(lambda number: f"\0{number}")
+        head, *body = [[re.sub(r"^\0(.*)", r"\\textbf{\1}", _escaped(cell)) for cell in row] for row in cells]
+        columns = "l" * (len(head) - len(self.scores)) + "r" * len(self.scores)
+        lines = [
+            *(f"% {line}" for line in (*legend(self.scores), *self.notes)),
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            rf"{' & '.join(head)} \\",
+            r"\midrule",
+        ]
+        for index, row in enumerate(body):
+            lines += [r"\midrule"] * self._begins_group(index) + [rf"{' & '.join(row)} \\"]
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
     def files(self) -> dict[str, str]:
-        """The table in all forms that are written: name of the file, `<stem>.csv`, `.md` or `.tex` → what it holds.
-
-        Notes are below the table in `.md`, and comments in `.tex`.
-        """
+        """The table in all forms that are written: name of the file → what it holds."""
         return {
-            f"{self.stem}.csv": as_csv(self.records, self.scores),
-            f"{self.stem}.md": as_markdown(self.records, self.scores, self.notes),
-            f"{self.stem}.tex": as_latex(self.records, self.scores, self.notes),
+            f"{self.stem}.csv": self.csv(),
+            f"{self.stem}.md": self.markdown(),
+            f"{self.stem}.tex": self.latex(),
         }
 
     def legend(self) -> dict[str, str]:
@@ -107,6 +155,25 @@ class Table:
             "legend": self.legend(),
             "notes": list(self.notes),
         }
+
+    def _heading(self) -> list[str]:
+        return [*(self.records[0].labels if self.records else ()), *(score.name for score in self.scores)]
+
+    def _cells(self, emphasised: Callable[[str], str]) -> list[list[str]]:
+        """The heading and the rows as text."""
+        bests = {score.name: best(self.records, score) for score in self.scores}
+        rows = [self._heading()]
+        for index, record in enumerate(self.records):
+            row = [printable(label) for label in record.labels.values()]
+            for score in self.scores:
+                number = _shown(record, score) if score.name in record.scores else ABSENT
+                row.append(emphasised(number) if bests[score.name][index] else number)
+            rows.append(row)
+        return rows
+
+    def _begins_group(self, index: int) -> bool:
+        """Whether this record, other than the first, is of another group than the one before."""
+        return index > 0 and self.records[index].group != self.records[index - 1].group
 
 
 def best(records: Sequence[Record], score: Score) -> list[bool]:
@@ -133,86 +200,10 @@ def best(records: Sequence[Record], score: Score) -> list[bool]:
     ]
 
 
-def as_text(records: Sequence[Record], scores: Sequence[Score]) -> str:
-    """Aligned columns for a terminal or a log; the best are marked with a star."""
-    cells = _cells(records, scores, lambda number: f"{number}*")
-    labels = len(records[0].labels) if records else 0
-    # A plain number ends where a starred one does without its star, and a shorter one has its point where they do.
-    blanks = [0, *(DIGITS - record.digits for record in records)]
-    cells = [
-        [text if text.endswith("*") or i < labels else text + " " * (1 + blank) for i, text in enumerate(row)]
-        for row, blank in zip(cells, blanks, strict=True)
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(
-            text.ljust(width) if i < labels else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    breaks = _breaks(records)
-    parts = [[lines[0]], *([*([""] if i in breaks else []), line] for i, line in enumerate(lines[1:]))]
-    star = ["* best of its group"] * any(score.lower_is_better is not None for score in scores)
-    return "\n".join([line for part in parts for line in part] + ["", *star, *legend(scores)])
-
-
-def as_csv(records: Sequence[Record], scores: Sequence[Score]) -> str:
-    """One line a record, numbers in full, absent ones empty."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*(records[0].labels if records else ()), *(score.name for score in scores)])
-    for record in records:
-        writer.writerow([*record.labels.values(), *(record.scores.get(score.name, "") for score in scores)])
-    return file.getvalue()
-
-
-def as_markdown(records: Sequence[Record], scores: Sequence[Score], notes: Sequence[str] = ()) -> str:
-    """A Markdown table, its legend and notes."""
-    head, *body = [
-        [cell.replace("|", "\\|") for cell in row] for row in _cells(records, scores, lambda number: f"**{number}**")
-    ]
-    sides = ["---" if index < len(head) - len(scores) else "---:" for index in range(len(head))]
-    rows = "\n".join(f"| {' | '.join(row)} |" for row in (head, sides, *body))
-    return "\n".join([rows, "", *(f"- {line}" for line in (*legend(scores), *notes)), ""])
-
-
-def as_latex(records: Sequence[Record], scores: Sequence[Score], notes: Sequence[str] = ()) -> str:
-    """A LaTeX `tabular` for the package booktabs, the legend and notes as comments."""
-    # Bold is marked with a character that no text has, for the escapes to leave the command alone.
-    cells = _cells(records, scores, lambda number: f"\0{number}")
-    head, *body = [[re.sub(r"^\0(.*)", r"\\textbf{\1}", _escaped(cell)) for cell in row] for row in cells]
-    columns = "l" * (len(head) - len(scores)) + "r" * len(scores)
-    breaks = _breaks(records)
-    lines = [
-        *(f"% {line}" for line in (*legend(scores), *notes)),
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        rf"{' & '.join(head)} \\",
-        r"\midrule",
-    ]
-    for index, row in enumerate(body):
-        lines += [r"\midrule"] * (index in breaks) + [rf"{' & '.join(row)} \\"]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
 def legend(scores: Sequence[Score]) -> list[str]:
     """The meanings of the columns, a line each."""
     better = {None: "", True: "; lower is better", False: "; higher is better"}
     return [f"{score.name}: {score.about}{better[score.lower_is_better]}" for score in scores]
-
-
-def _cells(records: Sequence[Record], scores: Sequence[Score], emphasised: Callable[[str], str]) -> list[list[str]]:
-    """The heading and the rows as text."""
-    bests = {score.name: best(records, score) for score in scores}
-    rows = [[*(records[0].labels if records else ()), *(score.name for score in scores)]]
-    for index, record in enumerate(records):
-        row = [printable(label) for label in record.labels.values()]
-        for score in scores:
-            number = _shown(record, score) if score.name in record.scores else ABSENT
-            row.append(emphasised(number) if bests[score.name][index] else number)
-        rows.append(row)
-    return rows
 
 
 def _shown(record: Record, score: Score) -> str:
@@ -223,11 +214,6 @@ def _shown(record: Record, score: Score) -> str:
 def _rounded(record: Record, score: Score) -> float:
     """The score as the table shows it; for a record with fewer digits, as other records show it."""
     return float(format(record.scores[score.name], score.form or f".{DIGITS}f"))
-
-
-def _breaks(records: Sequence[Record]) -> set[int]:
-    """Rows at which a new group begins."""
-    return {i for i in range(1, len(records)) if records[i].group != records[i - 1].group}
 
 
 def _escaped(text: str) -> str:

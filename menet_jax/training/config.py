@@ -15,7 +15,7 @@ from menet_jax.images.distortions import QUALITY_RANGE, SIGMA_RANGE, Distortion,
 from menet_jax.runtime.cli import check_counts
 from menet_jax.runtime.whole_files import written_whole
 
-SMALLEST_SIZE, SIZE_STEP = 224, 32  # of images that MENet takes, see `model.menet.check_size`
+SMALLEST_SIZE, SIZE_STEP = 224, 32  # of images that MENet takes, see `model.menet.MENet`
 
 
 def _require(condition: bool, flag: str, value: object, rule: str) -> None:

@@ -17,17 +17,13 @@ LARGEST_RATIO = 100
 WRITTEN = (".pt", ".pth", ".npz", ".safetensors")
 
 
-class WeightFileError(ValueError):
-    """A file that holds no tensors that can be read."""
-
-
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """The tensors in a file, by name; what kind of file it is, its contents tell for PyTorch, its suffix otherwise.
 
     Nothing in the file is executed.
 
     Raises:
-        WeightFileError, reading.TorchFileError: it is damaged, or of no known kind.
+        ValueError: it is damaged, or of no known kind.
         OSError: it cannot be opened.
     """
     if not path.is_file():
@@ -39,24 +35,24 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
                 arrays = dict(archive)
             others = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
             if others:
-                raise WeightFileError(f"it holds {', '.join(others)}")
+                raise ValueError(f"it holds {', '.join(others)}")
             return arrays
         except Exception as error:  # a damaged or disguised archive raises nearly anything
-            raise WeightFileError(f"{path}: damaged, or no archive of plain arrays ({error})") from error
+            raise ValueError(f"{path}: damaged, or no archive of plain arrays ({error})") from error
     if path.suffix.lower() == ".safetensors":
         try:
             return safetensors.numpy.load_file(path)
         except Exception as error:
-            raise WeightFileError(f"{path}: damaged, or not a safetensors file ({error})") from error
+            raise ValueError(f"{path}: damaged, or not a safetensors file ({error})") from error
     return read_torch(path)
 
 
 def _check_size(path: Path) -> None:
-    """Raise WeightFileError if an archive unpacks to far more than compressed numbers do."""
+    """Raise ValueError if an archive unpacks to far more than compressed numbers do."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > LARGEST_RATIO * path.stat().st_size:
-        raise WeightFileError(f"it would unpack to {unpacked:,} bytes")
+        raise ValueError(f"it would unpack to {unpacked:,} bytes")
 
 
 def check_suffix(path: Path) -> None:

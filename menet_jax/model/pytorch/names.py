@@ -101,13 +101,11 @@ def _expected(width: int) -> dict[tuple[str, ...], tuple[int, ...]]:
 
 
 def from_state_dict(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Turn the authors' tensors into variables for `MENet(width).apply`; the width is the stem's.
+    """Turn the authors' tensors, in PyTorch's names and layouts, into variables for `MENet(width).apply`; the width is
+    the stem's.
 
     PyTorch's `num_batches_tracked` counters, which no computation reads, may be present and are left out. So may
     `module.` before every name, which `DataParallel` puts there.
-
-    Args:
-        state_dict: name → tensor in PyTorch's names and layouts.
 
     Returns:
         `{"params": …, "batch_stats": …}` as nested dicts of NumPy arrays, float32.

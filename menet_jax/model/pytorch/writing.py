@@ -23,12 +23,7 @@ PICKLES = 2
 
 
 def write_torch(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a state dict, such that `torch.load(path)` gives it as an OrderedDict of CPU tensors.
-
-    Args:
-        path: the file to write.
-        tensors: by name; float32.
-    """
+    """Write float32 tensors by name, such that `torch.load(path)` gives them as an OrderedDict of CPU tensors."""
     with path.open("wb") as file:
         for part in (MAGIC, PROTOCOL, MACHINE):
             file.write(pickle.dumps(part, PICKLES))

@@ -20,9 +20,8 @@ Truth = Bool[np.ndarray, "_ _"]
 
 
 def check_methods(names: Collection[str], heading: str) -> None:
-    """Raise ValueError if a comparison of these methods cannot be drawn; `heading` as in `distorted`, or empty.
-
-    One is called as another column is, or there are too many columns.
+    """Raise ValueError if a method is called as another column is, or there are too many columns; `heading` is that of
+    the distorted images, or empty.
     """
     others = ["image", *([heading] if heading else []), "ground truth"]
     doubled = set(others) & set(names)

@@ -82,10 +82,7 @@ def norm_boxes(boxes: Mapping[str, Sequence[Box]], unit: str) -> Figure:
 def norms_against_losses(scatters: Mapping[tuple[str, str], Scatter], unit: str, title: str) -> Figure:
     """Each image's norm against the adaptive F that it loses; rows are norms, columns distortions.
 
-    Args:
-        scatters: (norm, distortion) → points, for every norm with every distortion.
-        unit: of the norms.
-        title: of the figure.
+    `scatters` is (norm, distortion) → points, for every norm with every distortion; `unit` is the norms'.
     """
     norms, distortions = (list(dict.fromkeys(names)) for names in zip(*scatters, strict=True))
     figure = Figure(figsize=(COLUMN, 0.6 + 1.5 * len(norms)), layout="constrained")

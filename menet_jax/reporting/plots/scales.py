@@ -15,7 +15,7 @@ SCALES = (
     *((f"decoder {k}", k) for k in range(DEPTH)),
     ("bottleneck", DEPTH),
 )
-"""Name and halvings of each of `model.menet.Outputs.scales`: the map is that many times smaller by 2 than the image."""
+"""Name and halvings of each of `Outputs.scales`: the map is that many times smaller by 2 than the image."""
 
 
 def scale_maps(
@@ -29,15 +29,8 @@ def scale_maps(
     """The 13 scale maps of one image, with their names and sizes, and what the heads make of them (Figure 8).
 
     The encoder's maps and, below each, the decoder's of the same size; above them the image, its ground truth, the
-    scale map of the image itself, the features, and both saliency maps.
-
-    Args:
-        image: at any size; gives the pictures their shape.
-        truth: its mask, at any size.
-        features: of `model.menet.Outputs`.
-        scales: of `model.menet.Outputs`, in the order of `SCALES`.
-        probability: `saliency.probability_map`.
-        metric: `saliency.metric_map` (Eq. 5).
+    scale map of the image itself, the features, and both saliency maps. Image and mask may be of any size, the image
+    gives the pictures their shape; features and scales, in the order of `SCALES`, are of `model.outputs.Outputs`.
     """
     named = [f"{name} {scales.shape[0] >> halvings}×{scales.shape[1] >> halvings}" for name, halvings in SCALES]
     coloured = [_coloured(scales[..., index]) for index in range(len(SCALES))]

@@ -1,9 +1,8 @@
 """Figure 9: scores over the strength of a distortion."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, product
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -46,12 +45,14 @@ def strength_curves(curves: Sequence[StrengthCurve], title: str) -> Figure:
     panels = figure.subplots(2, len(scales), sharex="col", sharey="row", squeeze=False)
     for (row, score), (column, scale) in product(enumerate(("adaptive F", "MAE")), enumerate(scales)):
         panel = panels[row, column]
-        for curve, style in zip(curves, _styles(), strict=False):
+        lines = list[Line2D]()
+        # Colour, dashes and marker change together: lines differ without colour too.
+        for curve, colour, dashes, marker in zip(curves, cycle(COLOURS), cycle(DASHES), cycle(MARKERS), strict=False):
             points = curve.distorted.get(scale, {})
-            panel.axhline(curve.clean[row], color=style["color"], linestyle=":", linewidth=0.7)
-            panel.plot(
-                list(points), [scores[row] for scores in points.values()], linewidth=1.2, markersize=2.5, **style
-            )
+            panel.axhline(curve.clean[row], color=colour, linestyle=":", linewidth=0.7)
+            [line] = panel.plot(list(points), [scores[row] for scores in points.values()], color=colour)
+            line.set(linestyle=dashes, marker=marker, linewidth=1.2, markersize=2.5)
+            lines.append(line)
         panel.tick_params(labelsize=SMALL)
         panel.grid(color="0.88", linewidth=0.5)
         if column == 0:
@@ -66,16 +67,7 @@ def strength_curves(curves: Sequence[StrengthCurve], title: str) -> Figure:
         if scale.falling:
             panel.invert_xaxis()  # and of the panel below, which shares it
     figure.suptitle(title, fontsize=TITLE)
-    handles = [
-        Line2D([], [], markersize=2.5, linewidth=1.2, label=label, **style)
-        for label, style in zip(labels, _styles(), strict=False)
-    ]
-    handles.append(Line2D([], [], color="0.4", linestyle=":", linewidth=0.7, label="without distortion"))
-    figure.legend(handles=handles, loc="outside lower left", fontsize=SMALL, frameon=False, handlelength=3)
+    clean = Line2D([], [], color="0.4", linestyle=":", linewidth=0.7)
+    handles, labels = [*lines, clean], [*labels, "without distortion"]  # lines of one panel, for all look the same
+    figure.legend(handles, labels, loc="outside lower left", fontsize=SMALL, frameon=False, handlelength=3)
     return figure
-
-
-def _styles() -> Iterator[dict[str, Any]]:
-    """Colour, dashes and marker change together: lines differ without colour too."""
-    for colour, dashes, marker in zip(cycle(COLOURS), cycle(DASHES), cycle(MARKERS), strict=False):
-        yield {"color": colour, "linestyle": dashes, "marker": marker}
