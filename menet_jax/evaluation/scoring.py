@@ -24,7 +24,7 @@ from menet_jax.metrics.scores import DatasetScores, ImageScores, dataset_scores,
 from menet_jax.model.inference import Maps, Network, predict_stream
 from menet_jax.training.validation import example_bytes, load_example, score_maps
 
-CHUNK = 8  # images that a process takes at once
+CHUNK = 32  # images that a process takes at once
 
 
 @dataclass(frozen=True, eq=False)

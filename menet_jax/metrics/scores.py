@@ -21,6 +21,9 @@ LEVELS = 256
 LANES = np.uint16(8)
 """Counters of each level, see `_histograms`."""
 
+AT_ONCE = 2**15
+"""Pixels that are counted at once."""
+
 Curve = Float64[np.ndarray, "thresholds=256"]
 
 
@@ -234,11 +237,15 @@ def _histograms(saliency: np.ndarray, mask: np.ndarray) -> Int64[np.ndarray, "2 
     """Pixels at each level: of the background first, of the salient region second.
 
     Neighbours mostly have the same level, and a counter cannot be raised again before it is stored: each column
-    modulo `LANES` has a counter of its own, which takes a third less time.
+    modulo `LANES` has a counter of its own, which takes a third less time. So many pixels are counted at once as fit
+    into a core's cache.
     """
     lanes = np.arange(saliency.shape[1], dtype=np.uint16) % LANES
-    codes = (saliency + np.uint16(LEVELS) * mask) * LANES + lanes
-    return np.bincount(codes.ravel(), minlength=2 * LEVELS * LANES).reshape(2, LEVELS, LANES).sum(-1)
+    codes = ((saliency + np.uint16(LEVELS) * mask) * LANES + lanes).ravel()
+    counts = np.zeros(2 * LEVELS * int(LANES), np.int64)
+    for start in range(0, codes.size, AT_ONCE):
+        counts += np.bincount(codes[start : start + AT_ONCE], minlength=counts.size)
+    return counts.reshape(2, LEVELS, LANES).sum(-1)
 
 
 def _occupied_range(histogram: Int64[np.ndarray, "levels=256"]) -> tuple[int, int]:
