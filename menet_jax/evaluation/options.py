@@ -147,10 +147,8 @@ class Predict:
     """Threads that decode images and write maps."""
     device: DeviceFlag = None
 
-    def __post_init__(self) -> None:
-        check_counts(batch_size=self.batch_size, threads=self.threads)
-
     def check(self) -> None:
+        check_counts(batch_size=self.batch_size, threads=self.threads)
         check_there("--source", self.source)
         check_trained(self.run)
         check_writable(self.dest)
