@@ -248,8 +248,8 @@ def largest(whole: Callable[[int], int | None], images: int, memory: float) -> t
     compiler lays out few images otherwise. What then should fit is compiled and extrapolated from in turn, until nine
     tenths of the memory are taken; instead of what does not fit, an eighth less. A few more may fit than are found.
 
-    `whole` is images → bytes of them all on a device, None if they do not fit; `images` is a number that fits, and
-    `memory` the bytes of a device.
+    `whole` is images → bytes that the whole program takes on a device, None if they do not fit; `images` is a number
+    that fits, and `memory` the bytes of a device.
     """
     one, two = whole(images), whole(2 * images)
     if one is None or two is None:

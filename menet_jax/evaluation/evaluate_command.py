@@ -170,7 +170,7 @@ def _score_runs(options: Evaluate, work: Work, bar: Bar) -> list[Result]:
     """The results of all runs on all datasets, run by run."""
     batch = min(options.batch_size, max(dataset.images for dataset in work.datasets))
     predictors = [Predictor(run.trained.config, run.trained.variables, work.used, batch) for run in work.runs]
-    results = list[Result]()
+    results = [list[Result]() for _ in work.runs]
     bar.compiling()
     with workers(options.threads, processes=False) as pool:
         for dataset in work.datasets:
@@ -185,19 +185,19 @@ def _score_runs(options: Evaluate, work: Work, bar: Bar) -> list[Result]:
                         for kind, image in scored.items():
                             of_run[kind].append(image)
                 bar.update(len(work.runs))
-            results += [
-                Result(
-                    dataset.name,
-                    dataset.truth,
-                    run.name,
-                    kind,
-                    run.source,
-                    dataset.images,
-                    tuple(of_kind),
-                    unreadable=tuple(unreadable),
-                    seen=run.overlaps.get(dataset.truth),
-                )
-                for run, of_run in zip(work.runs, images, strict=True)
-                for kind, of_kind in of_run.items()
-            ]
-    return [result for run in work.runs for result in results if result.method == run.name]
+            for run, found, of_kinds in zip(work.runs, results, images, strict=True):
+                found += [
+                    Result(
+                        dataset.name,
+                        dataset.truth,
+                        run.name,
+                        kind,
+                        run.source,
+                        dataset.images,
+                        tuple(of_kind),
+                        unreadable=tuple(unreadable),
+                        seen=run.overlaps.get(dataset.truth),
+                    )
+                    for kind, of_kind in of_kinds.items()
+                ]
+    return [result for found in results for result in found]
