@@ -71,6 +71,7 @@ def input_sensitivity(
     >>> input_sensitivity(f, jnp.ones((1, 2, 3)), jax.random.key(0), samples=4).values.tolist()
     [[1.0, 3.0]]
     """
+    _check(samples)
     jacobian = linearise(f, image)
 
     def draw(key: jax.Array) -> np.ndarray:
@@ -96,6 +97,7 @@ def output_sensitivity(
     Raises:
         TypeError, ValueError: as `input_sensitivity`.
     """
+    _check(samples)
     jacobian = linearise(f, image)
 
     def draw(key: jax.Array) -> np.ndarray:
@@ -180,8 +182,6 @@ def _estimate(
     draw: Callable[[jax.Array], np.ndarray], key: jax.Array, samples: int, report: Report = lambda _: None
 ) -> SensitivityMap:
     """Roots of the means of the squares that `draw` gives, with standard errors."""
-    if samples < 2:
-        raise ValueError(f"want at least 2 samples, got {samples}")
     mean, spread = np.zeros(()), np.zeros(())  # Welford's sums, which do not cancel
     for count in range(1, samples + 1):
         squares = draw(jax.random.fold_in(key, count - 1))
@@ -192,3 +192,8 @@ def _estimate(
     values = np.sqrt(mean)
     error = np.sqrt(spread / (samples - 1) / samples) / (2 * np.where(values > 0, values, 1))
     return SensitivityMap(values, error)
+
+
+def _check(samples: int) -> None:
+    if samples < 2:
+        raise ValueError(f"want at least 2 samples, got {samples}")
