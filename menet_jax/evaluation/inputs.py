@@ -167,7 +167,9 @@ def published_notes(names: Collection[str]) -> list[str]:
             f"published: the paper has no numbers of {', '.join(unknown)}; it has of "
             f"{', '.join(published.dataset_names())}, recognised by these names"
         )
-    return notes[len(unknown) == len(set(names)) :]  # the first note is on published rows: without a row, it is left out
+    return notes[
+        len(unknown) == len(set(names)) :
+    ]  # the first note is on published rows: without a row, it is left out
 
 
 def _dataset_name(spec: str) -> str:
