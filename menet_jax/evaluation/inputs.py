@@ -157,7 +157,8 @@ def dataset_notes(datasets: Sequence[Dataset], runs: Sequence[NamedRun]) -> list
 
 def published_notes(names: Collection[str]) -> list[str]:
     """Notes for the tables, a line each, on the published rows beside results on datasets of these names."""
-    unknown = [name for name in dict.fromkeys(names) if published.dataset_name(name) is None]
+    names = dict.fromkeys(names)
+    unknown = [name for name in names if published.dataset_name(name) is None]
     notes = [
         "published: the paper's own numbers, adaptive_f and mae, of MEnet's metric map; the images, distortions and "
         "programs behind them need not be those of the other rows"
@@ -167,9 +168,7 @@ def published_notes(names: Collection[str]) -> list[str]:
             f"published: the paper has no numbers of {', '.join(unknown)}; it has of "
             f"{', '.join(published.dataset_names())}, recognised by these names"
         )
-    return notes[
-        len(unknown) == len(set(names)) :
-    ]  # the first note is on published rows: without a row, it is left out
+    return notes[len(unknown) == len(names) :]  # the first note is on published rows: without a row, it is left out
 
 
 def _dataset_name(spec: str) -> str:

@@ -41,15 +41,12 @@ QUANTILE_NAMES = dict(zip(QUANTILES, ("min", "5%", "25%", "median", "75%", "95%"
 
 def norms(analyses: Sequence[Analysis[Measurement]], settings: Settings) -> Table:
     """Eq. 11: a row for each norm of each run on each dataset."""
-    unit = UNITS[settings.map]
+    unit, names = UNITS[settings.map], QUANTILE_NAMES.values()
+    words = {"min": "lowest", "median": "median", "max": "highest"}
     scores = [
         Score("mean", f"mean over images, the robustness of Eq. 11; {unit}", lower_is_better=True, form=".4g"),
         Score("s.e.", "standard error of the mean over images; none of a single image", None, ".2g"),
-        Score("min", "lowest of the images", None, ".3g"),
-        *(Score(name, f"{name} quantile of the images", None, ".3g") for name in ("5%", "25%")),
-        Score("median", "median of the images", None, ".3g"),
-        *(Score(name, f"{name} quantile of the images", None, ".3g") for name in ("75%", "95%")),
-        Score("max", "highest of the images", None, ".3g"),
+        *(Score(name, f"{words.get(name, f'{name} quantile')} of the images", None, ".3g") for name in names),
     ]
     records = []
     for analysis, norm in product(analyses, NORMS):
