@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,6 +15,8 @@ from menet_jax.runtime.whole_files import written_whole
 COLUMNS = 8
 ROWS = 2  # of each dataset
 CELL = 1.5  # inches
+GAP = 0.08  # between pictures
+HEADING = 0.3  # of a dataset
 
 
 def contact_sheet(audits: Sequence[Audit], duplicates: Sequence[Duplicate], path: Path) -> None:
@@ -33,17 +34,20 @@ def contact_sheet(audits: Sequence[Audit], duplicates: Sequence[Duplicate], path
     if worst_first:
         doubles = [facts for each in worst_first for facts in (each.first, each.second)]
         parts.append((f"the same picture twice, {len(duplicates):,} times", doubles))
-    rows = [math.ceil(len(chosen) / COLUMNS) for _, chosen in parts]
-    figure = Figure(figsize=(COLUMNS * CELL, sum(rows) * CELL + 0.3 * len(parts)), layout="constrained")
-    for part, (title, chosen) in zip(
-        figure.subfigures(len(parts), 1, squeeze=False, height_ratios=rows)[:, 0], parts, strict=True
-    ):
-        part.suptitle(title, fontsize=9)
-        axes = np.ravel(part.subplots(math.ceil(len(chosen) / COLUMNS), COLUMNS))
-        for place in axes:
-            place.set_axis_off()
-        for place, facts in zip(axes, chosen, strict=False):
-            _draw(place, facts, with_dataset=chosen is parts[-1][1] and bool(worst_first))
+    height = sum(HEADING + math.ceil(len(chosen) / COLUMNS) * CELL for _, chosen in parts)
+    figure = Figure(figsize=(COLUMNS * CELL, height))
+    # One axes in inches from the upper left: one for each picture would take most of the time.
+    axes = figure.add_axes((0, 0, 1, 1))
+    top = 0.0
+    for title, chosen in parts:
+        axes.text(COLUMNS * CELL / 2, top + HEADING / 2, title, fontsize=9, ha="center", va="center")
+        for index, facts in enumerate(chosen):
+            row, column = divmod(index, COLUMNS)
+            corner = column * CELL, top + HEADING + row * CELL
+            _draw(axes, corner, facts, with_dataset=chosen is parts[-1][1] and bool(worst_first))
+        top += HEADING + math.ceil(len(chosen) / COLUMNS) * CELL
+    axes.set(xlim=(0, COLUMNS * CELL), ylim=(height, 0), aspect="auto")
+    axes.set_axis_off()
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
         figure.savefig(unfinished, dpi=110)
@@ -54,8 +58,16 @@ def _spread(facts: Sequence[Facts]) -> list[Facts]:
     return [facts[index * len(facts) // count] for index in range(count)]
 
 
-def _draw(axes: Axes, facts: Facts, *, with_dataset: bool) -> None:
+def _draw(axes: Axes, corner: tuple[float, float], facts: Facts, *, with_dataset: bool) -> None:
+    """A picture in the middle of the cell below and right of the corner, and its caption above it."""
     contents = pairs.read(facts.pair)
-    axes.imshow(pictures.overlay(contents.image, contents.mask))
+    picture = pictures.overlay(contents.image, contents.mask)
+    caption = 0.32 if with_dataset else 0.22  # inches: three lines or two
+    room, (high, wide, _) = (CELL - GAP - caption, CELL - GAP), picture.shape
+    scale = min(room[0] / high, room[1] / wide)
+    middle, below = corner[0] + CELL / 2, corner[1] + caption + (room[0] + scale * high) / 2
+    above, half = below - scale * high, scale * wide / 2
+    axes.imshow(picture, extent=(middle - half, middle + half, below, above))
     where = f"{Path(facts.dataset).name} ({facts.split})\n" if with_dataset else ""
-    axes.set_title(f"{where}{facts.pair.image.name}\n{facts.salient:.0%} salient", fontsize=5, pad=2)
+    text = f"{where}{facts.pair.image.name}\n{facts.salient:.0%} salient"
+    axes.text(middle, above - 0.03, text, fontsize=5, ha="center", va="bottom")
