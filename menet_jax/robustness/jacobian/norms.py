@@ -133,7 +133,7 @@ def frobenius_norm(
         raise ValueError(f"max_samples must be at least 1, got {max_samples}")
     jacobian, squares = linearise(f, image), np.zeros(0)
     while True:
-        row = jacobian.vjp(random_signs(jax.random.fold_in(key, squares.size), jacobian.value.shape))
+        row = jacobian.vjp(random_signs(key, squares.size, jacobian.value))
         squares = np.append(squares, np.sum(finite(row) ** 2))
         report(squares.size)
         if squares.size < MIN_SAMPLES:
@@ -178,9 +178,10 @@ def summarise(values: Sequence[float] | np.ndarray) -> Summary:
     return Summary(array, float(array.mean()), error, quantiles)
 
 
-def random_signs(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
-    """Independent signs, each −1 or 1 with probability ½."""
-    return np.asarray(jax.random.rademacher(key, shape, jnp.int8))
+@jax.jit
+def random_signs(key: jax.Array, sample: int | jax.Array, like: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Independent signs, each −1 or 1 with probability ½; others for every sample."""
+    return jax.random.rademacher(jax.random.fold_in(key, sample), like.shape, like.dtype)
 
 
 def _size(number: int) -> str:

@@ -74,11 +74,11 @@ def input_sensitivity(
     _check(samples)
     jacobian = linearise(f, image)
 
-    def draw(key: jax.Array) -> np.ndarray:
-        row = jacobian.vjp(random_signs(key, jacobian.value.shape))
+    def draw(sample: int) -> np.ndarray:
+        row = jacobian.vjp(random_signs(key, sample, jacobian.value))
         return np.sum(finite(row) ** 2, axis=-1)
 
-    return _estimate(draw, key, samples, report)
+    return _estimate(draw, samples, report)
 
 
 def output_sensitivity(
@@ -100,10 +100,10 @@ def output_sensitivity(
     _check(samples)
     jacobian = linearise(f, image)
 
-    def draw(key: jax.Array) -> np.ndarray:
-        return finite(jacobian.jvp(random_signs(key, jacobian.image.shape))) ** 2
+    def draw(sample: int) -> np.ndarray:
+        return finite(jacobian.jvp(random_signs(key, sample, jacobian.image))) ** 2
 
-    return _estimate(draw, key, samples)
+    return _estimate(draw, samples)
 
 
 class GradientStatistics(NamedTuple):
@@ -178,13 +178,11 @@ def _gradient_statistics(
     return GradientStatistics(*(float(of(size)) for of in (np.max, np.min, np.median, np.mean, np.var)))
 
 
-def _estimate(
-    draw: Callable[[jax.Array], np.ndarray], key: jax.Array, samples: int, report: Report = lambda _: None
-) -> SensitivityMap:
+def _estimate(draw: Callable[[int], np.ndarray], samples: int, report: Report = lambda _: None) -> SensitivityMap:
     """Roots of the means of the squares that `draw` gives, with standard errors."""
     mean, spread = np.zeros(()), np.zeros(())  # Welford's sums, which do not cancel
     for count in range(1, samples + 1):
-        squares = draw(jax.random.fold_in(key, count - 1))
+        squares = draw(count - 1)
         above = squares - mean
         mean = mean + above / count
         spread = spread + above * (squares - mean)
