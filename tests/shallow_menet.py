@@ -39,4 +39,12 @@ def shallow_menet() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SHALLOW.items():
             patch.setattr(name, value)
+        _forget()
         yield
+    _forget()
+
+
+def _forget() -> None:
+    """The structures of networks, which are kept by what is the same for both depths."""
+    import_module("menet_jax.model.initialisation")._structure.cache_clear()
+    import_module("menet_jax.model.pytorch.names")._expected.cache_clear()

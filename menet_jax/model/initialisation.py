@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from functools import cache
 from typing import Any
 
 import flax.linen as nn
@@ -27,15 +28,7 @@ def initial_variables(net: nn.Module, seed: int) -> dict[str, Any]:
     NumPy: each kernel has a random stream of its own, named by the seed and the kernel's path and nothing else.
     Nothing is compiled: the compiler would take ten times as long for `net.init` as drawing takes here.
     """
-    transposed = set[tuple[str, ...]]()
-
-    def note(method: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        if isinstance(context.module, ConvTranspose):
-            transposed.add(context.module.path)
-        return method(*args, **kwargs)
-
-    def init(image: jax.Array) -> Any:  # made anew in each call: JAX would not run again what it knows the shapes of
-        return net.init(jax.random.key(0), image)
+    shapes, transposed = _structure(net)
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         if path[-1] in CONSTANTS:
@@ -45,10 +38,25 @@ def initial_variables(net: nn.Module, seed: int) -> dict[str, Any]:
         fan_in = height * width * (outputs if path[1:-1] in transposed else inputs)
         return _uniform(leaf.shape, math.sqrt(3 / fan_in), seed, "/".join(path))
 
+    return dict(path_aware_map(draw, shapes))
+
+
+@cache
+def _structure(net: nn.Module) -> tuple[dict[str, Any], set[tuple[str, ...]]]:
+    """The shapes of a network's variables, and the paths of its transposed convolutions."""
+    transposed = set[tuple[str, ...]]()
+
+    def note(method: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        if isinstance(context.module, ConvTranspose):
+            transposed.add(context.module.path)
+        return method(*args, **kwargs)
+
+    def init(image: jax.Array) -> Any:  # not `net.init`, which JAX would not run again where it knows the shapes
+        return net.init(jax.random.key(0), image)
+
     with nn.intercept_methods(note):
         image = jax.ShapeDtypeStruct((1, SMALLEST_SIDE, SMALLEST_SIDE, 3), jnp.float32)
-        shapes = jax.eval_shape(init, image)
-    return dict(path_aware_map(draw, shapes))
+        return jax.eval_shape(init, image), transposed
 
 
 def _uniform(shape: tuple[int, ...], bound: float, seed: int, path: str) -> Float32[np.ndarray, "..."]:
