@@ -13,12 +13,14 @@ from unittest.mock import patch
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs that LLVM hardly optimises compile in a quarter of the time, and a test runs them but a few times. In one
-# piece each they take less than in many, which only idle cores would compile at once.
+# piece each they take less than in many, which only idle cores would compile at once. A process for what takes long to
+# run has other flags already.
 # The older of two ways to compile fusions is quicker too; jaxlib 0.11 has it no more, and XLA aborts at a flag it does
 # not know.
-os.environ["QUICK_FLAGS"] = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
-if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
-    os.environ["QUICK_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+if "QUICK_FLAGS" not in os.environ:
+    os.environ["QUICK_FLAGS"] = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
+        os.environ["QUICK_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} {os.environ['QUICK_FLAGS']} --xla_force_host_platform_device_count=4"
 )

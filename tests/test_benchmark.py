@@ -5,7 +5,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -188,11 +189,17 @@ def of_losses(images: int) -> float:
     return float(traced.lower(lowering_platforms=("cuda",)).cost_analysis()["flops"])
 
 
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Executor]:
+    """A process where shapes are not checked, as they cannot be before compiling."""
+    with workers(1, processes=True) as pool:
+        yield pool
+
+
 @pytest.mark.parametrize(("activity", "passes"), [("inference", 1), ("training", 3)])
-def test_arithmetic_of_a_step(activity: Activity, passes: int) -> None:
+def test_arithmetic_of_a_step(activity: Activity, passes: int, elsewhere: Executor) -> None:
     """Two operations a multiply-add, once forward and twice backward; and what is not a convolution."""
-    with workers(1, processes=True) as pool:  # where shapes are not checked, as they cannot be before compiling
-        found = pool.submit(arithmetic, activity, configuration(1), 2).result()
+    found = elsewhere.submit(arithmetic, activity, configuration(1), 2).result()
     convolutions = 2 * multiply_adds(1) * passes * 2
     others = of_losses(2) if activity == "training" else 0.0
     assert found is not None and convolutions * 0.95 < found - others < convolutions * 1.3
@@ -208,11 +215,10 @@ def test_arithmetic_is_not_known_without_the_backend_that_counts_it(monkeypatch:
     assert arithmetic("inference", configuration(1), 2) is None
 
 
-def test_speed_of_a_step() -> None:
-    with workers(1, processes=True) as pool:
-        record, notes = pool.submit(measured, Case("inference", 1, "float32", 4), 2).result()
+def test_speed_of_a_step(elsewhere: Executor) -> None:
+    record, notes = elsewhere.submit(measured, Case("inference", 1, "float32", 4), 2).result()
     assert record.labels["devices"] == "2" and not any("peak" in note for note in notes)
-    flops = arithmetic("inference", configuration(1), 2)  # of two images on each device
+    flops = elsewhere.submit(arithmetic, "inference", configuration(1), 2).result()  # of two images on each device
     assert flops is not None and record.scores["GFLOP"] == flops / 1e9
     speed = record.scores["GFLOP"] / record.scores["wall s"]
     assert record.scores["GFLOP/s"] == pytest.approx(speed)

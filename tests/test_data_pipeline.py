@@ -250,7 +250,7 @@ def test_each_distortion_gets_its_share_and_other_noise_each_time() -> None:
         def __call__(self, image: np.ndarray, name: str, seed: int) -> np.ndarray:
             return np.zeros_like(image)
 
-    gray = Numbered(4, first=100)
+    gray = Numbered(100, first=100)
     found = kinds(take(start([gray], distorted=0.5, distortions=[White(1.0, 1.0), Black(1.0, 1.0)]), 100))
     assert abs(found["255"] / 400 - 0.25) < 0.08 and abs(found["0"] / 400 - 0.25) < 0.08
     noisy = take(start([Numbered(1, first=100)], distorted=1.0, distortions=[Noise(20.0, 20.0)], augment=False), 2)

@@ -11,6 +11,7 @@ import pytest
 from shallow_menet import SIDE
 
 from menet_jax.model.inference import eval_step
+from menet_jax.model.initialisation import initial_variables
 from menet_jax.model.menet import MENet
 from menet_jax.model.saliency import border_background
 from menet_jax.robustness.attack.ascent import L2, attack, attack_each
@@ -61,7 +62,7 @@ def test_steps_are_lowered_for_tpu_and_gpu(name: str, precision: Literal["float3
 
 def test_jacobians_are_computed_at_full_precision_on_a_gpu() -> None:
     net, image = MENet(1), jnp.zeros((SIDE, SIDE, 3))
-    variables = net.init(jax.random.key(0), image[None])
+    variables = jax.tree.map(jnp.asarray, initial_variables(net, 0))
     f = image_function.network_map(net, variables)
     value, push = jax.eval_shape(image_function.linearise_program, f, image)
     for traced in (
