@@ -50,9 +50,32 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 install_import_hook("menet_jax", "beartype.beartype")
 
+LARGE = (
+    "flax.linen",
+    "grain",
+    "matplotlib.figure",
+    "onnx",
+    "optax",
+    "orbax.checkpoint",
+    "pydantic",
+    "scipy.special",
+    "tensorboardX",
+    "tensorflow_datasets",
+    "tyro",
+)
+
 # What is imported stays, and a trace makes many objects: by default the collector would walk through all of them again
 # and again.
 gc.set_threshold(50_000, 20, 100)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """While a module is imported whose shapes are checked, Python finds no compiled code of what that module imports
+    (jaxtyping 0.3 looks for it under another name), and compiles it again. So what is large comes first.
+    """
+    if hasattr(config, "workerinput") or not config.option.numprocesses:
+        for name in LARGE:
+            import_module(name)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Small networks and matrices whose Jacobians are known or cheap, for the tests of the Jacobian analysis."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,6 @@ SMALL_IMAGE = (8, 8, 3)
 def small_variables(seed: int) -> Variables:
     """Random kernels, scales of both signs, biases and statistics, not at all as training leaves them."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(SmallNet().init, jax.random.key(0), jnp.zeros((1, *SMALL_IMAGE)))
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         if path[-1] == "var":
@@ -87,7 +86,12 @@ def small_variables(seed: int) -> Variables:
         size = np.sqrt(np.prod(leaf.shape[:-1])) if path[-1] == "kernel" else 1
         return (rng.standard_normal(leaf.shape) / size).astype(np.float32)
 
-    return dict(path_aware_map(draw, shapes))
+    return dict(path_aware_map(draw, _small_shapes()))
+
+
+@cache
+def _small_shapes() -> Variables:
+    return dict(jax.eval_shape(SmallNet().init, jax.random.key(0), jnp.zeros((1, *SMALL_IMAGE))))
 
 
 def small_image(seed: int) -> np.ndarray:

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from scipy import stats
 
 from menet_jax.model.initialisation import initial_variables
 from menet_jax.model.menet import MENet
@@ -63,6 +62,8 @@ def test_structure_shapes_and_constants_are_flaxs() -> None:
 @pytest.mark.parametrize("source", ["ours", "Flax's"])
 def test_kernels_are_uniform_within_their_bounds(source: str) -> None:
     """Each within its bounds and up to them, and all together, in units of their bounds, uniform on [−1, 1]."""
+    from scipy import stats  # only now, for it takes nearly a second to import
+
     found = kernels(drawn(2, seed=0) if source == "ours" else by_flax())
     in_bounds = {path: leaf.ravel() / bound(path, leaf.shape) for path, leaf in found.items()}
     for path, values in in_bounds.items():
