@@ -219,6 +219,15 @@ def test_names_cannot_command_a_terminal(tmp_path: Path, run_check: Check) -> No
     assert r"masks/\x1b[2J.png: mask without an image" in out and r"masks/\udcff.png: mask without an image" in out
 
 
+def test_names_are_no_formulae(tmp_path: Path, run_check: Check) -> None:
+    """Nor is a name of which a font has no letter a warning."""
+    for place, kind, content in (("images", "jpg", small.jpeg), ("masks", "png", small.gray_mask)):
+        names = dict(enumerate(("a$\\frac$b", "_$_$", "\x1b[2J", "plain")))
+        small.write(tmp_path / "price $\\x$", {f"{place}/{name}.{kind}": content(n) for n, name in names.items()})
+    status, out, _ = run_check(str(tmp_path / "price $\\x$"))
+    assert status == 0 and "4 images with masks" in out and (tmp_path / "new" / "sheet.png").exists()
+
+
 def test_a_dataset_that_is_not_downloaded(tmp_path: Path) -> None:
     """Nothing but the prepared dataset is there to be looked at."""
     found = audit.audit_dataset("synthetic", Synthetic(data_dir=tmp_path, config="tiny"))

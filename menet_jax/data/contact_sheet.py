@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from menet_jax.data.audit import Audit, Duplicate, Facts
 from menet_jax.datasets import pairs
 from menet_jax.images import pictures
+from menet_jax.runtime.text import shown
 from menet_jax.runtime.whole_files import written_whole
 
 COLUMNS = 8
@@ -40,7 +41,7 @@ def contact_sheet(audits: Sequence[Audit], duplicates: Sequence[Duplicate], path
     axes = figure.add_axes((0, 0, 1, 1))
     top = 0.0
     for title, chosen in parts:
-        axes.text(COLUMNS * CELL / 2, top + HEADING / 2, title, fontsize=9, ha="center", va="center")
+        _write(axes, COLUMNS * CELL / 2, top + 0.8 * HEADING, title, 9.0)
         for index, facts in enumerate(chosen):
             row, column = divmod(index, COLUMNS)
             corner = column * CELL, top + HEADING + row * CELL
@@ -69,5 +70,9 @@ def _draw(axes: Axes, corner: tuple[float, float], facts: Facts, *, with_dataset
     above, half = below - scale * high, scale * wide / 2
     axes.imshow(picture, extent=(middle - half, middle + half, below, above))
     where = f"{Path(facts.dataset).name} ({facts.split})\n" if with_dataset else ""
-    text = f"{where}{facts.pair.image.name}\n{facts.salient:.0%} salient"
-    axes.text(middle, above - 0.03, text, fontsize=5, ha="center", va="bottom")
+    _write(axes, middle, above - 0.03, f"{where}{facts.pair.image.name}\n{facts.salient:.0%} salient", 5.0)
+
+
+def _write(axes: Axes, middle: float, bottom: float, text: str, points: float) -> None:
+    """Text above a place; names in it are no formulae, and may hold what no font has a letter for."""
+    axes.text(middle, bottom, shown(text), fontsize=points, ha="center", va="bottom", parse_math=False)
