@@ -36,15 +36,10 @@ def shallow_menet() -> Iterator[None]:
     """MENet is shallow in this context; see the fixture `shallow`."""
     for module in KEEPERS:
         import_module(module)
+    structure = import_module("menet_jax.model.initialisation").structure
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SHALLOW.items():
             patch.setattr(name, value)
-        _forget()
+        structure.cache_clear()  # which keeps what it finds by what is the same for both depths
         yield
-    _forget()
-
-
-def _forget() -> None:
-    """The structures of networks, which are kept by what is the same for both depths."""
-    import_module("menet_jax.model.initialisation")._structure.cache_clear()
-    import_module("menet_jax.model.pytorch.names")._expected.cache_clear()
+    structure.cache_clear()

@@ -35,8 +35,7 @@ def contact_sheet(audits: Sequence[Audit], duplicates: Sequence[Duplicate], path
     if worst_first:
         doubles = [facts for each in worst_first for facts in (each.first, each.second)]
         parts.append((f"the same picture twice, {len(duplicates):,} times", doubles))
-    height = sum(HEADING + math.ceil(len(chosen) / COLUMNS) * CELL for _, chosen in parts)
-    figure = Figure(figsize=(COLUMNS * CELL, height))
+    figure = Figure()
     # One axes in inches from the upper left: one for each picture would take most of the time.
     axes = figure.add_axes((0, 0, 1, 1))
     top = 0.0
@@ -47,8 +46,9 @@ def contact_sheet(audits: Sequence[Audit], duplicates: Sequence[Duplicate], path
             corner = column * CELL, top + HEADING + row * CELL
             _draw(axes, corner, facts, with_dataset=chosen is parts[-1][1] and bool(worst_first))
         top += HEADING + math.ceil(len(chosen) / COLUMNS) * CELL
-    axes.set(xlim=(0, COLUMNS * CELL), ylim=(height, 0), aspect="auto")
+    axes.set(xlim=(0, COLUMNS * CELL), ylim=(top, 0), aspect="auto")
     axes.set_axis_off()
+    figure.set_size_inches(COLUMNS * CELL, top)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
         figure.savefig(unfinished, dpi=110)

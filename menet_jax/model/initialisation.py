@@ -28,7 +28,7 @@ def initial_variables(net: nn.Module, seed: int) -> dict[str, Any]:
     NumPy: each kernel has a random stream of its own, named by the seed and the kernel's path and nothing else.
     Nothing is compiled: the compiler would take ten times as long for `net.init` as drawing takes here.
     """
-    shapes, transposed = _structure(net)
+    shapes, transposed = structure(net)
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         if path[-1] in CONSTANTS:
@@ -42,8 +42,8 @@ def initial_variables(net: nn.Module, seed: int) -> dict[str, Any]:
 
 
 @cache
-def _structure(net: nn.Module) -> tuple[dict[str, Any], set[tuple[str, ...]]]:
-    """The shapes of a network's variables, and the paths of its transposed convolutions."""
+def structure(net: nn.Module) -> tuple[dict[str, Any], set[tuple[str, ...]]]:
+    """The shapes of a network's variables, and the paths of its transposed convolutions; nothing is computed."""
     transposed = set[tuple[str, ...]]()
 
     def note(method: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:

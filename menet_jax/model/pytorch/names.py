@@ -6,15 +6,14 @@ stages. In a pre-activation layer their `.0` is the BatchNorm and `.2` the convo
 """
 
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
 import flax
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from menet_jax.model.menet import DEPTH, SMALLEST_SIDE, MENet
+from menet_jax.model.initialisation import structure
+from menet_jax.model.menet import DEPTH, MENet
 
 _PARALLEL = "module."
 _COUNTER = ".num_batches_tracked"
@@ -92,12 +91,10 @@ def _to_theirs(path: tuple[str, ...], tensor: np.ndarray) -> np.ndarray:
     return tensor.transpose(3, 2, 0, 1)
 
 
-@cache
 def _expected(width: int) -> dict[tuple[str, ...], tuple[int, ...]]:
     """Path and shape of every variable of a network of this width."""
-    image = jax.ShapeDtypeStruct((1, SMALLEST_SIDE, SMALLEST_SIDE, 3), jnp.float32)
-    variables = jax.eval_shape(MENet(width).init, jax.random.key(0), image)
-    return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(variables).items()}
+    shapes, _ = structure(MENet(width))
+    return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(shapes).items()}
 
 
 def from_state_dict(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
