@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jax import lax
 from tracing import gathers_or_scatters
 
-from menet_jax.model import convolution_cpu
+from menet_jax.model import convolution_cpu, convolution_xla
 from menet_jax.model.convolution import conv_general_dilated, convolve, convolve_transposed
 from menet_jax.model.phases import conv_transpose_2x2, conv_transpose_4x4, depth_to_space
 
@@ -146,14 +146,18 @@ each_convolution = pytest.mark.parametrize(
 Case = tuple[int, int, int, int, int, int]
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["as chosen", "kernel gradients in blocks"])
-def blocks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Small cases are not worth blocks; there they are all the same."""
+@pytest.fixture(scope="module", params=[False, True], ids=["as chosen", "as large ones"])
+def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Small cases are computed as large ones are: kernel gradients in blocks, and input gradients with the kernel as it
+    is in memory.
+    """
     with pytest.MonkeyPatch.context() as patch:
         if request.param:
             patch.setattr(convolution_cpu, "WORTH_BLOCKS", 0)
             patch.setattr(convolution_cpu, "WORTH_COLUMNS", 0)
+            patch.setattr(convolution_cpu, "WORTH_NO_COPY", 0)
             patch.setattr(convolution_cpu, "ROWS", 2)
+            patch.setattr(convolution_cpu, "FEW_PIXELS", 0)
             jax.clear_caches()
         yield
     if request.param:
@@ -182,7 +186,7 @@ def both(case: Case) -> tuple[Function, Function]:
 
 
 @each_convolution
-@pytest.mark.usefixtures("blocks")
+@pytest.mark.usefixtures("sizes")
 def test_first_and_second_derivatives_are_those_of_the_plain_convolution(case: Case) -> None:
     x, k = operands(case)
     dx, dk = np.cos(x), np.sin(k)
@@ -311,7 +315,7 @@ def test_uneven_strides_and_paddings_are_refused() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(6, 24), (24, 6), (7, 16), (5, 9)])
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
-def test_kernel_gradients_of_oblong_maps(height: int, width: int, dtype: type, blocks: None) -> None:
+def test_kernel_gradients_of_oblong_maps(height: int, width: int, dtype: type, sizes: None) -> None:
     """By columns, in blocks or by XLA, as the width divides; sums of half precision are taken in float32."""
     generator = np.random.default_rng(height)
     x, y = (jnp.asarray(generator.standard_normal((2, height, width, channels)), dtype) for channels in (5, 4))
@@ -327,3 +331,36 @@ def test_kernel_gradients_of_oblong_maps(height: int, width: int, dtype: type, b
     assert found.dtype == dtype
     tolerance = 1e-5 if dtype == np.float32 else 1e-2
     np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=tolerance, atol=tolerance * 10)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+@pytest.mark.parametrize(("size", "stride"), [(3, 2), (4, 2), (3, 1)])
+def test_kernel_gradients_of_few_pixels_take_no_loop(
+    size: int, stride: int, dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop over blocks would carry sums that are larger than the maps."""
+    monkeypatch.setattr(convolution_cpu, "WORTH_BLOCKS", 0)
+    monkeypatch.setattr(convolution_cpu, "FEW_PIXELS", 3 * 8 * 8)
+    generator = np.random.default_rng(size)
+    side = 8 // stride
+    x = jnp.asarray(generator.standard_normal((3, 8, 8, 17)), dtype)
+    y = jnp.asarray(generator.standard_normal((3, side, side, 18)), dtype)
+    of_cpu, of_xla = (
+        jax.jit(partial(each.kernel_gradient, stride=stride, padding=1, sides=(size, size)))
+        for each in (convolution_cpu, convolution_xla)
+    )
+    assert "scan" not in str(of_cpu.trace(x, y).jaxpr)
+    found, expected = of_cpu(x, y), of_xla(x.astype(jnp.float32), y.astype(jnp.float32))
+    assert found.dtype == dtype
+    tolerance = 1e-5 if dtype == np.float32 else 1e-2
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=tolerance, atol=tolerance * 10)
+
+
+def test_input_gradients_by_large_kernels_leave_them_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transposed or flipped copy is made of them."""
+    y, k = jnp.ones((2, 4, 4, 24)), jnp.ones((3, 3, 16, 24))
+    for worth, copied in ((0, False), (10**6, True)):
+        monkeypatch.setattr(convolution_cpu, "WORTH_NO_COPY", worth)
+        gradient = jax.jit(partial(convolution_cpu.input_gradient, stride=1, padding=1, sides=(4, 4)))
+        text = gradient.lower(y, k).as_text()
+        assert ("reverse" in text, "3x3x24x16" in text) == (copied, copied)

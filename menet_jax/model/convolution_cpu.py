@@ -23,8 +23,14 @@ WORTH_BLOCKS = 10**8
 WORTH_COLUMNS = 10**7
 """Multiplications from which on one of few channels is computed by several columns at once."""
 
+WORTH_NO_COPY = 10**6
+"""Entries of a kernel from which on bringing them into another order takes longer than what it is for."""
+
 ROWS = 28
 """Rows of a block that stays in the cache; divides the sides of all feature maps of a 224² image, or they it."""
+
+FEW_PIXELS = 2 * ROWS**2
+"""Pixels of all maps of a batch that are no more than a block: sums over them would be larger than they."""
 
 
 def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int) -> jax.Array:
@@ -48,10 +54,12 @@ def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int) -> jax.Arr
 
 
 def input_gradient(y: jax.Array, k: jax.Array, *, stride: int, padding: int, sides: tuple[int, int]) -> jax.Array:
-    """The transpose in x: with stride 1, the convolution by the flipped kernel."""
+    """The transpose in x: with stride 1, the convolution by the flipped kernel, or by one product if that is large."""
     if y.shape[1:3] == (1, 1) and sides == k.shape[:2]:  # of one output pixel: a matrix product for every tap
         x = jnp.einsum("tbo,tio->tbi", _at_every_tap(y, sides), k.reshape(-1, *k.shape[2:]))
         return x.swapaxes(0, 1).reshape(y.shape[0], *sides, k.shape[2])
+    if stride == 1 and k.size > max(WORTH_NO_COPY, y.size):
+        return _all_taps_at_once(y, k, padding, sides)
     if stride == 1:
         return forward(y, k[::-1, ::-1].swapaxes(2, 3), stride=1, padding=k.shape[0] - 1 - padding)
     if (*k.shape[:2], stride, padding) == (4, 4, 2, 1) and sides == (2 * y.shape[1], 2 * y.shape[2]):
@@ -92,18 +100,20 @@ def _over_blocks(
     kernel_rows: int,
 ) -> jax.Array:
     """Σ over blocks of rows of y, with those of the padded x that they meet: products(x block, y block)."""
-    batch, height, _, _ = y.shape
-    rows = next(n for n in range(min(ROWS, height), 0, -1) if height % n == 0)
+    batch, height, width, _ = y.shape
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    if batch * height * width <= FEW_PIXELS:
+        return products(x, y)
+    rows = next(n for n in range(min(ROWS, height), 0, -1) if height % n == 0)
     x_block, y_block = (1, stride * (rows - 1) + kernel_rows, *x.shape[2:]), (1, rows, *y.shape[2:])
 
     def add_block(total: jax.Array, block: jax.Array) -> tuple[jax.Array, None]:
         image, row = block // (height // rows), block % (height // rows) * rows
-        xs = lax.dynamic_slice(x, (image, stride * row, 0, 0), x_block)[0]
-        ys = lax.dynamic_slice(y, (image, row, 0, 0), y_block)[0]
+        xs = lax.dynamic_slice(x, (image, stride * row, 0, 0), x_block)
+        ys = lax.dynamic_slice(y, (image, row, 0, 0), y_block)
         return total + products(xs, ys), None
 
-    of_one = jax.eval_shape(products, *(jax.ShapeDtypeStruct(each[1:], x.dtype) for each in (x_block, y_block)))
+    of_one = jax.eval_shape(products, *(jax.ShapeDtypeStruct(each, x.dtype) for each in (x_block, y_block)))
     return lax.scan(add_block, jnp.zeros(of_one.shape, of_one.dtype), jnp.arange(batch * height // rows))[0]
 
 
@@ -115,9 +125,9 @@ def _sum_of_products(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 def _products_of_taps(xs: jax.Array, ys: jax.Array, *, stride: int, sides: tuple[int, int]) -> jax.Array:
     """A matrix product for every tap: (kh·kw, i, o)."""
-    below, right = stride * (ys.shape[0] - 1) + 1, stride * (ys.shape[1] - 1) + 1
+    below, right = stride * (ys.shape[1] - 1) + 1, stride * (ys.shape[2] - 1) + 1
     taps = [
-        _sum_of_products("hwi,hwo->io", xs[a : a + below : stride, c : c + right : stride], ys)
+        _sum_of_products("bhwi,bhwo->io", xs[:, a : a + below : stride, c : c + right : stride], ys)
         for a in range(sides[0])
         for c in range(sides[1])
     ]
@@ -128,13 +138,13 @@ def _products_of_columns(xs: jax.Array, ys: jax.Array, *, columns: int, sides: t
     """A matrix product for every row of the kernel, of several columns of y with all of x that they meet:
     (kh, (columns + kw − 1)·i, columns·o). The kernel's entries are sums over its diagonals.
     """
-    rows, width, out = ys.shape
+    images, rows, width, out = ys.shape
     groups = width // columns
-    own = xs[:, :width].reshape(xs.shape[0], groups, columns * xs.shape[2])
-    further = [xs[:, q : q + width - columns + 1 : columns] for q in range(columns, columns + sides[1] - 1)]
+    own = xs[:, :, :width].reshape(images, xs.shape[1], groups, columns * xs.shape[3])
+    further = [xs[:, :, q : q + width - columns + 1 : columns] for q in range(columns, columns + sides[1] - 1)]
     windows = jnp.concatenate([own, *further], axis=-1)
-    y = ys.reshape(rows, groups, columns * out)
-    return jnp.stack([_sum_of_products("hgi,hgo->io", windows[a : a + rows], y) for a in range(sides[0])])
+    y = ys.reshape(images, rows, groups, columns * out)
+    return jnp.stack([_sum_of_products("bhgi,bhgo->io", windows[:, a : a + rows], y) for a in range(sides[0])])
 
 
 def _tap_by_tap(x: jax.Array, k: jax.Array, padding: int) -> jax.Array:
@@ -146,6 +156,23 @@ def _tap_by_tap(x: jax.Array, k: jax.Array, padding: int) -> jax.Array:
         for a, c, i in np.ndindex(*k.shape[:3])
     ]
     return sum(taps[1:], start=taps[0])
+
+
+def _all_taps_at_once(y: jax.Array, k: jax.Array, padding: int, sides: tuple[int, int]) -> jax.Array:
+    """The transpose in x, of stride 1, as one matrix product, of which each tap is added where it belongs. The kernel,
+    larger than the maps, stays as it is in memory.
+    """
+    b, h, w, o = y.shape
+    products = _sum_of_products("po,no->pn", y.reshape(-1, o), k.reshape(-1, o)).reshape(b, h, w, *k.shape[:3])
+
+    def placed(a: int, c: int) -> jax.Array:
+        """One tap's part of x: `part[p + a − padding, q + c − padding] = products[p, q, a, c]`, zero elsewhere."""
+        top, left = a - padding, c - padding
+        edges = [(0, 0, 0), (top, sides[0] - h - top, 0), (left, sides[1] - w - left, 0), (0, 0, 0)]
+        return lax.pad(products[:, :, :, a, c], jnp.zeros((), products.dtype), edges)
+
+    taps = [placed(a, c) for a, c in np.ndindex(*k.shape[:2])]
+    return sum(taps[1:], start=taps[0]).astype(y.dtype)
 
 
 def _at_every_tap(y: jax.Array, sides: tuple[int, int]) -> jax.Array:
