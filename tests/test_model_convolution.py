@@ -313,10 +313,17 @@ def test_uneven_strides_and_paddings_are_refused() -> None:
             conv_general_dilated(x, k, strides, padding)
 
 
+def assert_sums_of(dtype: type, found: jax.Array, expected: jax.Array) -> None:
+    """Sums of half precision are taken in float32."""
+    assert found.dtype == dtype
+    tolerance = 1e-5 if dtype == np.float32 else 1e-2
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=tolerance, atol=tolerance * 10)
+
+
 @pytest.mark.parametrize(("height", "width"), [(6, 24), (24, 6), (7, 16), (5, 9)])
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
 def test_kernel_gradients_of_oblong_maps(height: int, width: int, dtype: type, sizes: None) -> None:
-    """By columns, in blocks or by XLA, as the width divides; sums of half precision are taken in float32."""
+    """By columns, in blocks or by XLA, as the width divides."""
     generator = np.random.default_rng(height)
     x, y = (jnp.asarray(generator.standard_normal((2, height, width, channels)), dtype) for channels in (5, 4))
 
@@ -328,9 +335,7 @@ def test_kernel_gradients_of_oblong_maps(height: int, width: int, dtype: type, s
 
     [expected] = jax.jit(lambda y: jax.vjp(convolve, jnp.zeros((3, 3, 5, 4)))[1](y))(y.astype(jnp.float32))
     found = jax.jit(partial(convolution_cpu.kernel_gradient, stride=1, padding=1, sides=(3, 3)))(x, y)
-    assert found.dtype == dtype
-    tolerance = 1e-5 if dtype == np.float32 else 1e-2
-    np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=tolerance, atol=tolerance * 10)
+    assert_sums_of(dtype, found, expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
@@ -351,9 +356,7 @@ def test_kernel_gradients_of_few_pixels_take_no_loop(
     )
     assert "scan" not in str(of_cpu.trace(x, y).jaxpr)
     found, expected = of_cpu(x, y), of_xla(x.astype(jnp.float32), y.astype(jnp.float32))
-    assert found.dtype == dtype
-    tolerance = 1e-5 if dtype == np.float32 else 1e-2
-    np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=tolerance, atol=tolerance * 10)
+    assert_sums_of(dtype, found, expected)
 
 
 def test_input_gradients_by_large_kernels_leave_them_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

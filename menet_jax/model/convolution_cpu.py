@@ -30,7 +30,9 @@ ROWS = 28
 """Rows of a block that stays in the cache; divides the sides of all feature maps of a 224² image, or they it."""
 
 FEW_PIXELS = 2 * ROWS**2
-"""Pixels of all maps of a batch that are no more than a block: sums over them would be larger than they."""
+"""Pixels of all images together up to which they are one block: of small maps the sums are larger than what is summed,
+and a loop would carry them from image to image.
+"""
 
 
 def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int) -> jax.Array:
@@ -99,7 +101,9 @@ def _over_blocks(
     padding: int,
     kernel_rows: int,
 ) -> jax.Array:
-    """Σ over blocks of rows of y, with those of the padded x that they meet: products(x block, y block)."""
+    """Σ over blocks of rows of y, with those of the padded x that they meet: products(x block, y block). Few pixels are
+    one block.
+    """
     batch, height, width, _ = y.shape
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     if batch * height * width <= FEW_PIXELS:
@@ -128,8 +132,7 @@ def _products_of_taps(xs: jax.Array, ys: jax.Array, *, stride: int, sides: tuple
     below, right = stride * (ys.shape[1] - 1) + 1, stride * (ys.shape[2] - 1) + 1
     taps = [
         _sum_of_products("bhwi,bhwo->io", xs[:, a : a + below : stride, c : c + right : stride], ys)
-        for a in range(sides[0])
-        for c in range(sides[1])
+        for a, c in np.ndindex(*sides)
     ]
     return jnp.stack(taps)
 
