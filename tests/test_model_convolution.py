@@ -1,132 +1,19 @@
-"""Convolutions and their derivatives, against JAX's own, Flax's and plain loops."""
+"""The three maps of a convolution, and all that differentiates them, against XLA's own."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from jax import lax
-from tracing import gathers_or_scatters
 
 from menet_jax.model import convolution_cpu, convolution_xla
 from menet_jax.model.convolution import conv_general_dilated, convolve, convolve_transposed
-from menet_jax.model.phases import conv_transpose_2x2, conv_transpose_4x4, depth_to_space
 
 Function = Callable[[jax.Array, jax.Array], jax.Array]
-
-# function, kernel size, stride, padding as PyTorch and Caffe count it
-CASES: list[tuple[Function, int, int, int]] = [
-    (partial(convolve_transposed, stride=2, padding=0), 2, 2, 0),
-    (partial(convolve_transposed, stride=2, padding=1), 4, 2, 1),
-    (partial(convolve_transposed, stride=1, padding=0), 7, 1, 0),
-    (conv_transpose_2x2, 2, 2, 0),
-    (conv_transpose_4x4, 4, 2, 1),
-]
-each_case = pytest.mark.parametrize(
-    ("function", "size", "stride", "padding"), CASES, ids=["2x2", "4x4", "7x7", "2x2 by phases", "4x4 by phases"]
-)
-shapes = st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
-
-
-def draw(shape: tuple[int, int, int, int, int], size: int) -> tuple[np.ndarray, np.ndarray]:
-    b, h, w, i, o = shape
-    generator = np.random.default_rng(abs(hash((shape, size))))
-    x = generator.standard_normal((b, h, w, i), np.float32)
-    return x, generator.standard_normal((size, size, i, o), np.float32)
-
-
-def with_gradients(function: Function, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The output, and the gradients of a sum of it with distinct weights."""
-
-    def weighted(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-        y = function(x, kernel)
-        return jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)), y
-
-    graded = jax.value_and_grad(weighted, argnums=(0, 1), has_aux=True)
-    (_, y), (dx, dkernel) = jax.jit(graded, compiler_options={"xla_backend_optimization_level": 0})(x, kernel)
-    return y, dx, dkernel
-
-
-@each_case
-@settings(deadline=None, max_examples=5, derandomize=True)
-@given(shape=shapes)
-def test_equals_lax_conv_transpose_in_values_and_gradients(
-    function: Function, size: int, stride: int, padding: int, shape: tuple[int, int, int, int, int]
-) -> None:
-    x, kernel = map(jnp.asarray, draw(shape, size))
-    edge = size - 1 - padding
-
-    def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return lax.conv_transpose(x, kernel, (stride, stride), [(edge, edge), (edge, edge)])
-
-    for ours, theirs in zip(with_gradients(function, x, kernel), with_gradients(reference, x, kernel), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
-
-
-@each_case
-def test_equals_flax_conv_transpose(function: Function, size: int, stride: int, padding: int) -> None:
-    x, kernel = map(jnp.asarray, draw((2, 3, 4, 3, 2), size))
-    layer = nn.ConvTranspose(2, (size, size), (stride, stride), "SAME" if padding else "VALID", use_bias=False)
-    theirs = jnp.asarray(layer.apply({"params": {"kernel": kernel}}, x))
-    np.testing.assert_allclose(function(x, kernel), theirs, rtol=1e-4, atol=1e-5)
-
-
-@each_case
-@pytest.mark.parametrize("side", [1, 3])
-def test_equals_a_plain_loop(function: Function, size: int, stride: int, padding: int, side: int) -> None:
-    """Every input pixel adds its (flipped) kernel to the output, `stride` apart, less the padding."""
-    x, kernel = draw((1, side, side + (side > 1), 2, 3), size)
-    height, width = ((n - 1) * stride + size for n in x.shape[1:3])
-    expected = np.zeros((1, height, width, 3), np.float32)
-    for p in range(x.shape[1]):
-        for q in range(x.shape[2]):
-            for a in range(size):
-                for b in range(size):
-                    expected[0, p * stride + a, q * stride + b] += x[0, p, q] @ kernel[size - 1 - a, size - 1 - b]
-    expected = expected[:, padding : height - padding, padding : width - padding]
-    np.testing.assert_allclose(function(jnp.asarray(x), jnp.asarray(kernel)), expected, rtol=1e-4, atol=1e-5)
-
-
-@each_case
-@pytest.mark.parametrize("side", [1, 3])
-def test_needs_no_indexing(function: Function, size: int, stride: int, padding: int, side: int) -> None:
-    x, kernel = jnp.ones((1, side, side, 2)), jnp.ones((size, size, 2, 2))
-    assert not gathers_or_scatters(function, x, kernel)
-
-
-@each_case
-def test_keeps_half_precision(function: Function, size: int, stride: int, padding: int) -> None:
-    x, kernel = map(jnp.asarray, draw((1, 2, 3, 2, 2), size))
-    half = function(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
-    assert half.dtype == jnp.bfloat16
-    np.testing.assert_allclose(half.astype(jnp.float32), function(x, kernel), rtol=0.05, atol=0.1)
-
-
-def test_the_detectors_detect() -> None:
-    x = jnp.ones((1, 3, 3, 2))
-    assert gathers_or_scatters(lambda x: x[:, jnp.array([0, 0, 1])], x)
-    assert gathers_or_scatters(jax.jit(lambda x: x[:, jnp.array([0, 0, 1])]), x)
-
-
-def test_depth_to_space_by_hand() -> None:
-    # one pixel, two channels: the phases are (0,0), (0,1), (1,0), (1,1)
-    x = jnp.arange(8.0).reshape(1, 1, 1, 8)
-    np.testing.assert_array_equal(depth_to_space(x)[0], [[[0, 1], [2, 3]], [[4, 5], [6, 7]]])
-
-
-def test_transposed_2x2_by_hand() -> None:
-    x = jnp.array([1.0, 10.0]).reshape(1, 1, 2, 1)
-    kernel = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(2, 2, 1, 1)
-    np.testing.assert_array_equal(convolve_transposed(x, kernel, 2)[0, ..., 0], [[4, 3, 40, 30], [2, 1, 20, 10]])
-
-
-# --- the three maps of a convolution, and all that differentiates them
 
 CONVOLUTIONS = [  # kernel size, stride, padding, image side, inputs, outputs: what the network has, in small
     (3, 1, 1, 8, 4, 4),  # few channels: eight columns at once
@@ -148,14 +35,15 @@ Case = tuple[int, int, int, int, int, int]
 
 @pytest.fixture(scope="module", params=[False, True], ids=["as chosen", "as large ones"])
 def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Small cases are computed as large ones are: kernel gradients in blocks, and input gradients with the kernel as it
-    is in memory.
+    """Small cases are computed as large ones are: kernel gradients in blocks, and large kernels left as they are in
+    memory.
     """
     with pytest.MonkeyPatch.context() as patch:
         if request.param:
             patch.setattr(convolution_cpu, "WORTH_BLOCKS", 0)
             patch.setattr(convolution_cpu, "WORTH_COLUMNS", 0)
             patch.setattr(convolution_cpu, "WORTH_NO_COPY", 0)
+            patch.setattr(convolution_cpu, "OUTWEIGHS", 0)
             patch.setattr(convolution_cpu, "ROWS", 2)
             patch.setattr(convolution_cpu, "FEW_PIXELS", 0)
             jax.clear_caches()
@@ -171,23 +59,45 @@ def operands(case: Case, dtype: type = np.float32) -> tuple[jax.Array, jax.Array
     return jnp.asarray(draws[0], dtype), jnp.asarray(draws[1], dtype)
 
 
-def both(case: Case) -> tuple[Function, Function]:
-    """A smooth scalar of our convolution and of XLA's, which has derivatives of all orders by both operands."""
-    _, stride, padding, *_ = case
+def scalar(convolution: Function) -> Function:
+    """A smooth function of a convolution, which has derivatives of all orders by both operands."""
+    return lambda x, k: jnp.sum(jnp.sin(convolution(x, k)) * jnp.cos(convolution(x, k)[..., :1]))
 
-    def of(convolution: Function) -> Function:
-        return lambda x, k: jnp.sum(jnp.sin(convolution(x, k)) * jnp.cos(convolution(x, k)[..., :1]))
+
+def both(case: Case) -> tuple[Function, Function]:
+    """`scalar` of our convolution and of XLA's."""
+    _, stride, padding, *_ = case
 
     def xla(x: jax.Array, k: jax.Array) -> jax.Array:
         pads = [(padding, padding)] * 2
         return lax.conv_general_dilated(x, k, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
-    return of(lambda x, k: convolve(x, k, stride, padding)), of(xla)
+    return scalar(lambda x, k: convolve(x, k, stride, padding)), scalar(xla)
 
 
-@each_convolution
+def both_transposed(case: Case) -> tuple[Function, Function]:
+    """`scalar` of our transposed convolution and of XLA's."""
+    size, stride, padding, *_ = case
+    pads = [(size - 1 - padding, size - 1 - padding)] * 2
+    ours = scalar(lambda x, k: convolve_transposed(x, k, stride, padding))
+    return ours, scalar(lambda x, k: lax.conv_transpose(x, k, (stride, stride), pads))
+
+
+TRANSPOSED = [(4, 2, 1, 4, 3, 5), (4, 2, 1, 4, 17, 20), (2, 2, 0, 4, 3, 40), (3, 1, 1, 8, 4, 4), (3, 1, 0, 5, 20, 20)]
+every_convolution = pytest.mark.parametrize(
+    ("pair", "case"),
+    [(both, case) for case in CONVOLUTIONS] + [(both_transposed, case) for case in TRANSPOSED],
+    ids=lambda c: (
+        f"{c[0]}x{c[0]} stride {c[1]}, {c[3]}x{c[3]}x{c[4]} to {c[5]}" if isinstance(c, tuple) else c.__name__
+    ),
+)
+
+
+@every_convolution
 @pytest.mark.usefixtures("sizes")
-def test_first_and_second_derivatives_are_those_of_the_plain_convolution(case: Case) -> None:
+def test_first_and_second_derivatives_are_those_of_the_plain_convolution(
+    pair: Callable[[Case], tuple[Function, Function]], case: Case
+) -> None:
     x, k = operands(case)
     dx, dk = np.cos(x), np.sin(k)
 
@@ -202,7 +112,7 @@ def test_first_and_second_derivatives_are_those_of_the_plain_convolution(case: C
 
         return jax.jit(derivatives)
 
-    ours, xlas = (jax.tree.leaves(everything(f)(x, k, dx, dk)) for f in both(case))
+    ours, xlas = (jax.tree.leaves(everything(f)(x, k, dx, dk)) for f in pair(case))
     for our, its in zip(ours, xlas, strict=True):
         np.testing.assert_allclose(our, its, rtol=2e-4, atol=2e-4 * np.abs(np.asarray(its)).max())
 
@@ -334,7 +244,7 @@ def test_kernel_gradients_of_oblong_maps(height: int, width: int, dtype: type, s
         )
 
     [expected] = jax.jit(lambda y: jax.vjp(convolve, jnp.zeros((3, 3, 5, 4)))[1](y))(y.astype(jnp.float32))
-    found = jax.jit(partial(convolution_cpu.kernel_gradient, stride=1, padding=1, sides=(3, 3)))(x, y)
+    found = jax.jit(partial(convolution_cpu.kernel_gradient, stride=1, padding=1, flipped=False, sides=(3, 3)))(x, y)
     assert_sums_of(dtype, found, expected)
 
 
@@ -351,7 +261,7 @@ def test_kernel_gradients_of_few_pixels_take_no_loop(
     x = jnp.asarray(generator.standard_normal((3, 8, 8, 17)), dtype)
     y = jnp.asarray(generator.standard_normal((3, side, side, 18)), dtype)
     of_cpu, of_xla = (
-        jax.jit(partial(each.kernel_gradient, stride=stride, padding=1, sides=(size, size)))
+        jax.jit(partial(each.kernel_gradient, stride=stride, padding=1, flipped=False, sides=(size, size)))
         for each in (convolution_cpu, convolution_xla)
     )
     assert "scan" not in str(of_cpu.trace(x, y).jaxpr)
@@ -359,11 +269,22 @@ def test_kernel_gradients_of_few_pixels_take_no_loop(
     assert_sums_of(dtype, found, expected)
 
 
-def test_input_gradients_by_large_kernels_leave_them_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No transposed or flipped copy is made of them."""
-    y, k = jnp.ones((2, 4, 4, 24)), jnp.ones((3, 3, 16, 24))
-    for worth, copied in ((0, False), (10**6, True)):
+@pytest.mark.parametrize("flipped", [False, True], ids=["convolution", "transposed convolution"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_large_kernels_are_left_as_they_are(stride: int, flipped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No flipped or transposed copy is made of them, nor of a gradient by one that is summed by taps."""
+    x, y = jnp.ones((1, 4 * stride, 4 * stride, 24)), jnp.ones((1, 4, 4, 20))
+    k = jnp.ones((3, 3, 20, 24) if flipped else (3, 3, 24, 20))
+    how: dict[str, Any] = {"stride": stride, "padding": 1, "flipped": flipped}
+    maps: list[tuple[Callable[..., jax.Array], tuple[jax.Array, jax.Array]]] = [
+        (partial(convolution_cpu.input_gradient, sides=(4 * stride, 4 * stride), **how), (y, k)),
+        (partial(convolution_cpu.kernel_gradient, sides=(3, 3), **how), (x, y)),
+        *([(partial(convolution_cpu.forward, **how), (x, k))] if flipped else []),
+    ]
+    for worth, copied in ((0, False), (10**9, True)):
         monkeypatch.setattr(convolution_cpu, "WORTH_NO_COPY", worth)
-        gradient = jax.jit(partial(convolution_cpu.input_gradient, stride=1, padding=1, sides=(4, 4)))
-        text = gradient.lower(y, k).as_text()
-        assert ("reverse" in text, "3x3x24x16" in text) == (copied, copied)
+        monkeypatch.setattr(convolution_cpu, "WORTH_BLOCKS", worth)
+        monkeypatch.setattr(convolution_cpu, "OUTWEIGHS", 1)
+        texts = [jax.jit(partial(each)).lower(*operands).as_text() for each, operands in maps]
+        turned = ["reverse" in text or "transpose" in text for text in texts]
+        assert any(turned) if copied else not any(turned)

@@ -3,7 +3,7 @@
 A convolution is the trilinear form `T(x, k, y) = Σ y · conv(x, k)` read as a map of two of its three arguments:
 
     forward          (x, k) → y      the convolution itself
-    input_gradient   (y, k) → x      its transpose in x; with a flipped kernel, a transposed convolution
+    input_gradient   (y, k) → x      its transpose in x, a transposed convolution
     kernel_gradient  (x, y) → k      its transpose in k
 
 Each map is bilinear and its derivatives are the other two, so forward mode, reverse mode and all their compositions
@@ -14,7 +14,8 @@ What they are lowered to is traced later than the function that calls them. So e
 holds where it is called (`jax.default_matmul_precision`), and its derivatives have it too. A CPU knows only one.
 
 Arrays are channels-last, kernels (kh, kw, in, out) as in `flax.linen.Conv`; stride and padding are the same along both
-axes and on both sides.
+axes and on both sides. The kernel of a transposed convolution is `flipped`: turned by 180°, inputs and outputs
+exchanged, against that of the convolution which it transposes. All three maps take it, or give it, as it is.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ def convolve(
     x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i o"], stride: int = 1, padding: int = 0
 ) -> Float[Array, "b h2 w2 o"]:
     """`y[p, q] = Σ_{a, c} x[stride·p + a − padding, stride·q + c − padding] · kernel[a, c]`, zero outside of x."""
-    return _forward.bind(x, kernel, stride=stride, padding=padding, precision=_precision())
+    return _forward.bind(x, kernel, stride=stride, padding=padding, flipped=False, precision=_precision())
 
 
 def convolve_transposed(
@@ -49,8 +50,9 @@ def convolve_transposed(
     if x.shape[1:3] == (1, 1) and padding == 0:
         return _of_one_pixel(x, kernel)
     sides = tuple((n - 1) * stride + k - 2 * padding for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True))
-    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    return _input_gradient.bind(x, flipped, stride=stride, padding=padding, sides=sides, precision=_precision())
+    return _input_gradient.bind(
+        x, kernel, stride=stride, padding=padding, flipped=True, sides=sides, precision=_precision()
+    )
 
 
 def _of_one_pixel(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -9,13 +9,11 @@ import numpy as np
 from jax import lax
 
 from menet_jax.model import convolution_xla
+from menet_jax.model.convolution_xla import flip
 from menet_jax.model.phases import conv_transpose_4x4
 
 LANES = 32
 """Smallest number of output channels for which XLA's fast convolution is used well (measured on AVX2 and AVX-512)."""
-
-FEW = 3
-"""Largest number of input channels for which a written-out convolution is fastest: those of an image."""
 
 WORTH_BLOCKS = 10**8
 """Multiplications from which on a gradient by a kernel is computed in blocks, if XLA's own way is slow."""
@@ -24,7 +22,11 @@ WORTH_COLUMNS = 10**7
 """Multiplications from which on one of few channels is computed by several columns at once."""
 
 WORTH_NO_COPY = 10**6
-"""Entries of a kernel from which on bringing them into another order takes longer than what it is for."""
+"""Entries of a kernel from which on one may be left in the order that it has in memory."""
+
+OUTWEIGHS = 8
+"""How many times larger than the maps such a kernel is at least, for another order to take longer than what it is for.
+"""
 
 ROWS = 28
 """Rows of a block that stays in the cache; divides the sides of all feature maps of a 224² image, or they it."""
@@ -35,12 +37,13 @@ and a loop would carry them from image to image.
 """
 
 
-def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int) -> jax.Array:
+def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int, flipped: bool) -> jax.Array:
     """The convolution; of few channels, several columns at once."""
+    if flipped and _outweighs(k, x):
+        return _by_taps(x, k, stride, padding)
+    k = flip(k) if flipped else k
     if x.shape[1:3] == k.shape[:2] and padding == 0:  # one output pixel: a matrix product
         return (x.reshape(x.shape[0], -1) @ k.reshape(-1, k.shape[3]))[:, None, None]
-    if x.shape[3] <= FEW and k.shape[0] <= 3 and stride == 1:
-        return _tap_by_tap(x, k, padding)
     if 8 < x.shape[3] < 16:  # reads twice as fast by 16 channels as by 13
         more = 16 - x.shape[3]
         x, k = jnp.pad(x, ((0, 0),) * 3 + ((0, more),)), jnp.pad(k, ((0, 0),) * 2 + ((0, more), (0, 0)))
@@ -55,28 +58,34 @@ def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int) -> jax.Arr
     return y.reshape(*y.shape[:2], -1, k.shape[3])
 
 
-def input_gradient(y: jax.Array, k: jax.Array, *, stride: int, padding: int, sides: tuple[int, int]) -> jax.Array:
-    """The transpose in x: with stride 1, the convolution by the flipped kernel, or by one product if that is large."""
-    if y.shape[1:3] == (1, 1) and sides == k.shape[:2]:  # of one output pixel: a matrix product for every tap
+def input_gradient(
+    y: jax.Array, k: jax.Array, *, stride: int, padding: int, flipped: bool, sides: tuple[int, int]
+) -> jax.Array:
+    """The transpose in x: with stride 1, the convolution by the flipped kernel; with others, matrix products, or for a
+    kernel that has every phase of the output the same number of taps, one convolution for all phases.
+    """
+    if y.shape[1:3] == (1, 1) and sides == k.shape[:2] and not flipped:  # a matrix product for every tap
         x = jnp.einsum("tbo,tio->tbi", _at_every_tap(y, sides), k.reshape(-1, *k.shape[2:]))
         return x.swapaxes(0, 1).reshape(y.shape[0], *sides, k.shape[2])
-    if stride == 1 and k.size > max(WORTH_NO_COPY, y.size):
-        return _all_taps_at_once(y, k, padding, sides)
+    if _outweighs(k, y):
+        return _by_taps_transposed(y, k, stride, padding, flipped, sides)
     if stride == 1:
-        return forward(y, k[::-1, ::-1].swapaxes(2, 3), stride=1, padding=k.shape[0] - 1 - padding)
+        return forward(y, k, stride=1, padding=k.shape[0] - 1 - padding, flipped=not flipped)
     if (*k.shape[:2], stride, padding) == (4, 4, 2, 1) and sides == (2 * y.shape[1], 2 * y.shape[2]):
-        return conv_transpose_4x4(y, k[::-1, ::-1].swapaxes(2, 3))
-    return convolution_xla.input_gradient(y, k, stride=stride, padding=padding, sides=sides)
+        return conv_transpose_4x4(y, k if flipped else flip(k))
+    return _by_taps_transposed(y, k, stride, padding, flipped, sides)
 
 
-def kernel_gradient(x: jax.Array, y: jax.Array, *, stride: int, padding: int, sides: tuple[int, int]) -> jax.Array:
+def kernel_gradient(
+    x: jax.Array, y: jax.Array, *, stride: int, padding: int, flipped: bool, sides: tuple[int, int]
+) -> jax.Array:
     """The transpose in k: `k[a, c] = Σ x[stride·p + a − padding, stride·q + c − padding]ᵀ · y[p, q]`.
 
     XLA's own way is fast with stride 1 and some sixteen channels, or many. Else it is summed over blocks of rows, which
     stay in the cache while they meet every tap of the kernel in matrix products, where that is worth a longer
     compilation. Of few channels, each product takes several columns at once.
     """
-    if y.shape[1:3] == (1, 1) and x.shape[1:3] == sides:
+    if y.shape[1:3] == (1, 1) and x.shape[1:3] == sides and not flipped:
         taps = x.reshape(x.shape[0], -1, x.shape[3]).swapaxes(0, 1)
         return jnp.einsum("tbi,tbo->tio", taps, _at_every_tap(y, sides)).reshape(*sides, x.shape[3], y.shape[3])
     fewest, products = min(x.shape[3], y.shape[3]), y.size * x.shape[3] * sides[0] * sides[1]
@@ -86,11 +95,18 @@ def kernel_gradient(x: jax.Array, y: jax.Array, *, stride: int, padding: int, si
         sums = _over_blocks(partial(_products_of_columns, columns=columns, sides=sides), x, y, 1, padding, sides[0])
         bands = sums.reshape(sides[0], columns + sides[1] - 1, x.shape[3], columns, y.shape[3])
         of_taps = [sum(bands[:, c + q, :, q] for q in range(columns)) for c in range(sides[1])]
-        return jnp.stack(of_taps, axis=1).astype(x.dtype)
+        k = jnp.stack(of_taps, axis=1).astype(x.dtype)
+        return flip(k) if flipped else k
     if products > WORTH_BLOCKS and (stride > 1 or 16 < fewest < 64):
-        sums = _over_blocks(partial(_products_of_taps, stride=stride, sides=sides), x, y, stride, padding, sides[0])
-        return sums.reshape(*sides, x.shape[3], y.shape[3]).astype(x.dtype)
-    return convolution_xla.kernel_gradient(x, y, stride=stride, padding=padding, sides=sides)
+        products_of_taps = partial(_products_of_taps, stride=stride, sides=sides, flipped=flipped)
+        sums = _over_blocks(products_of_taps, x, y, stride, padding, sides[0])
+        return sums.reshape(*sides, *sums.shape[1:]).astype(x.dtype)
+    return convolution_xla.kernel_gradient(x, y, stride=stride, padding=padding, flipped=flipped, sides=sides)
+
+
+def _outweighs(k: jax.Array, maps: jax.Array) -> bool:
+    """Whether a kernel had better stay as it is in memory."""
+    return k.size > max(WORTH_NO_COPY, OUTWEIGHS * maps.size)
 
 
 def _over_blocks(
@@ -127,14 +143,17 @@ def _sum_of_products(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum(subscripts, a, b, preferred_element_type=wide)
 
 
-def _products_of_taps(xs: jax.Array, ys: jax.Array, *, stride: int, sides: tuple[int, int]) -> jax.Array:
-    """A matrix product for every tap: (kh·kw, i, o)."""
-    below, right = stride * (ys.shape[1] - 1) + 1, stride * (ys.shape[2] - 1) + 1
-    taps = [
-        _sum_of_products("bhwi,bhwo->io", xs[:, a : a + below : stride, c : c + right : stride], ys)
-        for a, c in np.ndindex(*sides)
-    ]
-    return jnp.stack(taps)
+def _products_of_taps(xs: jax.Array, ys: jax.Array, *, stride: int, sides: tuple[int, int], flipped: bool) -> jax.Array:
+    """A matrix product for every tap: (kh·kw, i, o), or flipped, (kh·kw, o, i)."""
+    at_taps = _at_taps(xs, ys.shape[1:3], stride, sides)
+    pairs = [(ys, at_tap) for at_tap in at_taps[::-1]] if flipped else [(at_tap, ys) for at_tap in at_taps]
+    return jnp.stack([_sum_of_products("bhwi,bhwo->io", *pair) for pair in pairs])
+
+
+def _at_taps(x: jax.Array, out_sides: tuple[int, ...], stride: int, sides: tuple[int, ...]) -> list[jax.Array]:
+    """The pixels of the padded x that each tap of a kernel meets, in the order of the taps."""
+    below, right = (stride * (n - 1) + 1 for n in out_sides)
+    return [x[:, a : a + below : stride, c : c + right : stride] for a, c in np.ndindex(*sides)]
 
 
 def _products_of_columns(xs: jax.Array, ys: jax.Array, *, columns: int, sides: tuple[int, int]) -> jax.Array:
@@ -150,32 +169,39 @@ def _products_of_columns(xs: jax.Array, ys: jax.Array, *, columns: int, sides: t
     return jnp.stack([_sum_of_products("bhgi,bhgo->io", windows[:, a : a + rows], y) for a in range(sides[0])])
 
 
-def _tap_by_tap(x: jax.Array, k: jax.Array, padding: int) -> jax.Array:
-    """The sum that defines a convolution, which XLA makes one pass of."""
-    height, width = (_out_side(n, size, 1, padding) for n, size in zip(x.shape[1:3], k.shape[:2], strict=True))
+def _by_taps(x: jax.Array, k: jax.Array, stride: int, padding: int) -> jax.Array:
+    """The convolution by a flipped kernel as a matrix product for every tap. The kernel stays as it is in memory."""
+    sides = tuple(_out_side(n, size, stride, padding) for n, size in zip(x.shape[1:3], k.shape[:2], strict=True))
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    of_taps = list(k.reshape(-1, *k.shape[2:]))[::-1]
     taps = [
-        x[:, a : a + height, c : c + width, i, None] * k[a, c, i][None, None, None]
-        for a, c, i in np.ndindex(*k.shape[:3])
+        _sum_of_products("bhwi,oi->bhwo", at_tap, of_tap)
+        for at_tap, of_tap in zip(_at_taps(x, sides, stride, k.shape[:2]), of_taps, strict=True)
     ]
-    return sum(taps[1:], start=taps[0])
+    return sum(taps[1:], start=taps[0]).astype(x.dtype)
 
 
-def _all_taps_at_once(y: jax.Array, k: jax.Array, padding: int, sides: tuple[int, int]) -> jax.Array:
-    """The transpose in x, of stride 1, as one matrix product, of which each tap is added where it belongs. The kernel,
-    larger than the maps, stays as it is in memory.
+def _by_taps_transposed(
+    y: jax.Array, k: jax.Array, stride: int, padding: int, flipped: bool, sides: tuple[int, int]
+) -> jax.Array:
+    """The transpose in x as matrix products, each of which is added where its tap belongs. The kernel stays as it is in
+    memory: what is not flipped takes one product for all taps.
     """
     b, h, w, o = y.shape
-    products = _sum_of_products("po,no->pn", y.reshape(-1, o), k.reshape(-1, o)).reshape(b, h, w, *k.shape[:3])
+    if flipped:
+        products = [_sum_of_products("bhwo,oi->bhwi", y, of_tap) for of_tap in list(k.reshape(-1, *k.shape[2:]))[::-1]]
+    else:
+        of_taps = _sum_of_products("po,no->pn", y.reshape(-1, o), k.reshape(-1, o)).reshape(b, h, w, -1, k.shape[2])
+        products = [of_taps[:, :, :, n] for n in range(of_taps.shape[3])]
 
-    def placed(a: int, c: int) -> jax.Array:
-        """One tap's part of x: `part[p + a − padding, q + c − padding] = products[p, q, a, c]`, zero elsewhere."""
-        top, left = a - padding, c - padding
-        edges = [(0, 0, 0), (top, sides[0] - h - top, 0), (left, sides[1] - w - left, 0), (0, 0, 0)]
-        return lax.pad(products[:, :, :, a, c], jnp.zeros((), products.dtype), edges)
+    def placed(product: jax.Array, a: int, c: int) -> jax.Array:
+        """One tap's part of x: `part[stride·p + a − padding, stride·q + c − padding] = product[p, q]`, else zero."""
+        starts = zip((a - padding, c - padding), (h, w), sides, strict=True)
+        edges = [(start, side - start - stride * (n - 1) - 1, stride - 1) for start, n, side in starts]
+        return lax.pad(product, jnp.zeros((), product.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
 
-    taps = [placed(a, c) for a, c in np.ndindex(*k.shape[:2])]
-    return sum(taps[1:], start=taps[0]).astype(y.dtype)
+    parts = [placed(product, *at) for product, at in zip(products, np.ndindex(*k.shape[:2]), strict=True)]
+    return sum(parts[1:], start=parts[0]).astype(y.dtype)
 
 
 def _at_every_tap(y: jax.Array, sides: tuple[int, int]) -> jax.Array:
