@@ -83,7 +83,14 @@ def both_transposed(case: Case) -> tuple[Function, Function]:
     return ours, scalar(lambda x, k: lax.conv_transpose(x, k, (stride, stride), pads))
 
 
-TRANSPOSED = [(4, 2, 1, 4, 3, 5), (4, 2, 1, 4, 17, 20), (2, 2, 0, 4, 3, 40), (3, 1, 1, 8, 4, 4), (3, 1, 0, 5, 20, 20)]
+TRANSPOSED = [
+    (7, 1, 0, 1, 3, 5),
+    (4, 2, 1, 4, 3, 5),
+    (4, 2, 1, 4, 17, 20),
+    (2, 2, 0, 4, 3, 40),
+    (3, 1, 1, 8, 4, 4),
+    (3, 1, 0, 5, 20, 20),
+]
 every_convolution = pytest.mark.parametrize(
     ("pair", "case"),
     [(both, case) for case in CONVOLUTIONS] + [(both_transposed, case) for case in TRANSPOSED],

@@ -24,7 +24,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
@@ -47,24 +46,10 @@ def convolve_transposed(
     """The transpose of a convolution of this stride and padding, as in PyTorch and Caffe; equals
     `jax.lax.conv_transpose` on the same (unflipped) kernel. The output is `(n − 1)·stride + size − 2·padding` large.
     """
-    if x.shape[1:3] == (1, 1) and padding == 0:
-        return _of_one_pixel(x, kernel)
     sides = tuple((n - 1) * stride + k - 2 * padding for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True))
     return _input_gradient.bind(
         x, kernel, stride=stride, padding=padding, flipped=True, sides=sides, precision=_precision()
     )
-
-
-def _of_one_pixel(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A transposed convolution of a 1×1 map: a matrix product for every tap, laid out from the last tap to the first.
-
-    The barrier keeps XLA from making one product of them all, for which it would transpose the kernel, the largest of
-    the network, in memory.
-    """
-    b, (kh, kw, i, o) = x.shape[0], kernel.shape
-    pixels = lax.optimization_barrier(jnp.broadcast_to(x[:, 0, 0], (kh * kw, b, i)))
-    taps = jnp.einsum("tbi,tio->tbo", pixels, kernel.reshape(-1, i, o))
-    return taps[::-1].swapaxes(0, 1).reshape(b, kh, kw, o)
 
 
 def conv_general_dilated(

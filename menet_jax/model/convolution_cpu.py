@@ -39,11 +39,11 @@ and a loop would carry them from image to image.
 
 def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int, flipped: bool) -> jax.Array:
     """The convolution; of few channels, several columns at once."""
+    if x.shape[1:3] == k.shape[:2] and padding == 0:  # one output pixel
+        return _to_one_pixel(x, k, flipped)[:, None, None]
     if flipped and _outweighs(k, x):
         return _by_taps(x, k, stride, padding)
     k = flip(k) if flipped else k
-    if x.shape[1:3] == k.shape[:2] and padding == 0:  # one output pixel: a matrix product
-        return (x.reshape(x.shape[0], -1) @ k.reshape(-1, k.shape[3]))[:, None, None]
     if 8 < x.shape[3] < 16:  # reads twice as fast by 16 channels as by 13
         more = 16 - x.shape[3]
         x, k = jnp.pad(x, ((0, 0),) * 3 + ((0, more),)), jnp.pad(k, ((0, 0),) * 2 + ((0, more), (0, 0)))
@@ -64,9 +64,8 @@ def input_gradient(
     """The transpose in x: with stride 1, the convolution by the flipped kernel; with others, matrix products, or for a
     kernel that has every phase of the output the same number of taps, one convolution for all phases.
     """
-    if y.shape[1:3] == (1, 1) and sides == k.shape[:2] and not flipped:  # a matrix product for every tap
-        x = jnp.einsum("tbo,tio->tbi", _at_every_tap(y, sides), k.reshape(-1, *k.shape[2:]))
-        return x.swapaxes(0, 1).reshape(y.shape[0], *sides, k.shape[2])
+    if y.shape[1:3] == (1, 1) and sides == k.shape[:2]:
+        return _from_one_pixel(y, k, flipped).swapaxes(0, 1).reshape(y.shape[0], *sides, -1)
     if _outweighs(k, y):
         return _by_taps_transposed(y, k, stride, padding, flipped, sides)
     if stride == 1:
@@ -85,9 +84,11 @@ def kernel_gradient(
     stay in the cache while they meet every tap of the kernel in matrix products, where that is worth a longer
     compilation. Of few channels, each product takes several columns at once.
     """
-    if y.shape[1:3] == (1, 1) and x.shape[1:3] == sides and not flipped:
-        taps = x.reshape(x.shape[0], -1, x.shape[3]).swapaxes(0, 1)
-        return jnp.einsum("tbi,tbo->tio", taps, _at_every_tap(y, sides)).reshape(*sides, x.shape[3], y.shape[3])
+    if y.shape[1:3] == (1, 1) and x.shape[1:3] == sides:
+        pixels = _at_every_tap(y, sides[0] * sides[1])
+        pair = (pixels, _taps(x)[::-1]) if flipped else (_taps(x), pixels)
+        k = jnp.einsum("tbi,tbo->tio", *pair)
+        return k.reshape(*sides, *k.shape[1:])
     fewest, products = min(x.shape[3], y.shape[3]), y.size * x.shape[3] * sides[0] * sides[1]
     columns = _columns(y.shape[2], y.shape[3])
     few = y.shape[3] > 1 and x.shape[3] <= 16 and columns >= 4
@@ -204,11 +205,33 @@ def _by_taps_transposed(
     return sum(parts[1:], start=parts[0]).astype(y.dtype)
 
 
-def _at_every_tap(y: jax.Array, sides: tuple[int, int]) -> jax.Array:
-    """(b, 1, 1, o) → (kh·kw, b, o), which XLA does not see through: it would make one product of all taps' products,
+def _to_one_pixel(x: jax.Array, k: jax.Array, flipped: bool) -> jax.Array:
+    """The convolution of maps as large as the kernel: (b, o). Sums over a kernel's last axis have it on their left, where
+    it is read in the order of memory.
+    """
+    if flipped:
+        return jnp.einsum("toi,tbi->tob", k.reshape(-1, *k.shape[2:]), _taps(x)[::-1]).sum(0).T
+    return x.reshape(x.shape[0], -1) @ k.reshape(-1, k.shape[3])
+
+
+def _from_one_pixel(y: jax.Array, k: jax.Array, flipped: bool) -> jax.Array:
+    """Its transpose in x: (kh·kw, b, i)."""
+    if flipped:
+        return jnp.einsum("tbo,toi->tbi", _at_every_tap(y, k.shape[0] * k.shape[1]), k.reshape(-1, *k.shape[2:]))[::-1]
+    taps = jnp.einsum("no,bo->nb", k.reshape(-1, k.shape[3]), y[:, 0, 0])
+    return taps.reshape(-1, k.shape[2], y.shape[0]).swapaxes(1, 2)
+
+
+def _taps(x: jax.Array) -> jax.Array:
+    """(b, kh, kw, c) → (kh·kw, b, c)."""
+    return x.reshape(x.shape[0], -1, x.shape[3]).swapaxes(0, 1)
+
+
+def _at_every_tap(y: jax.Array, taps: int) -> jax.Array:
+    """(b, 1, 1, o) → (taps, b, o), which XLA does not see through: it would make one product of all taps' products,
     and for that a transposed copy of the kernel, the largest of the network.
     """
-    return lax.optimization_barrier(jnp.broadcast_to(y[:, 0, 0], (sides[0] * sides[1], y.shape[0], y.shape[3])))
+    return lax.optimization_barrier(jnp.broadcast_to(y[:, 0, 0], (taps, y.shape[0], y.shape[3])))
 
 
 def _out_side(n: int, size: int, stride: int, padding: int) -> int:
