@@ -206,8 +206,8 @@ def _by_taps_transposed(
 
 
 def _to_one_pixel(x: jax.Array, k: jax.Array, flipped: bool) -> jax.Array:
-    """The convolution of maps as large as the kernel: (b, o). Sums over a kernel's last axis have it on their left, where
-    it is read in the order of memory.
+    """The convolution of maps as large as the kernel: (b, o). Sums over a kernel's last axis have it on their left,
+    where it is read in the order of memory.
     """
     if flipped:
         return jnp.einsum("toi,tbi->tob", k.reshape(-1, *k.shape[2:]), _taps(x)[::-1]).sum(0).T
