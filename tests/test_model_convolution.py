@@ -26,6 +26,7 @@ CONVOLUTIONS = [  # kernel size, stride, padding, image side, inputs, outputs: w
     (4, 2, 1, 8, 3, 5),
     (7, 1, 0, 7, 3, 2),  # one output pixel
     (7, 1, 0, 9, 3, 2),
+    (3, 3, 1, 3, 4, 5),  # one output pixel, of a map with edges
 ]
 each_convolution = pytest.mark.parametrize(
     "case", CONVOLUTIONS, ids=lambda c: f"{c[0]}x{c[0]} stride {c[1]}, {c[3]}x{c[3]}x{c[4]} to {c[5]}"
@@ -185,6 +186,22 @@ def test_gradients_agree_with_finite_differences_in_float64(case: Case) -> None:
             (of_first, of_second), (first, second) = derivatives(u, *at), differences(u, *at)
             np.testing.assert_allclose(of_first, first, rtol=1e-5)
             np.testing.assert_allclose(of_second, second, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("sizes")
+@pytest.mark.parametrize("sides", [(3, 2), (2, 3)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_kernels_may_be_oblong(stride: int, sides: tuple[int, int]) -> None:
+    generator = np.random.default_rng(stride)
+    x, k = (jnp.asarray(generator.standard_normal(shape), np.float32) for shape in ((2, 5, 7, 3), (*sides, 3, 4)))
+    pads = [(1, 1), (1, 1)]
+
+    def xla(x: jax.Array, k: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(x, k, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    functions = scalar(lambda x, k: convolve(x, k, stride, 1)), scalar(xla)
+    for our, its in zip(*(jax.jit(jax.grad(f, (0, 1)))(x, k) for f in functions), strict=True):
+        np.testing.assert_allclose(our, its, rtol=1e-4, atol=1e-4)
 
 
 def test_mapping_over_kernels_and_over_both() -> None:

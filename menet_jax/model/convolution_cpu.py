@@ -1,5 +1,6 @@
 """The three maps of `convolution` on a CPU: the same sums, in shapes that XLA's libraries are fast at."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -24,8 +25,9 @@ WORTH_COLUMNS = 10**7
 WORTH_NO_COPY = 10**6
 """Entries of a kernel from which on one may be left in the order that it has in memory."""
 
-OUTWEIGHS = 8
-"""How many times larger than the maps such a kernel is at least, for another order to take longer than what it is for.
+OUTWEIGHS = 32
+"""How many times larger than the maps of one image such a kernel is at least, for another order to take longer than
+what it is for (measured with five images).
 """
 
 ROWS = 28
@@ -64,11 +66,11 @@ def input_gradient(
     """The transpose in x: with stride 1, the convolution by the flipped kernel; with others, matrix products, or for a
     kernel that has every phase of the output the same number of taps, one convolution for all phases.
     """
-    if y.shape[1:3] == (1, 1) and sides == k.shape[:2]:
+    if y.shape[1:3] == (1, 1) and sides == k.shape[:2] and padding == 0:
         return _from_one_pixel(y, k, flipped).swapaxes(0, 1).reshape(y.shape[0], *sides, -1)
     if _outweighs(k, y):
         return _by_taps_transposed(y, k, stride, padding, flipped, sides)
-    if stride == 1:
+    if stride == 1 and k.shape[0] == k.shape[1]:
         return forward(y, k, stride=1, padding=k.shape[0] - 1 - padding, flipped=not flipped)
     if (*k.shape[:2], stride, padding) == (4, 4, 2, 1) and sides == (2 * y.shape[1], 2 * y.shape[2]):
         return conv_transpose_4x4(y, k if flipped else flip(k))
@@ -84,7 +86,7 @@ def kernel_gradient(
     stay in the cache while they meet every tap of the kernel in matrix products, where that is worth a longer
     compilation. Of few channels, each product takes several columns at once.
     """
-    if y.shape[1:3] == (1, 1) and x.shape[1:3] == sides:
+    if y.shape[1:3] == (1, 1) and x.shape[1:3] == sides and padding == 0:
         pixels = _at_every_tap(y, sides[0] * sides[1])
         pair = (pixels, _taps(x)[::-1]) if flipped else (_taps(x), pixels)
         k = jnp.einsum("tbi,tbo->tio", *pair)
@@ -106,8 +108,8 @@ def kernel_gradient(
 
 
 def _outweighs(k: jax.Array, maps: jax.Array) -> bool:
-    """Whether a kernel had better stay as it is in memory."""
-    return k.size > max(WORTH_NO_COPY, OUTWEIGHS * maps.size)
+    """Whether a kernel had better stay as it is in memory; by one image, for a program may take any number of them."""
+    return k.size > max(WORTH_NO_COPY, OUTWEIGHS * math.prod(maps.shape[1:]))
 
 
 def _over_blocks(
