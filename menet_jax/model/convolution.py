@@ -44,7 +44,7 @@ def convolve_transposed(
     x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i o"], stride: int = 1, padding: int = 0
 ) -> Float[Array, "b h2 w2 o"]:
     """The transpose of a convolution of this stride and padding, as in PyTorch and Caffe; equals
-    `jax.lax.conv_transpose` on the same (unflipped) kernel. The output is `(n − 1)·stride + size − 2·padding` large.
+    `jax.lax.conv_transpose` on the same kernel. The output is `(n − 1)·stride + size − 2·padding` large.
     """
     sides = tuple((n - 1) * stride + k - 2 * padding for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True))
     return _input_gradient.bind(

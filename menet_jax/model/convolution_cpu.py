@@ -63,17 +63,16 @@ def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int, flipped: b
 def input_gradient(
     y: jax.Array, k: jax.Array, *, stride: int, padding: int, flipped: bool, sides: tuple[int, int]
 ) -> jax.Array:
-    """The transpose in x: with stride 1, the convolution by the flipped kernel; with others, matrix products, or for a
-    kernel that has every phase of the output the same number of taps, one convolution for all phases.
+    """The transpose in x: with stride 1, the convolution by the flipped kernel; with 4×4 and stride 2, one convolution
+    for all phases of the output; with other strides, and by large kernels, matrix products.
     """
     if y.shape[1:3] == (1, 1) and sides == k.shape[:2] and padding == 0:
         return _from_one_pixel(y, k, flipped).swapaxes(0, 1).reshape(y.shape[0], *sides, -1)
-    if _outweighs(k, y):
-        return _by_taps_transposed(y, k, stride, padding, flipped, sides)
-    if stride == 1 and k.shape[0] == k.shape[1]:
-        return forward(y, k, stride=1, padding=k.shape[0] - 1 - padding, flipped=not flipped)
-    if (*k.shape[:2], stride, padding) == (4, 4, 2, 1) and sides == (2 * y.shape[1], 2 * y.shape[2]):
-        return conv_transpose_4x4(y, k if flipped else flip(k))
+    if not _outweighs(k, y):
+        if stride == 1 and k.shape[0] == k.shape[1]:
+            return forward(y, k, stride=1, padding=k.shape[0] - 1 - padding, flipped=not flipped)
+        if (*k.shape[:2], stride, padding) == (4, 4, 2, 1) and sides == (2 * y.shape[1], 2 * y.shape[2]):
+            return conv_transpose_4x4(y, k if flipped else flip(k))
     return _by_taps_transposed(y, k, stride, padding, flipped, sides)
 
 
@@ -87,8 +86,8 @@ def kernel_gradient(
     compilation. Of few channels, each product takes several columns at once.
     """
     if y.shape[1:3] == (1, 1) and x.shape[1:3] == sides and padding == 0:
-        pixels = _at_every_tap(y, sides[0] * sides[1])
-        pair = (pixels, _taps(x)[::-1]) if flipped else (_taps(x), pixels)
+        at_taps = _at_every_tap(y, sides[0] * sides[1])
+        pair = (at_taps, _pixels(x)[::-1]) if flipped else (_pixels(x), at_taps)
         k = jnp.einsum("tbi,tbo->tio", *pair)
         return k.reshape(*sides, *k.shape[1:])
     fewest, products = min(x.shape[3], y.shape[3]), y.size * x.shape[3] * sides[0] * sides[1]
@@ -124,7 +123,7 @@ def _over_blocks(
     one block.
     """
     batch, height, width, _ = y.shape
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    x = _padded(x, padding)
     if batch * height * width <= FEW_PIXELS:
         return products(x, y)
     rows = next(n for n in range(min(ROWS, height), 0, -1) if height % n == 0)
@@ -175,11 +174,10 @@ def _products_of_columns(xs: jax.Array, ys: jax.Array, *, columns: int, sides: t
 def _by_taps(x: jax.Array, k: jax.Array, stride: int, padding: int) -> jax.Array:
     """The convolution by a flipped kernel as a matrix product for every tap. The kernel stays as it is in memory."""
     sides = tuple(_out_side(n, size, stride, padding) for n, size in zip(x.shape[1:3], k.shape[:2], strict=True))
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    of_taps = list(k.reshape(-1, *k.shape[2:]))[::-1]
+    at_taps = _at_taps(_padded(x, padding), sides, stride, k.shape[:2])
     taps = [
         _sum_of_products("bhwi,oi->bhwo", at_tap, of_tap)
-        for at_tap, of_tap in zip(_at_taps(x, sides, stride, k.shape[:2]), of_taps, strict=True)
+        for at_tap, of_tap in zip(at_taps, list(_taps(k))[::-1], strict=True)
     ]
     return sum(taps[1:], start=taps[0]).astype(x.dtype)
 
@@ -192,7 +190,7 @@ def _by_taps_transposed(
     """
     b, h, w, o = y.shape
     if flipped:
-        products = [_sum_of_products("bhwo,oi->bhwi", y, of_tap) for of_tap in list(k.reshape(-1, *k.shape[2:]))[::-1]]
+        products = [_sum_of_products("bhwo,oi->bhwi", y, of_tap) for of_tap in list(_taps(k))[::-1]]
     else:
         of_taps = _sum_of_products("po,no->pn", y.reshape(-1, o), k.reshape(-1, o)).reshape(b, h, w, -1, k.shape[2])
         products = [of_taps[:, :, :, n] for n in range(of_taps.shape[3])]
@@ -212,19 +210,28 @@ def _to_one_pixel(x: jax.Array, k: jax.Array, flipped: bool) -> jax.Array:
     where it is read in the order of memory.
     """
     if flipped:
-        return jnp.einsum("toi,tbi->tob", k.reshape(-1, *k.shape[2:]), _taps(x)[::-1]).sum(0).T
+        return jnp.einsum("toi,tbi->tob", _taps(k), _pixels(x)[::-1]).sum(0).T
     return x.reshape(x.shape[0], -1) @ k.reshape(-1, k.shape[3])
 
 
 def _from_one_pixel(y: jax.Array, k: jax.Array, flipped: bool) -> jax.Array:
     """Its transpose in x: (kh·kw, b, i)."""
     if flipped:
-        return jnp.einsum("tbo,toi->tbi", _at_every_tap(y, k.shape[0] * k.shape[1]), k.reshape(-1, *k.shape[2:]))[::-1]
+        return jnp.einsum("tbo,toi->tbi", _at_every_tap(y, k.shape[0] * k.shape[1]), _taps(k))[::-1]
     taps = jnp.einsum("no,bo->nb", k.reshape(-1, k.shape[3]), y[:, 0, 0])
     return taps.reshape(-1, k.shape[2], y.shape[0]).swapaxes(1, 2)
 
 
-def _taps(x: jax.Array) -> jax.Array:
+def _padded(x: jax.Array, padding: int) -> jax.Array:
+    return jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+
+
+def _taps(k: jax.Array) -> jax.Array:
+    """(kh, kw, …) → (kh·kw, …), as it is in memory."""
+    return k.reshape(-1, *k.shape[2:])
+
+
+def _pixels(x: jax.Array) -> jax.Array:
     """(b, kh, kw, c) → (kh·kw, b, c)."""
     return x.reshape(x.shape[0], -1, x.shape[3]).swapaxes(0, 1)
 

@@ -1,7 +1,7 @@
 """Stride-2 transposed convolutions as plain ones, whose output channels hold the four phases of the output (its rows
 and columns, even and odd), interleaved afterwards.
 
-Kernels are (kh, kw, in, out) and not flipped, so each function equals `jax.lax.conv_transpose` on the same arguments.
+Kernels are (kh, kw, in, out) as `jax.lax.conv_transpose` has them, which each function equals on the same arguments.
 """
 
 import jax.numpy as jnp
