@@ -16,11 +16,20 @@ from menet_jax.model.phases import conv_transpose_4x4
 LANES = 32
 """Smallest number of output channels for which XLA's fast convolution is used well (measured on AVX2 and AVX-512)."""
 
-WORTH_BLOCKS = 10**8
-"""Multiplications from which on a gradient by a kernel is computed in blocks, if XLA's own way is slow."""
+REGISTER = 16
+"""Numbers in a register of AVX-512, or in two of AVX2."""
 
-WORTH_COLUMNS = 10**7
-"""Multiplications from which on one of few channels is computed by several columns at once."""
+WORTH_BLOCKS = 10**8
+"""Multiplications from which on a strided gradient by a kernel is computed in blocks."""
+
+WORTH_SHIFTS = 10**7
+"""Multiplications from which on one without stride is, of channels that are not many."""
+
+MANY = 64
+"""Channels of which XLA's own gradient by a kernel is fast."""
+
+FEW = 2
+"""Channels of y of which the gradient by a kernel is one product with x as it is."""
 
 WORTH_NO_COPY = 10**6
 """Entries of a kernel from which on one may be left in the order that it has in memory."""
@@ -30,10 +39,10 @@ OUTWEIGHS = 32
 what it is for (measured with five images).
 """
 
-ROWS = 28
+ROWS = 14
 """Rows of a block that stays in the cache; divides the sides of all feature maps of a 224² image, or they it."""
 
-FEW_PIXELS = 2 * ROWS**2
+FEW_PIXELS = 8 * ROWS**2
 """Pixels of all images together up to which they are one block: of small maps the sums are larger than what is summed,
 and a loop would carry them from image to image.
 """
@@ -81,27 +90,25 @@ def kernel_gradient(
 ) -> jax.Array:
     """The transpose in k: `k[a, c] = Σ x[stride·p + a − padding, stride·q + c − padding]ᵀ · y[p, q]`.
 
-    XLA's own way is fast with stride 1 and some sixteen channels, or many. Else it is summed over blocks of rows, which
-    stay in the cache while they meet every tap of the kernel in matrix products, where that is worth a longer
-    compilation. Of few channels, each product takes several columns at once.
+    XLA's own way is fast with stride 1 and many channels. Else it is summed over blocks of rows, which stay in the
+    cache while their shifted copies meet in matrix products, where that is worth a longer compilation.
     """
     if y.shape[1:3] == (1, 1) and x.shape[1:3] == sides and padding == 0:
         at_taps = _at_every_tap(y, sides[0] * sides[1])
         pair = (at_taps, _pixels(x)[::-1]) if flipped else (_pixels(x), at_taps)
         k = jnp.einsum("tbi,tbo->tio", *pair)
         return k.reshape(*sides, *k.shape[1:])
-    fewest, products = min(x.shape[3], y.shape[3]), y.size * x.shape[3] * sides[0] * sides[1]
-    columns = _columns(y.shape[2], y.shape[3])
-    few = y.shape[3] > 1 and x.shape[3] <= 16 and columns >= 4
-    if products > WORTH_COLUMNS and stride == 1 and few:
-        sums = _over_blocks(partial(_products_of_columns, columns=columns, sides=sides), x, y, 1, padding, sides[0])
-        bands = sums.reshape(sides[0], columns + sides[1] - 1, x.shape[3], columns, y.shape[3])
-        of_taps = [sum(bands[:, c + q, :, q] for q in range(columns)) for c in range(sides[1])]
-        k = jnp.stack(of_taps, axis=1).astype(x.dtype)
+    products = y.size * x.shape[3] * sides[0] * sides[1]
+    plain = stride == 1 and padding < min(sides)
+    if plain and y.shape[3] <= FEW and sides[0] == sides[1]:
+        k = _by_planes(x, y, padding, sides)
+        return k if flipped else flip(k)
+    if plain and products > WORTH_SHIFTS and min(x.shape[3], y.shape[3]) < MANY:
+        k = _by_shifts(x, y, padding, sides)
         return flip(k) if flipped else k
-    if products > WORTH_BLOCKS and (stride > 1 or 16 < fewest < 64):
+    if stride > 1 and products > WORTH_BLOCKS:
         products_of_taps = partial(_products_of_taps, stride=stride, sides=sides, flipped=flipped)
-        sums = _over_blocks(products_of_taps, x, y, stride, padding, sides[0])
+        sums = _over_blocks(products_of_taps, _padded(x, padding), y, stride=stride, x_more=sides[0] - 1)
         return sums.reshape(*sides, *sums.shape[1:]).astype(x.dtype)
     return convolution_xla.kernel_gradient(x, y, stride=stride, padding=padding, flipped=flipped, sides=sides)
 
@@ -115,19 +122,19 @@ def _over_blocks(
     products: Callable[[jax.Array, jax.Array], jax.Array],
     x: jax.Array,
     y: jax.Array,
-    stride: int,
-    padding: int,
-    kernel_rows: int,
+    *,
+    stride: int = 1,
+    x_more: int = 0,
+    y_more: int = 0,
 ) -> jax.Array:
-    """Σ over blocks of rows of y, with those of the padded x that they meet: products(x block, y block). Few pixels are
-    one block.
+    """Σ over blocks of rows of y, with those of x that they meet: products(x block, y block). A block has so many more
+    rows of x, or of y, than it takes steps. Few pixels are one block.
     """
-    batch, height, width, _ = y.shape
-    x = _padded(x, padding)
-    if batch * height * width <= FEW_PIXELS:
+    batch, height = y.shape[0], y.shape[1] - y_more
+    if batch * height * y.shape[2] <= FEW_PIXELS:
         return products(x, y)
     rows = next(n for n in range(min(ROWS, height), 0, -1) if height % n == 0)
-    x_block, y_block = (1, stride * (rows - 1) + kernel_rows, *x.shape[2:]), (1, rows, *y.shape[2:])
+    x_block, y_block = (1, stride * (rows - 1) + 1 + x_more, *x.shape[2:]), (1, rows + y_more, *y.shape[2:])
 
     def add_block(total: jax.Array, block: jax.Array) -> tuple[jax.Array, None]:
         image, row = block // (height // rows), block % (height // rows) * rows
@@ -158,17 +165,37 @@ def _at_taps(x: jax.Array, out_sides: tuple[int, ...], stride: int, sides: tuple
     return [x[:, a : a + below : stride, c : c + right : stride] for a, c in np.ndindex(*sides)]
 
 
-def _products_of_columns(xs: jax.Array, ys: jax.Array, *, columns: int, sides: tuple[int, int]) -> jax.Array:
-    """A matrix product for every row of the kernel, of several columns of y with all of x that they meet:
-    (kh, (columns + kw − 1)·i, columns·o). The kernel's entries are sums over its diagonals.
+def _by_planes(x: jax.Array, y: jax.Array, padding: int, sides: tuple[int, int]) -> jax.Array:
+    """The flipped gradient by a square kernel, one product for every block: of y's few channels, as each tap meets
+    them, with x as it is.
     """
-    images, rows, width, out = ys.shape
-    groups = width // columns
-    own = xs[:, :, :width].reshape(images, xs.shape[1], groups, columns * xs.shape[3])
-    further = [xs[:, :, q : q + width - columns + 1 : columns] for q in range(columns, columns + sides[1] - 1)]
-    windows = jnp.concatenate([own, *further], axis=-1)
-    y = ys.reshape(images, rows, groups, columns * out)
-    return jnp.stack([_sum_of_products("bhgi,bhgo->io", windows[:, a : a + rows], y) for a in range(sides[0])])
+
+    def product(ys: jax.Array, xs: jax.Array) -> jax.Array:
+        planes = jnp.stack(_at_taps(ys, xs.shape[1:3], 1, sides))
+        return _sum_of_products("tbhwo,bhwi->toi", planes, xs)
+
+    more = sides[0] - 1
+    sums = _over_blocks(product, _padded(y, more - padding), x, x_more=more)
+    return sums.reshape(*sides, *sums.shape[1:]).astype(x.dtype)
+
+
+def _by_shifts(x: jax.Array, y: jax.Array, padding: int, sides: tuple[int, int]) -> jax.Array:
+    """The gradient by a kernel, one product for every block: of x, shifted by the kernel's columns, with y, shifted by
+    its rows. One row more is computed where it fills the registers.
+    """
+    (height, width), i, o = sides, x.shape[3], y.shape[3]
+    shifts = height + 1 if height * o % REGISTER and (height + 1) * o % REGISTER == 0 else height
+    x = jnp.pad(x, ((0, 0), (0, 0), (padding, padding), (0, 0)))
+    y = jnp.pad(y, ((0, 0), (shifts - 1 - padding, height - 1 - padding), (0, 0), (0, 0)))
+
+    def product(xs: jax.Array, ys: jax.Array) -> jax.Array:
+        planes, starts = jnp.moveaxis(xs, 3, 0), range(shifts)[::-1]
+        columns = jnp.stack([planes[..., c : c + ys.shape[2]] for c in range(width)])
+        rows = jnp.stack([ys[:, start : start + xs.shape[1]] for start in starts], axis=3)
+        return _sum_of_products("cp,pa->ca", columns.reshape(width * i, -1), rows.reshape(-1, shifts * o))
+
+    sums = _over_blocks(product, x, y, y_more=shifts - 1).reshape(width, i, shifts, o)
+    return sums[:, :, :height].transpose(2, 0, 1, 3).astype(x.dtype)
 
 
 def _by_taps(x: jax.Array, k: jax.Array, stride: int, padding: int) -> jax.Array:
