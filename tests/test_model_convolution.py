@@ -303,6 +303,7 @@ def test_large_kernels_are_left_as_they_are(stride: int, flipped: bool, monkeypa
     for worth, copied in ((0, False), (10**9, True)):
         monkeypatch.setattr(convolution_cpu, "WORTH_NO_COPY", worth)
         monkeypatch.setattr(convolution_cpu, "WORTH_BLOCKS", worth)
+        monkeypatch.setattr(convolution_cpu, "WORTH_SHIFTS", 10**9)
         monkeypatch.setattr(convolution_cpu, "OUTWEIGHS", 1)
         texts = [jax.jit(partial(each)).lower(*operands).as_text() for each, operands in maps]
         turned = ["stablehlo.reverse" in text or "stablehlo.transpose" in text for text in texts]

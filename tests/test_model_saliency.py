@@ -217,7 +217,8 @@ def test_without_cross_entropy_background_is_the_border() -> None:
     first, second = (metric_map(jnp.asarray(features), jnp.asarray(each), region) for each in logits)
     np.testing.assert_array_equal(first, second)
 
-    unit = features / np.linalg.norm(features, axis=-1, keepdims=True)
+    exact = features.astype(np.float64)
+    unit = exact / np.linalg.norm(exact, axis=-1, keepdims=True)
     inside = np.zeros((60, 70), bool)
     inside[20:-20, 20:-20] = True
     distance = np.sum((unit - unit[~inside].mean(axis=0)) ** 2, axis=-1)

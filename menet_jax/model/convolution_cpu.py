@@ -11,7 +11,7 @@ from jax import lax
 
 from menet_jax.model import convolution_xla
 from menet_jax.model.convolution_xla import flip
-from menet_jax.model.phases import conv_transpose_4x4
+from menet_jax.model.phases import conv_transpose_2x2, conv_transpose_4x4
 
 LANES = 32
 """Smallest number of output channels for which XLA's fast convolution is used well (measured on AVX2 and AVX-512)."""
@@ -82,6 +82,8 @@ def input_gradient(
             return forward(y, k, stride=1, padding=k.shape[0] - 1 - padding, flipped=not flipped)
         if (*k.shape[:2], stride, padding) == (4, 4, 2, 1) and sides == (2 * y.shape[1], 2 * y.shape[2]):
             return conv_transpose_4x4(y, k if flipped else flip(k))
+        if (*k.shape[:2], stride, padding) == (2, 2, 2, 0) and sides == (2 * y.shape[1], 2 * y.shape[2]):
+            return conv_transpose_2x2(y, k if flipped else flip(k))
     return _by_taps_transposed(y, k, stride, padding, flipped, sides)
 
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Integer
 
@@ -25,13 +24,18 @@ def safe_norm(x: Float[Array, "*shape c"]) -> Float[Array, "*shape"]:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
 
 
+def inverse_norm(features: Float[Array, "*shape c"]) -> Float[Array, "*shape"]:
+    """`1 / ‖f‖₂`, and 0 for a zero vector (whose gradient is zero)."""
+    # Scaling by the largest coordinate first keeps ‖f‖² from under- and overflowing.
+    largest = lax.stop_gradient(jnp.max(jnp.abs(features), axis=-1))
+    scale = jnp.where(largest > 0, 1 / jnp.where(largest > 0, largest, 1.0), 0.0)
+    norm = safe_norm(features * scale[..., None])
+    return jnp.where(norm > 0, scale / jnp.where(norm > 0, norm, 1.0), 0.0)
+
+
 def unit_features(features: Float[Array, "*shape c"]) -> Float[Array, "*shape c"]:
     """`f̂ = f / ‖f‖₂`, where a zero vector stays zero (and has gradient zero)."""
-    # Scaling by the largest coordinate first keeps ‖f‖² from under- and overflowing.
-    largest = lax.stop_gradient(jnp.max(jnp.abs(features), axis=-1, keepdims=True))
-    scaled = features / jnp.where(largest > 0, largest, 1.0)
-    norm = safe_norm(scaled)[..., None]
-    return scaled / jnp.where(norm > 0, norm, 1.0)
+    return features * inverse_norm(features)[..., None]
 
 
 class Centres(NamedTuple):
@@ -41,16 +45,18 @@ class Centres(NamedTuple):
     background: Float[Array, " c"]
 
 
-def masked_mean(features: Float[Array, "h w c"], mask: Bool[Array, "h w"]) -> Float[Array, " c"]:
-    """Mean of the features over the masked pixels; zero where the mask is empty."""
-    total = jnp.sum(jnp.where(mask[..., None], features, 0.0), axis=(0, 1))
-    return total / jnp.maximum(jnp.sum(mask, dtype=total.dtype), 1.0)
+def weighted_sums(features: Float[Array, "h w c"], weights: Float[Array, "k h w"]) -> Float[Array, "k c"]:
+    """`Σ_i w_i · f_i` for each set of weights, as one product of matrices."""
+    flat, of_pixels = features.reshape(-1, features.shape[-1]), weights.reshape(weights.shape[0], -1)
+    return jnp.einsum("kp,pc->kc", of_pixels, flat, precision=lax.Precision.HIGHEST)
 
 
 def class_centres(unit: Float[Array, "h w c"], labels: Labels) -> Centres:
     """`c_s` and `c_b`: the means of f̂ over the salient and over the background pixels of one image."""
     salient = labels.astype(bool)
-    return Centres(masked_mean(unit, salient), masked_mean(unit, ~salient))
+    of_class = jnp.stack([salient, ~salient]).astype(unit.dtype)
+    pixels = jnp.maximum(jnp.sum(of_class, axis=(1, 2)), 1.0)
+    return Centres(*(weighted_sums(unit, of_class) / pixels[:, None]))
 
 
 def class_centre_loss(
@@ -59,7 +65,8 @@ def class_centre_loss(
     """Per-pixel class-centre metric loss (Eq. 3) of one image.
 
     `ℓ_i = ‖f̂_i − c_same(i)‖² − ‖f̂_i − c_other(i)‖²`, in [−4, 4]; with `squared=False` the Euclidean distances that
-    the paper names, in [−2, 2]. (The authors' code squares.)
+    the paper names, in [−2, 2]. (The authors' code squares.) Of the squares ‖f̂_i‖² cancels, and what is computed is
+    `2 · f̂_i · (c_other − c_same) + ‖c_same‖² − ‖c_other‖²`.
 
     Args:
         unit: unit features f̂.
@@ -67,14 +74,15 @@ def class_centre_loss(
         centres: the class centres; `class_centres(unit, labels)`, or that under `stop_gradient`.
         squared: squared or plain Euclidean distance.
     """
-    salient = labels.astype(bool)
-    to_salient, to_background = unit - centres.salient[None, None], unit - centres.background[None, None]
+    salient, background = centres
     if squared:
-        near_salient = jnp.sum(to_salient * to_salient, axis=-1)
-        near_background = jnp.sum(to_background * to_background, axis=-1)
+        between = background - salient
+        along = jnp.einsum("pc,c->p", unit.reshape(-1, unit.shape[-1]), between, precision=lax.Precision.HIGHEST)
+        squares = jnp.sum(salient * salient) - jnp.sum(background * background)
+        nearer = 2 * along.reshape(labels.shape) + squares
     else:
-        near_salient, near_background = safe_norm(to_salient), safe_norm(to_background)
-    return jnp.where(salient, near_salient - near_background, near_background - near_salient)
+        nearer = safe_norm(unit - salient[None, None]) - safe_norm(unit - background[None, None])
+    return jnp.where(labels.astype(bool), nearer, -nearer)
 
 
 def nth_largest(values: Float[Array, "*shape"], n: Integer[Array, ""]) -> Float[Array, ""]:
@@ -168,8 +176,9 @@ def cross_entropy(logits: Float[Array, "h w 2"], labels: Labels) -> Float[Array,
     >>> round(float(cross_entropy(jnp.zeros((2, 2, 2)), jnp.ones((2, 2), bool))), 4)  # −log ½
     0.6931
     """
-    # Against one-hot labels, because picking the label's logit has a scatter as its gradient.
-    return jnp.mean(optax.softmax_cross_entropy(logits, jax.nn.one_hot(labels.astype(jnp.int32), 2)))
+    # Of two classes that is softplus(logit of the other − logit of the label): one map, and no scatter as its gradient.
+    margin = logits[..., 1] - logits[..., 0]
+    return jnp.mean(jax.nn.softplus(jnp.where(labels.astype(bool), -margin, margin)))
 
 
 def pairwise_metric_loss(

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from menet_jax.model.layers import Conv, ConvTranspose
 from menet_jax.model.normalisation import BatchNorm
 from menet_jax.model.outputs import Outputs, check_sides
-from menet_jax.model.upsampling import enlarge
+from menet_jax.model.upsampling import side_by_side
 
 FEATURES = 16  # dimensions of the metric space, C in Section III-B
 DEPTH = 5  # halvings between the image and the coarsest feature map
@@ -159,7 +159,8 @@ class MENet(nn.Module):
             read |= {"bottleneck": bottleneck}
             one_channel = partial(conv, 1, (3, 3), padding=1)
             maps = {name: pre(one_channel, name=f"scale_{name}")(level) for name, level in read.items()}
-            scales = jnp.concatenate([enlarge(m, height // m.shape[1]) for m in maps.values()], axis=-1)
+            of_encoder, of_decoder = list(maps.values())[: DEPTH + 2], list(maps.values())[DEPTH + 2 :]
+            scales = jnp.concatenate([side_by_side(of_encoder), side_by_side(of_decoder)], axis=-1)
             h = scales
 
         # The heads' outputs are float32 at least, whatever comes before computes in.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from menet_jax.model.losses import masked_mean, unit_features
+from menet_jax.model.losses import inverse_norm, weighted_sums
 
 BORDER = 20  # pixels: the width of the band in which the authors' code looks for background
 
@@ -108,7 +108,8 @@ def metric_map(
     >>> float(saliency[32, 32]), float(saliency[0, 0])
     (1.0, 0.0)
     """
-    unit = unit_features(features)
-    expected = masked_mean(unit, region(probability_map(logits)))
-    difference = unit - expected[None, None]
+    inverse = inverse_norm(features)
+    background = region(probability_map(logits)).astype(inverse.dtype)
+    expected = weighted_sums(features, (background * inverse)[None])[0] / jnp.maximum(jnp.sum(background), 1.0)
+    difference = features * inverse[..., None] - expected[None, None]
     return min_max_normalise(jnp.sum(difference * difference, axis=-1))
