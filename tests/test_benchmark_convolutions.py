@@ -118,7 +118,7 @@ def test_training_takes_the_fast_path(width: int) -> None:
 
     images, labels = jax.ShapeDtypeStruct((5, 224, 224, 3), jnp.uint8), jax.ShapeDtypeStruct((5, 224, 224), bool)
     text = step.lower(variables, rest, images, labels).compile().as_text() or ""
-    assert convolutions(text) > 150
+    assert convolutions(text) > 100  # of all layers forwards, and of most backwards
     assert slow_convolutions(text) == {}
 
 

@@ -45,17 +45,17 @@ class Centres(NamedTuple):
     background: Float[Array, " c"]
 
 
-def weighted_sums(features: Float[Array, "h w c"], weights: Float[Array, "k h w"]) -> Float[Array, "k c"]:
-    """`Σ_i w_i · f_i` for each set of weights, as one product of matrices."""
-    flat, of_pixels = features.reshape(-1, features.shape[-1]), weights.reshape(weights.shape[0], -1)
-    return jnp.einsum("kp,pc->kc", of_pixels, flat, precision=lax.Precision.HIGHEST)
+def weighted_sums(features: Float[Array, "h w c"], weights: Float[Array, "h w k"]) -> Float[Array, "k c"]:
+    """`Σ_i w_i · f_i` for each of k sets of weights, as one product of matrices."""
+    of_pixels, flat = (each.reshape(-1, each.shape[-1]) for each in (weights, features))
+    return jnp.einsum("pk,pc->kc", of_pixels, flat, precision=lax.Precision.HIGHEST)
 
 
 def class_centres(unit: Float[Array, "h w c"], labels: Labels) -> Centres:
     """`c_s` and `c_b`: the means of f̂ over the salient and over the background pixels of one image."""
     salient = labels.astype(bool)
-    of_class = jnp.stack([salient, ~salient]).astype(unit.dtype)
-    pixels = jnp.maximum(jnp.sum(of_class, axis=(1, 2)), 1.0)
+    of_class = jnp.stack([salient, ~salient], axis=-1).astype(unit.dtype)
+    pixels = jnp.maximum(jnp.sum(of_class, axis=(0, 1)), 1.0)
     return Centres(*(weighted_sums(unit, of_class) / pixels[:, None]))
 
 

@@ -110,6 +110,6 @@ def metric_map(
     """
     inverse = inverse_norm(features)
     background = region(probability_map(logits)).astype(inverse.dtype)
-    expected = weighted_sums(features, (background * inverse)[None])[0] / jnp.maximum(jnp.sum(background), 1.0)
+    expected = weighted_sums(features, (background * inverse)[..., None])[0] / jnp.maximum(jnp.sum(background), 1.0)
     difference = features * inverse[..., None] - expected[None, None]
     return min_max_normalise(jnp.sum(difference * difference, axis=-1))
