@@ -21,6 +21,8 @@ CONVOLUTIONS = [  # kernel size, stride, padding, image side, inputs, outputs: w
     (3, 1, 1, 6, 13, 16),  # more than eight and less than sixteen
     (3, 1, 1, 5, 20, 20),
     (3, 1, 2, 6, 5, 1),  # one channel, as the scale maps have
+    (3, 1, 1, 6, 16, 2),  # of so many that taps become planes
+    (3, 1, 1, 6, 1, 4),
     (5, 1, 1, 8, 3, 8),
     (3, 2, 1, 8, 3, 5),
     (1, 2, 0, 8, 3, 5),
