@@ -208,6 +208,16 @@ def test_the_length_of_features_does_not_matter(exponent: float) -> None:
     np.testing.assert_allclose(scaled_map(features * lengths, logits), scaled_map(features, logits), atol=5e-6)
 
 
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_the_gradient_of_a_map_is_one_over_the_length_of_features(scale: float) -> None:
+    features, logits = draw(8, 7, 9)
+    weights = jnp.asarray(np.random.default_rng(0).standard_normal((7, 9), np.float32))
+    gradient = jax.jit(jax.grad(lambda f: jnp.sum(weights * metric_map(f, logits))))
+    expected = gradient(features)
+    found = gradient(features * np.float32(scale)) * np.float32(scale)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
+
+
 def test_without_cross_entropy_background_is_the_border() -> None:
     """Logits that nothing trained change nothing: the metric map measures from the whole border band."""
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracing import gathers_or_scatters
 
-from menet_jax.model.upsampling import enlarge
+from menet_jax.model.upsampling import enlarge, side_by_side
 
 shapes = st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
 
@@ -26,3 +26,12 @@ def test_gradient_of_enlarge_sums_over_blocks_without_indexing() -> None:
     gradient = jax.grad(lambda x: jnp.sum(enlarge(x, 4) * weights))(x)
     np.testing.assert_allclose(gradient, weights.reshape(1, 2, 4, 3, 4, 2).sum((2, 4)), rtol=1e-5, atol=1e-5)
     assert not gathers_or_scatters(lambda x: enlarge(x, 4), x)
+
+
+def test_maps_side_by_side_are_each_enlarged_to_the_first() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(8, 2), (8, 1), (4, 1), (4, 3), (1, 2)]  # side, channels
+    maps = [jnp.asarray(rng.standard_normal((2, n, 2 * n, c), np.float32)) for n, c in sizes]
+    expected = np.concatenate([enlarge(each, 8 // each.shape[1]) for each in maps], axis=-1)
+    np.testing.assert_array_equal(side_by_side(maps), expected)
+    np.testing.assert_array_equal(side_by_side(maps[:1]), maps[0])

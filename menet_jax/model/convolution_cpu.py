@@ -27,7 +27,7 @@ MANY = 64
 """Channels of which XLA's own gradient by a kernel is fast."""
 
 FEW = 2
-"""Channels of y of which the gradient by a kernel is one product with x as it is."""
+"""Output channels that a plane for every tap gives, both them and the gradient by their kernel."""
 
 WORTH_NO_COPY = 10**6
 """Entries of a kernel from which on one may be left in the order that it has in memory."""
@@ -47,7 +47,7 @@ and a loop would carry them from image to image.
 
 
 def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int, flipped: bool) -> jax.Array:
-    """The convolution; of few channels, several columns at once."""
+    """The convolution; to few channels, several columns at once, or by planes."""
     if x.shape[1:3] == k.shape[:2] and padding == 0:  # one output pixel
         return _to_one_pixel(x, k, flipped)[:, None, None]
     if flipped and _outweighs(k, x):
@@ -62,7 +62,7 @@ def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int, flipped: b
     if 8 < x.shape[3] < 16:  # reads twice as fast by 16 channels as by 13
         more = 16 - x.shape[3]
         x, k = jnp.pad(x, ((0, 0),) * 3 + ((0, more),)), jnp.pad(k, ((0, 0),) * 2 + ((0, more), (0, 0)))
-    columns = _columns(_out_side(x.shape[2], k.shape[1], stride, padding), k.shape[3])
+    columns = _columns(_out_sides(x, k, stride, padding)[1], k.shape[3])
     y = lax.conv_general_dilated(
         x,
         _banded(k, stride, columns),
@@ -76,8 +76,8 @@ def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int, flipped: b
 def input_gradient(
     y: jax.Array, k: jax.Array, *, stride: int, padding: int, flipped: bool, sides: tuple[int, int]
 ) -> jax.Array:
-    """The transpose in x: with stride 1, the convolution by the flipped kernel; with 4×4 and stride 2, one convolution
-    for all phases of the output; with other strides, and by large kernels, matrix products.
+    """The transpose in x: with stride 1, the convolution by the flipped kernel; with 4×4 or 2×2 and stride 2, one
+    convolution for all phases of the output; with other strides, and by large kernels, matrix products.
     """
     if y.shape[1:3] == (1, 1) and sides == k.shape[:2] and padding == 0:
         return _from_one_pixel(y, k, flipped).swapaxes(0, 1).reshape(y.shape[0], *sides, -1)
@@ -210,7 +210,7 @@ def _by_shifts(x: jax.Array, y: jax.Array, padding: int, sides: tuple[int, int])
 
 def _of_one(x: jax.Array, k: jax.Array, padding: int) -> jax.Array:
     """The convolution of one channel as a sum over the taps."""
-    sides = tuple(_out_side(n, size, 1, padding) for n, size in zip(x.shape[1:3], k.shape[:2], strict=True))
+    sides = _out_sides(x, k, 1, padding)
     at_taps = _at_taps(_padded(x, padding).astype(_wide(x)), sides, 1, k.shape[:2])
     terms = [at_tap * of_tap for at_tap, of_tap in zip(at_taps, _taps(k)[:, None, None].astype(_wide(k)), strict=True)]
     # Else it would be computed anew in everything that reads it.
@@ -225,15 +225,14 @@ def _to_few(x: jax.Array, k: jax.Array, padding: int) -> jax.Array:
     products = _sum_of_products("ti,pi->tp", k.swapaxes(2, 3).reshape(-1, i), x.reshape(-1, i))
     planes = products.reshape(kh * kw, o, *x.shape[:3])
     planes = jnp.pad(planes, ((0, 0),) * 3 + ((padding, padding),) * 2)
-    h, w = (_out_side(n, size, 1, padding) for n, size in zip(x.shape[1:3], (kh, kw), strict=True))
+    h, w = _out_sides(x, k, 1, padding)
     terms = [planes[t, :, :, a : a + h, c : c + w] for t, (a, c) in enumerate(np.ndindex(kh, kw))]
     return jnp.moveaxis(sum(terms[1:], start=terms[0]), 0, 3).astype(x.dtype)
 
 
 def _by_taps(x: jax.Array, k: jax.Array, stride: int, padding: int) -> jax.Array:
     """The convolution by a flipped kernel as a matrix product for every tap. The kernel stays as it is in memory."""
-    sides = tuple(_out_side(n, size, stride, padding) for n, size in zip(x.shape[1:3], k.shape[:2], strict=True))
-    at_taps = _at_taps(_padded(x, padding), sides, stride, k.shape[:2])
+    at_taps = _at_taps(_padded(x, padding), _out_sides(x, k, stride, padding), stride, k.shape[:2])
     taps = [
         _sum_of_products("bhwi,oi->bhwo", at_tap, of_tap)
         for at_tap, of_tap in zip(at_taps, list(_taps(k))[::-1], strict=True)
@@ -302,8 +301,9 @@ def _at_every_tap(y: jax.Array, taps: int) -> jax.Array:
     return lax.optimization_barrier(jnp.broadcast_to(y[:, 0, 0], (taps, y.shape[0], y.shape[3])))
 
 
-def _out_side(n: int, size: int, stride: int, padding: int) -> int:
-    return (n + 2 * padding - size) // stride + 1
+def _out_sides(x: jax.Array, k: jax.Array, stride: int, padding: int) -> tuple[int, int]:
+    h, w = ((n + 2 * padding - size) // stride + 1 for n, size in zip(x.shape[1:3], k.shape[:2], strict=True))
+    return h, w
 
 
 def _columns(width: int, channels: int) -> int:
