@@ -46,6 +46,7 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param:
             patch.setattr(convolution_cpu, "WORTH_BLOCKS", 0)
+            patch.setattr(convolution_cpu, "WORTH_SHIFTS", 0)
             patch.setattr(convolution_cpu, "WORTH_NO_COPY", 0)
             patch.setattr(convolution_cpu, "OUTWEIGHS", 0)
             patch.setattr(convolution_cpu, "ROWS", 2)
@@ -274,6 +275,7 @@ def test_kernel_gradients_of_few_pixels_take_no_loop(
 ) -> None:
     """A loop over blocks would carry sums that are larger than the maps."""
     monkeypatch.setattr(convolution_cpu, "WORTH_BLOCKS", 0)
+    monkeypatch.setattr(convolution_cpu, "WORTH_SHIFTS", 0)
     monkeypatch.setattr(convolution_cpu, "FEW_PIXELS", 3 * 8 * 8)
     generator = np.random.default_rng(size)
     side = 8 // stride

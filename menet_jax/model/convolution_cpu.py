@@ -20,8 +20,11 @@ LANES = 32
 REGISTER = 16
 """Numbers in a register of AVX-512, or in two of AVX2."""
 
-WORTH_BLOCKS = 10**7
-"""Multiplications from which on a gradient by a kernel is computed in blocks, if XLA's own way is slow."""
+WORTH_SHIFTS = 10**7
+"""Multiplications from which on a gradient by a kernel of few channels is computed in blocks."""
+
+WORTH_BLOCKS = 10**8
+"""Multiplications from which on one with a stride is, whose products, one for every tap, take longer to compile."""
 
 MANY = 64
 """Channels of which XLA's own gradient by a kernel is fast."""
@@ -109,7 +112,7 @@ def kernel_gradient(
     if plain and y.shape[3] <= FEW and sides[0] == sides[1]:
         k = _by_planes(x, y, padding, sides)
         return k if flipped else flip(k)
-    if plain and products > WORTH_BLOCKS and min(x.shape[3], y.shape[3]) < MANY:
+    if plain and products > WORTH_SHIFTS and min(x.shape[3], y.shape[3]) < MANY:
         k = _by_shifts(x, y, padding, sides)
         return flip(k) if flipped else k
     if stride > 1 and products > WORTH_BLOCKS:
