@@ -158,9 +158,9 @@ class MENet(nn.Module):
             read |= {f"decoder{k}": decoder[k] for k in range(DEPTH)}
             read |= {"bottleneck": bottleneck}
             one_channel = partial(conv, 1, (3, 3), padding=1)
-            maps = {name: pre(one_channel, name=f"scale_{name}")(level) for name, level in read.items()}
-            of_encoder, of_decoder = list(maps.values())[: DEPTH + 2], list(maps.values())[DEPTH + 2 :]
-            scales = jnp.concatenate([side_by_side(of_encoder), side_by_side(of_decoder)], axis=-1)
+            maps = [pre(one_channel, name=f"scale_{name}")(level) for name, level in read.items()]
+            finest = len(read) - DEPTH - 1  # of the decoder; up to it maps become coarser, and from it on again
+            scales = jnp.concatenate([side_by_side(maps[:finest]), side_by_side(maps[finest:])], axis=-1)
             h = scales
 
         # The heads' outputs are float32 at least, whatever comes before computes in.
