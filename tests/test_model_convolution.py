@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 from menet_jax.model import convolution_cpu, convolution_xla
-from menet_jax.model.convolution import conv_general_dilated, convolve, convolve_transposed
+from menet_jax.model.convolution import convolve, convolve_transposed
 
 Function = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -239,13 +239,6 @@ def test_precision_where_it_is_called_is_that_of_the_program(platform: str) -> N
     assert len(lines) == 6 and all(line.count("HIGHEST") == 2 for line in lines)
     plain = jax.jit(lambda x, k: convolve(x, k, 1, 1)).trace(x, k).lower(lowering_platforms=(platform,)).as_text()
     assert "HIGHEST" not in plain
-
-
-def test_uneven_strides_and_paddings_are_refused() -> None:
-    x, k = operands((3, 1, 1, 8, 4, 4))
-    for strides, padding in (((1, 2), [(1, 1), (1, 1)]), ((1, 1), [(0, 1), (0, 1)])):
-        with pytest.raises(ValueError, match="want the same along both axes"):
-            conv_general_dilated(x, k, strides, padding)
 
 
 def assert_sums_of(dtype: type, found: jax.Array, expected: jax.Array) -> None:

@@ -18,7 +18,7 @@ axes and on both sides. The kernel of a transposed convolution is `flipped`: tur
 exchanged, against that of the convolution which it transposes. All three maps take it, or give it, as it is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -50,24 +50,6 @@ def convolve_transposed(
     return _input_gradient.bind(
         x, kernel, stride=stride, padding=padding, flipped=True, sides=sides, precision=_precision()
     )
-
-
-def conv_general_dilated(
-    x: Float[Array, "b h w i"],
-    kernel: Float[Array, "kh kw i o"],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    **_: Any,
-) -> Float[Array, "b h2 w2 o"]:
-    """`convolve` in the signature of `jax.lax.conv_general_dilated`, for `flax.linen.Conv`'s argument of that name.
-
-    Raises:
-        ValueError: strides or paddings differ from axis to axis or from side to side.
-    """
-    sides = {side for axis in padding for side in axis}
-    if len(set(strides)) != 1 or len(sides) != 1:
-        raise ValueError(f"strides {strides} and padding {padding}: want the same along both axes and on both sides")
-    return convolve(x, kernel, strides[0], sides.pop())
 
 
 def _precision() -> str | None:

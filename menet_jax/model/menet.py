@@ -63,8 +63,8 @@ class DownBlock(nn.Module):
     @nn.compact
     def __call__(self, h: jax.Array) -> jax.Array:
         conv = partial(self.conv, self.features)
-        shortcut = self.pre(partial(conv, (1, 1), 2, padding=0), name="shortcut")(h)
-        main = self.pre(partial(conv, (3, 3), 2, padding=1), name="main1")(h)
+        shortcut = self.pre(partial(conv, (1, 1), strides=2, padding=0), name="shortcut")(h)
+        main = self.pre(partial(conv, (3, 3), strides=2, padding=1), name="main1")(h)
         return shortcut + self.pre(partial(conv, (3, 3), padding=1), name="main2")(main)
 
 

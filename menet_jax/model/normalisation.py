@@ -12,6 +12,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from menet_jax.model.parameters import parameter
+
 EPSILON = 1e-5
 """Added to the variance; as in the authors' code."""
 
@@ -42,8 +44,8 @@ class BatchNorm(nn.Module):
         channels = (x.shape[-1],)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
-        scale = self.param("scale", nn.initializers.ones, channels)
-        bias = self.param("bias", nn.initializers.zeros, channels)
+        scale = parameter(self, "scale", nn.initializers.ones, channels)
+        bias = parameter(self, "bias", nn.initializers.zeros, channels)
         exact = jnp.float64 in (x.dtype, jnp.dtype(self.dtype))  # an image is float32 whatever the network computes in
         x = x.astype(jnp.float64 if exact else jnp.float32)
         if self.use_running_average:
@@ -98,4 +100,4 @@ def _mean(x: jax.Array, axis_name: str | None) -> jax.Array:
 
 
 def _wide(statistics: jax.Array) -> jax.Array:
-    return statistics[None, None, None]
+    return statistics.reshape(1, 1, 1, -1)
