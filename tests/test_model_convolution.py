@@ -1,5 +1,6 @@
 """The three maps of a convolution, and all that differentiates them, against XLA's own."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -239,6 +240,16 @@ def test_precision_where_it_is_called_is_that_of_the_program(platform: str) -> N
     assert len(lines) == 6 and all(line.count("HIGHEST") == 2 for line in lines)
     plain = jax.jit(lambda x, k: convolve(x, k, 1, 1)).trace(x, k).lower(lowering_platforms=(platform,)).as_text()
     assert "HIGHEST" not in plain
+
+
+def test_operands_that_do_not_fit_are_refused() -> None:
+    """Where shapes are not checked before, as they are in tests."""
+    x, k = operands((3, 1, 1, 8, 4, 5))
+    forward, transposed = inspect.unwrap(convolve), inspect.unwrap(convolve_transposed)
+    for maps, kernel in ((x, k[:, :, 1:]), (x, k.swapaxes(2, 3)), (x.astype(jnp.bfloat16), k)):
+        for convolution in (forward, transposed):
+            with pytest.raises(TypeError, match="their channels or types do not fit"):
+                convolution(maps, kernel)
 
 
 def assert_sums_of(dtype: type, found: jax.Array, expected: jax.Array) -> None:

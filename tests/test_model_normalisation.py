@@ -57,7 +57,9 @@ def test_values_statistics_and_derivatives_are_those_of_flax(train: bool) -> Non
 def test_derivatives_agree_with_finite_differences_in_float64() -> None:
     with jax.enable_x64(True):
         x, variables = draw()
-        args = [a.astype(jnp.float64) for a in (x, variables["params"]["scale"], variables["params"]["bias"])]
+        params, stats = variables["params"], variables["batch_stats"]
+        taken = x, params["scale"], params["bias"], stats["mean"], stats["var"]
+        args = [a.astype(jnp.float64) for a in taken]
 
         def f(*args: Any) -> list[jax.Array]:
             return [jnp.sum(jnp.sin(out)) for out in normalise(*args, None)]
@@ -71,7 +73,7 @@ def test_four_devices_normalise_by_the_statistics_of_all() -> None:
     weights = jnp.cos(jnp.arange(x.size, dtype=jnp.float32)).reshape(x.shape)
 
     def loss(scale: jax.Array, bias: jax.Array, x: jax.Array, weights: jax.Array, axis: str | None) -> jax.Array:
-        y, mean, var = normalise(x, scale, bias, axis)
+        y, mean, var = normalise(x, scale, bias, *variables["batch_stats"].values(), axis)
         return jnp.mean(jnp.sin(y) * weights) + jnp.sum(mean) + jnp.sum(var)
 
     def shared(x: jax.Array, weights: jax.Array) -> Any:

@@ -31,6 +31,7 @@ from jaxtyping import Array, Float
 from menet_jax.model import convolution_cpu, convolution_xla
 
 Sides = tuple[int, int]
+Shape = tuple[Any, ...]  # of which a batch may be symbolic
 
 
 def convolve(
@@ -68,25 +69,28 @@ def _precisely(convolution: Callable[..., jax.Array]) -> Callable[..., jax.Array
     return convolve_at
 
 
-def _primitive(name: str, of_xla: Callable[..., jax.Array], cpu: Callable[..., jax.Array]) -> Primitive:
+def _primitive(
+    name: str,
+    of_xla: Callable[..., jax.Array],
+    cpu: Callable[..., jax.Array],
+    shape_of: Callable[..., Shape],
+) -> Primitive:
     """A primitive that XLA's own convolution computes, and on the CPU, `cpu`."""
     primitive, xla = Primitive(name), _precisely(of_xla)
-
-    def on_cpu(*operands: jax.Array, precision: str | None, **params: Any) -> jax.Array:
-        return cpu(*operands, **params)
 
     @cache
     def compiled(**params: Any) -> Callable[..., jax.Array]:
         return jax.jit(partial(primitive.bind, **params))
 
-    @cache  # the same shapes come up again and again while a network is traced
-    def shape_of(operands: tuple[jax.ShapeDtypeStruct, ...], params: tuple[tuple[str, Any], ...]) -> Any:
-        return jax.eval_shape(partial(xla, **dict(params)), *operands)
+    @cache  # what one program has traced serves the next
+    def traced(**params: Any) -> Callable[..., jax.Array]:
+        return jax.jit(partial(cpu, **params))
+
+    def on_cpu(*operands: jax.Array, precision: str | None, **params: Any) -> jax.Array:
+        return traced(**params)(*operands)
 
     def abstract(*operands: Any, **params: Any) -> Any:
-        shapes = tuple(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in operands)
-        out = shape_of(shapes, tuple(params.items()))
-        return operands[0].update(shape=out.shape, dtype=out.dtype, weak_type=False)
+        return operands[0].update(shape=shape_of(*operands, **params), weak_type=False)
 
     primitive.def_impl(lambda *operands, **params: compiled(**params)(*operands))
     primitive.def_abstract_eval(abstract)
@@ -108,10 +112,35 @@ def _batch(
     return jax.vmap(partial(xla, **params), axes)(first, second), 0
 
 
-_forward = _primitive("conv2d", convolution_xla.forward, convolution_cpu.forward)
-_input_gradient = _primitive("conv2d_input_gradient", convolution_xla.input_gradient, convolution_cpu.input_gradient)
+def _forward_shape(x: Any, k: Any, *, stride: int, padding: int, flipped: bool, **_: Any) -> Shape:
+    inputs, outputs = k.shape[:1:-1] if flipped else k.shape[2:]
+    _check_channels(x, k, inputs)
+    sides = ((n + 2 * padding - size) // stride + 1 for n, size in zip(_sides(x), _kernel_sides(k), strict=True))
+    return x.shape[0], *sides, outputs
+
+
+def _input_gradient_shape(y: Any, k: Any, *, sides: Sides, flipped: bool, **_: Any) -> Shape:
+    outputs, inputs = k.shape[2:] if flipped else k.shape[:1:-1]
+    _check_channels(y, k, outputs)
+    return y.shape[0], *sides, inputs
+
+
+def _kernel_gradient_shape(x: Any, y: Any, *, sides: Sides, flipped: bool, **_: Any) -> Shape:
+    channels = x.shape[3], y.shape[3]
+    return *sides, *(channels[::-1] if flipped else channels)
+
+
+def _check_channels(maps: Any, kernel: Any, wanted: int) -> None:
+    if maps.shape[3] != wanted or maps.dtype != kernel.dtype:
+        raise TypeError(f"a convolution of {maps} by {kernel}: their channels or types do not fit")
+
+
+_forward = _primitive("conv2d", convolution_xla.forward, convolution_cpu.forward, _forward_shape)
+_input_gradient = _primitive(
+    "conv2d_input_gradient", convolution_xla.input_gradient, convolution_cpu.input_gradient, _input_gradient_shape
+)
 _kernel_gradient = _primitive(
-    "conv2d_kernel_gradient", convolution_xla.kernel_gradient, convolution_cpu.kernel_gradient
+    "conv2d_kernel_gradient", convolution_xla.kernel_gradient, convolution_cpu.kernel_gradient, _kernel_gradient_shape
 )
 
 

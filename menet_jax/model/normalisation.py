@@ -48,27 +48,49 @@ class BatchNorm(nn.Module):
         bias = parameter(self, "bias", nn.initializers.zeros, channels)
         exact = jnp.float64 in (x.dtype, jnp.dtype(self.dtype))  # an image is float32 whatever the network computes in
         x = x.astype(jnp.float64 if exact else jnp.float32)
+        running = running_mean.value, running_var.value
         if self.use_running_average:
-            factor = scale * lax.rsqrt(running_var.value + EPSILON)
-            y = (x - _wide(running_mean.value)) * _wide(factor) + _wide(bias)
+            y = normalise_by(x, scale, bias, *running)
         else:
             initializing = self.is_initializing()  # then there is no mapped axis, and nothing to follow
-            y, mean, var = normalise(x, scale, bias, None if initializing else self.axis_name)
+            y, mean, var = normalise(x, scale, bias, *running, None if initializing else self.axis_name)
             if not initializing:
-                running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * mean
-                running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * var
+                running_mean.value, running_var.value = mean, var
         return y.astype(self.dtype)
 
 
 Statistics = Float[Array, " c"]
 
 
-@partial(jax.jit, static_argnames="axis_name")  # layers of one shape are traced and differentiated once
+# Layers of one shape are traced, differentiated and lowered once.
+
+
+@jax.jit
+def normalise_by(
+    x: Float[Array, "b h w c"], scale: Statistics, bias: Statistics, mean: Statistics, var: Statistics
+) -> Float[Array, "b h w c"]:
+    """`scale · (x − mean) / √(var + ε) + bias`."""
+    return (x - _wide(mean)) * _wide(scale * lax.rsqrt(var + EPSILON)) + _wide(bias)
+
+
+@partial(jax.jit, static_argnames="axis_name")
 def normalise(
-    x: Float[Array, "b h w c"], scale: Statistics, bias: Statistics, axis_name: str | None
+    x: Float[Array, "b h w c"],
+    scale: Statistics,
+    bias: Statistics,
+    running_mean: Statistics,
+    running_var: Statistics,
+    axis_name: str | None,
 ) -> tuple[Float[Array, "b h w c"], Statistics, Statistics]:
-    """`scale · (x − mean) / √(var + ε) + bias`, and the mean and the variance over all but the channels."""
-    return _normalise(x, scale, bias, axis_name)
+    """`scale · (x − mean) / √(var + ε) + bias` by the mean and the variance over all but the channels; and the running
+    ones after them.
+    """
+    y, mean, var = _normalise(x, scale, bias, axis_name)
+    return (
+        y,
+        MOMENTUM * running_mean + (1 - MOMENTUM) * mean,
+        MOMENTUM * running_var + (1 - MOMENTUM) * var,
+    )
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
