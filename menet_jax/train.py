@@ -8,8 +8,8 @@ from pathlib import Path
 import tyro
 
 from menet_jax.data.options import check_data
+from menet_jax.runtime import memory
 from menet_jax.runtime.cli import refuse_repeats, run_command, words
-from menet_jax.runtime.memory import use_huge_pages
 from menet_jax.training import config as configuration
 from menet_jax.training.config import Config
 from menet_jax.training.presets import describe_presets, preset
@@ -84,7 +84,7 @@ def check(config: Config) -> Config:
 
 def work(config: Config) -> int:
     """Do it; the exit status."""
-    use_huge_pages()
+    memory.set_up()
 
     from menet_jax.training.command import run  # only now, for it imports JAX
 

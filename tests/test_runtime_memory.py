@@ -42,3 +42,10 @@ def test_what_was_chosen_stays(command: dict[str, str]) -> None:
 
 def test_no_other_program_starts_anew() -> None:
     assert run(["-c", SCRIPT]) == "False\n"
+
+
+def test_only_a_command_collects_seldom(command: dict[str, str], tmp_path: Path) -> None:
+    script = "import gc; from menet_jax.runtime.memory import *; collect_seldom(); print(gc.get_threshold()[0])"
+    (tmp_path / "more" / "probe.py").write_text(script)
+    often = int(run(["-c", script]))
+    assert int(run(["-m", "menet_jax.probe"], **command)) > 10 * often

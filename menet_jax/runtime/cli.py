@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar, get_origin, get_type_hints, runtime_c
 
 import tyro
 
+from menet_jax.runtime import memory
 from menet_jax.runtime.interrupts import interruptible
-from menet_jax.runtime.memory import use_huge_pages
 from menet_jax.runtime.regular_files import at_home, real
 from menet_jax.runtime.text import printable
 
@@ -111,7 +111,7 @@ def run_options(
         return options
 
     def work(options: Options) -> int:
-        use_huge_pages()
+        memory.set_up()
         status: int | None = import_module(commands[type(options)]).run(options)
         return status or 0
 
