@@ -45,6 +45,8 @@ import pytest
 from jaxtyping import install_import_hook
 from shallow_menet import shallow_menet
 
+# What compiles at once takes longer to write than to compile again. A process that a test starts writes all.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
