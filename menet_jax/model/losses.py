@@ -5,11 +5,13 @@ Functions take one image, or any leading dimensions where they say so; batches g
 0 = background, 1 = salient. Losses are float32 whatever the network computes in.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
 
 Labels = Integer[Array, "h w"] | Bool[Array, "h w"]
@@ -98,8 +100,8 @@ def nth_largest(values: Float[Array, "*shape"], n: Integer[Array, ""]) -> Float[
     # As unsigned integers, positive floats are in order, and negative ones in reverse.
     ordered = jnp.where(raw >= sign, ~raw, raw | sign)
 
-    def decide(i: Array, found: Array) -> Array:
-        tried = found | (sign >> i.astype(unsigned))
+    def decide(i: ArrayLike, found: Array) -> Array:  # i is a number where JAX is told not to compile
+        tried = found | (sign >> jnp.asarray(i, unsigned))
         return jnp.where(jnp.sum(ordered >= tried) >= n, tried, found)
 
     nth = lax.fori_loop(0, bits, decide, jnp.zeros((), unsigned))
@@ -125,6 +127,7 @@ def hard_negatives(loss: Float[Array, "h w"], labels: Labels) -> Bool[Array, "h 
     return (kept | ~larger) & (n > 0)
 
 
+@partial(jax.jit, static_argnames=("squared", "mining", "stop_centres"))
 def metric_loss(
     features: Float[Array, "h w c"],
     labels: Labels,
@@ -168,6 +171,7 @@ def metric_loss(
     return total / jnp.maximum(jnp.sum(kept, dtype=total.dtype), 1.0)
 
 
+@jax.jit
 def cross_entropy(logits: Float[Array, "h w 2"], labels: Labels) -> Float[Array, ""]:
     """Cross entropy (Eq. 1) of one image: `−log softmax(logits)[label]`, mean over pixels, in [0, ∞).
 
@@ -181,6 +185,7 @@ def cross_entropy(logits: Float[Array, "h w 2"], labels: Labels) -> Float[Array,
     return jnp.mean(jax.nn.softplus(jnp.where(labels.astype(bool), -margin, margin)))
 
 
+@partial(jax.jit, static_argnames="squared")
 def pairwise_metric_loss(
     features: Float[Array, "h w c"], labels: Labels, *, squared: bool = False
 ) -> Float[Array, "h w"]:

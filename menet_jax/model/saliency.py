@@ -1,6 +1,7 @@
 """Saliency maps from the network's outputs (Section III-C, Eq. 5). Every map is in [0, 1]."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ BORDER = 20  # pixels: the width of the band in which the authors' code looks fo
 Region = Callable[[Float[Array, "h w"]], Bool[Array, "h w"]]
 
 
+@jax.jit
 def probability_map(logits: Float[Array, "*shape 2"]) -> Float[Array, "*shape"]:
     """Cross-entropy map: `softmax(logits)[salient]`, the probability that a pixel is salient. Of two classes that is
     the logistic function of the difference of their logits.
@@ -88,6 +90,7 @@ def _lowest_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[
     return _lowest(x), jnp.ravel(dx)[jnp.argmin(jnp.ravel(x))]
 
 
+@partial(jax.jit, static_argnames="region")
 def metric_map(
     features: Float[Array, "h w c"], logits: Float[Array, "h w 2"], region: Region = border_background
 ) -> Float[Array, "h w"]:
