@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class MismatchedCheckpointError(ValueError):
     """A sound checkpoint, but of another network or optimizer than the program's."""
 
 
+@cache  # to look for them takes longer than some steps
 def library_versions() -> dict[str, str]:
     """The versions of Python and of every library that has a say in the numbers."""
     versions = {"python": platform.python_version()}

@@ -198,7 +198,7 @@ class _Log:
 
     def __init__(self, config: Config, step: int, bar: Bar, recorder: Recorder | None) -> None:
         self._config, self._bar, self._recorder = config, bar, recorder
-        self._rate = learning_rate(config.optimizer)
+        self._rate = jax.jit(learning_rate(config.optimizer))  # one program to compile instead of ten
         self.start_clock(step)
 
     def start_clock(self, step: int) -> None:
