@@ -150,14 +150,17 @@ def _over_blocks(
     rows = next(n for n in range(min(ROWS, height), 0, -1) if height % n == 0)
     x_block, y_block = (1, stride * (rows - 1) + 1 + x_more, *x.shape[2:]), (1, rows + y_more, *y.shape[2:])
 
-    def add_block(total: jax.Array, block: jax.Array) -> tuple[jax.Array, None]:
+    def add_block(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        block, total = state
         image, row = block // (height // rows), block % (height // rows) * rows
         xs = lax.dynamic_slice(x, (image, stride * row, 0, 0), x_block)
         ys = lax.dynamic_slice(y, (image, row, 0, 0), y_block)
-        return total + products(xs, ys), None
+        return block + 1, total + products(xs, ys)
 
     of_one = jax.eval_shape(products, *(jax.ShapeDtypeStruct(each, x.dtype) for each in (x_block, y_block)))
-    return lax.scan(add_block, jnp.zeros(of_one.shape, of_one.dtype), jnp.arange(batch * height // rows))[0]
+    blocks, nothing = jnp.asarray(batch * height // rows), jnp.zeros(of_one.shape, of_one.dtype)
+    # Not `lax.scan`, which has more to compile: what counts the blocks, and what takes from that.
+    return lax.while_loop(lambda state: state[0] < blocks, add_block, (jnp.zeros_like(blocks), nothing))[1]
 
 
 def _sum_of_products(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
