@@ -10,6 +10,7 @@ import pytest
 from flax.errors import ScopeParamShapeError
 
 from menet_jax.model.layers import Conv, ConvTranspose
+from menet_jax.model.menet import MENet
 from menet_jax.model.normalisation import BatchNorm
 
 CAFFE = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
@@ -49,3 +50,12 @@ def test_parameters_of_another_shape_are_refused(layer: nn.Module, name: str, sh
     variables["params"][name] = jax.ShapeDtypeStruct(shape, jnp.float32)
     with pytest.raises(ScopeParamShapeError, match=f'parameter "{name}"'):
         jax.eval_shape(layer.apply, variables, IMAGE)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_parameters_are_float32_whatever_a_network_computes_in(dtype: type) -> None:
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+        outputs, variables = jax.eval_shape(MENet(1, dtype=dtype).init_with_output, jax.random.key(0), image)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    assert outputs.logits.dtype == dtype
