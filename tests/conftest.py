@@ -68,7 +68,7 @@ LARGE = (
 
 # What is imported stays, and a trace makes many objects: by default the collector would walk through all of them again
 # and again.
-gc.set_threshold(50_000, 20, 100)
+gc.set_threshold(*import_module("menet_jax.runtime.memory").SELDOM)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -27,7 +27,7 @@ KEEPERS = (
 )
 """Modules that take one of the values by its name, and keep what it was when they were imported."""
 
-PROGRAM = "import gc\ngc.set_threshold(50_000, 20, 100)\n" + "".join(
+PROGRAM = "import gc\nfrom menet_jax.runtime.memory import SELDOM\ngc.set_threshold(*SELDOM)\n" + "".join(
     f"import {name.rpartition('.')[0]}\n{name} = {value}\n" for name, value in SHALLOW.items()
 )
 """The same for another process, which collects garbage as seldom as a command does."""

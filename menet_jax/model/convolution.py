@@ -113,25 +113,28 @@ def _batch(
 
 
 def _forward_shape(x: Any, k: Any, *, stride: int, padding: int, flipped: bool, **_: Any) -> Shape:
-    inputs, outputs = k.shape[:1:-1] if flipped else k.shape[2:]
-    _check_channels(x, k, inputs)
-    sides = ((n + 2 * padding - size) // stride + 1 for n, size in zip(_sides(x), _kernel_sides(k), strict=True))
-    return x.shape[0], *sides, outputs
+    inputs, outputs = _channels(k, flipped)
+    _check_operands(x, k, inputs)
+    return x.shape[0], *convolution_xla.out_sides(x, k, stride, padding), outputs
 
 
 def _input_gradient_shape(y: Any, k: Any, *, sides: Sides, flipped: bool, **_: Any) -> Shape:
-    outputs, inputs = k.shape[2:] if flipped else k.shape[:1:-1]
-    _check_channels(y, k, outputs)
+    inputs, outputs = _channels(k, flipped)
+    _check_operands(y, k, outputs)
     return y.shape[0], *sides, inputs
 
 
 def _kernel_gradient_shape(x: Any, y: Any, *, sides: Sides, flipped: bool, **_: Any) -> Shape:
-    channels = x.shape[3], y.shape[3]
-    return *sides, *(channels[::-1] if flipped else channels)
+    return *sides, *((y.shape[3], x.shape[3]) if flipped else (x.shape[3], y.shape[3]))
 
 
-def _check_channels(maps: Any, kernel: Any, wanted: int) -> None:
-    if maps.shape[3] != wanted or maps.dtype != kernel.dtype:
+def _channels(k: Any, flipped: bool) -> tuple[int, int]:
+    """Inputs and outputs of the convolution whose kernel this is, flipped or not."""
+    return (k.shape[3], k.shape[2]) if flipped else (k.shape[2], k.shape[3])
+
+
+def _check_operands(maps: Any, kernel: Any, channels: int) -> None:
+    if maps.shape[3] != channels or maps.dtype != kernel.dtype:
         raise TypeError(f"a convolution of {maps} by {kernel}: their channels or types do not fit")
 
 

@@ -11,7 +11,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from menet_jax.model import convolution_xla
-from menet_jax.model.convolution_xla import flip
+from menet_jax.model.convolution_xla import flip, out_sides
 from menet_jax.model.phases import conv_transpose_2x2, conv_transpose_4x4
 
 LANES = 32
@@ -71,7 +71,7 @@ def forward(x: jax.Array, k: jax.Array, *, stride: int, padding: int, flipped: b
     if REGISTER // 2 < x.shape[3] < REGISTER:  # reads twice as fast by 16 channels as by 13
         more = REGISTER - x.shape[3]
         x, k = _pad(x, {3: (0, more)}), _pad(k, {2: (0, more)})
-    columns = _columns(_out_sides(x, k, stride, padding)[1], k.shape[3])
+    columns = _columns(out_sides(x, k, stride, padding)[1], k.shape[3])
     y = lax.conv_general_dilated(
         x,
         _banded(k, stride, columns),
@@ -221,7 +221,7 @@ def _by_shifts(x: jax.Array, y: jax.Array, padding: int, sides: tuple[int, int])
 
 def _of_one(x: jax.Array, k: jax.Array, padding: int) -> jax.Array:
     """The convolution of one channel as a sum over the taps."""
-    sides = _out_sides(x, k, 1, padding)
+    sides = out_sides(x, k, 1, padding)
     at_taps = _at_taps(_padded(x, padding).astype(_wide(x)), sides, 1, k.shape[:2])
     terms = [at_tap * of_tap for at_tap, of_tap in zip(at_taps, _taps(k)[:, None, None].astype(_wide(k)), strict=True)]
     # Else it would be computed anew in everything that reads it.
@@ -236,14 +236,14 @@ def _to_few(x: jax.Array, k: jax.Array, padding: int) -> jax.Array:
     products = _sum_of_products("ti,pi->tp", k.swapaxes(2, 3).reshape(-1, i), x.reshape(-1, i))
     planes = products.reshape(kh * kw, o, *x.shape[:3])
     planes = _pad(planes, {3: (padding, padding), 4: (padding, padding)})
-    h, w = _out_sides(x, k, 1, padding)
+    h, w = out_sides(x, k, 1, padding)
     terms = [planes[t, :, :, a : a + h, c : c + w] for t, (a, c) in enumerate(np.ndindex(kh, kw))]
     return jnp.moveaxis(sum(terms[1:], start=terms[0]), 0, 3).astype(x.dtype)
 
 
 def _by_taps(x: jax.Array, k: jax.Array, stride: int, padding: int) -> jax.Array:
     """The convolution by a flipped kernel as a matrix product for every tap. The kernel stays as it is in memory."""
-    at_taps = _at_taps(_padded(x, padding), _out_sides(x, k, stride, padding), stride, k.shape[:2])
+    at_taps = _at_taps(_padded(x, padding), out_sides(x, k, stride, padding), stride, k.shape[:2])
     taps = [
         _sum_of_products("bhwi,oi->bhwo", at_tap, of_tap)
         for at_tap, of_tap in zip(at_taps, list(_taps(k))[::-1], strict=True)
@@ -316,11 +316,6 @@ def _at_every_tap(y: jax.Array, taps: int) -> jax.Array:
     and for that a transposed copy of the kernel, the largest of the network.
     """
     return lax.optimization_barrier(jnp.broadcast_to(y[:, 0, 0], (taps, y.shape[0], y.shape[3])))
-
-
-def _out_sides(x: jax.Array, k: jax.Array, stride: int, padding: int) -> tuple[int, int]:
-    h, w = ((n + 2 * padding - size) // stride + 1 for n, size in zip(x.shape[1:3], k.shape[:2], strict=True))
-    return h, w
 
 
 def _columns(width: int, channels: int) -> int:

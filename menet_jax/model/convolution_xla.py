@@ -1,6 +1,7 @@
 """The three maps of `convolution` as XLA computes them by itself."""
 
 from functools import partial
+from typing import Any
 
 import jax
 from jax import lax
@@ -37,3 +38,9 @@ def flip(k: jax.Array) -> jax.Array:
     180°, inputs and outputs exchanged.
     """
     return k[::-1, ::-1].swapaxes(2, 3)
+
+
+def out_sides(x: Any, k: Any, stride: int, padding: int) -> tuple[int, int]:
+    """Height and width of the convolution of anything shaped like maps by anything shaped like a kernel."""
+    h, w = ((n + 2 * padding - size) // stride + 1 for n, size in zip(x.shape[1:3], k.shape[:2], strict=True))
+    return h, w

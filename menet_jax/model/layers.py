@@ -13,7 +13,9 @@ _transposed_init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform", in
 
 
 class Conv(nn.Module):
-    """Convolution with bias; stride and padding are the same along both axes and on both sides."""
+    """Convolution with bias; stride and padding are the same along both axes and on both sides. Its arguments have the
+    names that `flax.linen.Conv`'s have, which may take its place.
+    """
 
     features: int
     kernel_size: tuple[int, int]

@@ -98,9 +98,8 @@ def _normalise(
     x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     mean = _mean(x, axis_name)
-    centred = x - _wide(mean)
-    var = _mean(jnp.square(centred), axis_name)
-    return centred * _wide(scale * lax.rsqrt(var + EPSILON)) + _wide(bias), mean, var
+    var = _mean(jnp.square(x - _wide(mean)), axis_name)
+    return normalise_by(x, scale, bias, mean, var), mean, var
 
 
 @_normalise.defjvp

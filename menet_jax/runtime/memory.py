@@ -14,6 +14,9 @@ TUNABLE = "glibc.malloc.hugetlb"
 
 _VARIABLE = "GLIBC_TUNABLES"
 
+SELDOM = (50_000, 20, 100)
+"""Thresholds of Python's garbage collector, a seventieth as often as by default."""
+
 
 def set_up() -> None:
     """Prepare this process for large work, before anything large is imported."""
@@ -45,7 +48,7 @@ def collect_seldom() -> None:
     more.
     """
     if is_command():
-        gc.set_threshold(50_000, 20, 100)
+        gc.set_threshold(*SELDOM)
 
 
 def huge_pages() -> bool:
