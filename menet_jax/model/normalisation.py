@@ -110,8 +110,9 @@ def _normalise_jvp(
     y, mean, var = _normalise(*primals, axis_name)
     centred, inverse = x - _wide(mean), lax.rsqrt(var + EPSILON)
     dmean, half_dvar = _mean(dx, axis_name), _mean(centred * dx, axis_name)  # Σ (x − mean) · dmean = 0
-    dfactor = dscale * inverse - scale * inverse**3 * half_dvar
-    dy = (dx - _wide(dmean)) * _wide(scale * inverse) + centred * _wide(dfactor) + _wide(dbias)
+    factor, dfactor = scale * inverse, dscale * inverse - scale * inverse**3 * half_dvar
+    # All that is constant over a channel is one sum: transposed, it is one sum over the pixels.
+    dy = dx * _wide(factor) + centred * _wide(dfactor) + _wide(dbias - factor * dmean)
     return (y, mean, var), (dy, dmean, 2 * half_dvar)
 
 
