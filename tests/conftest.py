@@ -42,7 +42,7 @@ with patch("random.getrandbits", random.Random().getrandbits):
 
 import jax
 import pytest
-from jaxtyping import install_import_hook
+from checked_types import check_types
 from shallow_menet import shallow_menet
 
 # What compiles at once takes longer to write than to compile again. A process that a test starts writes all.
@@ -50,7 +50,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-install_import_hook("menet_jax", "beartype.beartype")
+check_types("menet_jax")
 
 LARGE = (
     "flax.linen",

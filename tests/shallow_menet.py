@@ -5,7 +5,9 @@ For the tests of what commands do with a network. What it computes is tested at 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
+from typing import Any
 
 import pytest
 
@@ -33,15 +35,20 @@ PROGRAM = "import gc\nfrom menet_jax.runtime.memory import SELDOM\ngc.set_thresh
 """The same for another process, which collects garbage as seldom as a command does."""
 
 
+@cache
+def of_shallow_networks(structure: Any) -> Any:
+    """`structure` keeps what it finds by what is the same for both depths, so this one has a memory of its own."""
+    return cache(structure.__wrapped__)
+
+
 @contextmanager
 def shallow_menet() -> Iterator[None]:
     """MENet is shallow in this context; see the fixture `shallow`."""
     for module in KEEPERS:
         import_module(module)
-    structure = import_module("menet_jax.model.initialisation").structure
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SHALLOW.items():
             patch.setattr(name, value)
-        structure.cache_clear()  # which keeps what it finds by what is the same for both depths
+        for module in ("menet_jax.model.initialisation", "menet_jax.model.pytorch.names"):
+            patch.setattr(f"{module}.structure", of_shallow_networks(import_module(module).structure))
         yield
-    structure.cache_clear()
