@@ -104,7 +104,7 @@ def authors_variables() -> Variables:
     """The authors' weights at width 1."""
     with np.load(Path(__file__).parent / "data" / "menet_width1.npz") as golden:
         tensors = {name[6:]: array for name, array in golden.items() if name.startswith("param/")}
-    return dict(jax.tree.map(jnp.asarray, from_state_dict(tensors)))
+    return dict(jax.device_put(from_state_dict(tensors)))
 
 
 def waves() -> np.ndarray:

@@ -81,7 +81,7 @@ def golden() -> dict[str, np.ndarray]:
 def variables(golden: dict[str, np.ndarray]) -> Variables:
     """The authors' weights at width 1."""
     tensors = {name[6:]: array for name, array in golden.items() if name.startswith("param/")}
-    return jax.tree.map(jnp.asarray, from_state_dict(tensors))
+    return dict(jax.device_put(from_state_dict(tensors)))
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ def with_gradients(function: Function, x: jax.Array, kernel: jax.Array) -> tuple
 def test_equals_lax_conv_transpose_in_values_and_gradients(
     function: Function, size: int, stride: int, padding: int, shape: tuple[int, int, int, int, int]
 ) -> None:
-    x, kernel = map(jnp.asarray, draw(shape, size))
+    x, kernel = map(jax.device_put, draw(shape, size))
     edge = size - 1 - padding
 
     def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -69,7 +69,7 @@ def test_equals_lax_conv_transpose_in_values_and_gradients(
 
 @each_case
 def test_equals_flax_conv_transpose(function: Function, size: int, stride: int, padding: int) -> None:
-    x, kernel = map(jnp.asarray, draw((2, 3, 4, 3, 2), size))
+    x, kernel = map(jax.device_put, draw((2, 3, 4, 3, 2), size))
     layer = nn.ConvTranspose(2, (size, size), (stride, stride), "SAME" if padding else "VALID", use_bias=False)
     theirs = jnp.asarray(layer.apply({"params": {"kernel": kernel}}, x))
     np.testing.assert_allclose(function(x, kernel), theirs, rtol=1e-4, atol=1e-5)
@@ -100,7 +100,7 @@ def test_needs_no_indexing(function: Function, size: int, stride: int, padding: 
 
 @each_case
 def test_keeps_half_precision(function: Function, size: int, stride: int, padding: int) -> None:
-    x, kernel = map(jnp.asarray, draw((1, 2, 3, 2, 2), size))
+    x, kernel = map(jax.device_put, draw((1, 2, 3, 2, 2), size))
     half = function(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(jnp.float32), function(x, kernel), rtol=0.05, atol=0.1)

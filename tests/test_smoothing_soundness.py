@@ -71,7 +71,7 @@ def small() -> Smoothed:
     images = [
         np.asarray(jax.random.uniform(jax.random.key(seed), SMALL_IMAGE, maxval=255.0), np.float32) for seed in range(4)
     ]
-    variables = jax.tree.map(jnp.asarray, small_variables(3))
+    variables = jax.device_put(small_variables(3))
     counts = {"guesses": 50, "samples": 400, "again": 2000, "copies": 50, "steps": 20, "batch": 50}
     return Smoothed(SmallNet(), variables, images, (1, 40), **counts)
 
@@ -80,7 +80,7 @@ def released() -> Smoothed:
     trained = load_run(RELEASED, report=pytest.fail)
     photographs = [getattr(skimage.data, name)() for name in ("astronaut", "coffee", "chelsea", "rocket")]
     images = [resize_image(each, (trained.config.data.size,) * 2).astype(np.float32) for each in photographs]
-    variables = jax.tree.map(jnp.asarray, trained.variables)
+    variables = jax.device_put(trained.variables)
     counts = {"guesses": 10, "samples": 100, "again": 100, "copies": 4, "steps": 10, "batch": 4}
     return Smoothed(network(trained.config), variables, images, (1,), **counts)
 

@@ -27,7 +27,7 @@ def to_stablehlo(config: Config, variables: Mapping[str, Any]) -> bytearray:
 
     `jax.export.deserialize(program).call(images)` runs it, where JAX is and menet_jax need not be.
     """
-    arrays = jax.tree.map(jnp.asarray, variables)
+    arrays = jax.device_put(variables)
     compute = partial(eval_step, network(config), arrays, region=background_region(config.loss))
 
     def maps(images: jax.Array) -> tuple[Any, ...]:

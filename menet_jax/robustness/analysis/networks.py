@@ -49,7 +49,7 @@ class MeasuredNetwork:
 
     def saliency(self, seen: Float[np.ndarray, "s s 3"]) -> Float[np.ndarray, "s s"]:
         """The map that is scored: the output itself; of the logit margin the probability, its logistic function."""
-        found = image_function.evaluate(self.f, jnp.asarray(seen))
+        found = image_function.evaluate(self.f, seen)
         return np.asarray(jax.nn.sigmoid(found) if self.f.output is image_function.logit_margin else found)
 
 

@@ -127,8 +127,8 @@ def attack(
     (1224.0, 102.0)
     """
     _check(image, starts, radius, steps)
-    x = jnp.asarray(image)
-    return _attack(as_tree(objective), x, jnp.asarray(radius, x.dtype), jnp.asarray(starts, x.dtype), ball, steps)
+    radius_, starts_ = image.dtype.type(radius), starts.astype(image.dtype)
+    return _attack(as_tree(objective), image, radius_, starts_, ball, steps)
 
 
 def attack_each(
@@ -160,9 +160,8 @@ def attack_each(
     """
     for image, several in zip(images, starts, strict=True):
         _check(image, several, radius, steps)
-    x = jnp.asarray(images)
-    radius_, starts_ = jnp.asarray(radius, x.dtype), jnp.asarray(starts, x.dtype)
-    return _attack_each(as_tree(objective_of), targets, x, radius_, starts_, ball, steps)
+    radius_, starts_ = images.dtype.type(radius), starts.astype(images.dtype)
+    return _attack_each(as_tree(objective_of), targets, images, radius_, starts_, ball, steps)
 
 
 def _check(

@@ -194,7 +194,7 @@ def attacks(
     images = np.stack([of.seen(example.image) for example in examples])
     direction = np.stack([spectral.right for spectral in spectra]).astype(images.dtype)
     random = np.stack([random_starts(_keys(settings, each).starts, images[0], settings.starts) for each in examples])
-    before = np.stack([evaluate(of.f, jnp.asarray(image)) for image in images])
+    before = np.stack([evaluate(of.f, image) for image in images])
     masks = np.stack([resize_mask(example.mask, (of.size, of.size)) for example in examples]).astype(np.float32)
     # The margin has a gradient where a probability is saturated, and where the metric map jumps: at a margin of 0.
     margin = of.f.replace(output=image_function.logit_margin)

@@ -166,10 +166,10 @@ def nonnegative_norms(
     v = np.ones((*shape, 3), np.float32)
 
     def product(vector: np.ndarray) -> jax.Array:
-        return push_forward(multiply, jnp.asarray(vector))
+        return push_forward(multiply, vector)
 
     def transposed(vector: np.ndarray) -> jax.Array:
-        return pull_back(multiply, jnp.asarray(v), jnp.asarray(vector))
+        return pull_back(multiply, v, vector)
 
     image, halvings = _scaled(product, v)
     infinity = math.ldexp(float(image.max()), halvings) * up
@@ -228,17 +228,18 @@ def absolute(variables: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: there is a variable of another kind.
     """
 
-    def bounding(path: tuple[Any, ...], leaf: jax.Array | np.ndarray) -> jax.Array:
+    def bounding(path: tuple[Any, ...], leaf: np.ndarray) -> np.ndarray:
         match path[-1]:
             case "kernel" | "scale":
-                return jnp.abs(leaf)
+                return np.abs(leaf)
             case "bias" | "mean":
-                return jnp.zeros_like(leaf)
+                return np.zeros_like(leaf)
             case "var":
-                return jnp.asarray(leaf)
+                return leaf
         raise ValueError(f"do not know how to bound the variable {'/'.join(path)}")
 
-    return dict(path_aware_map(bounding, variables))
+    # On the host, where nothing is compiled for each shape.
+    return dict(jax.device_put(path_aware_map(bounding, jax.device_get(variables))))
 
 
 def linear(x: jax.Array) -> jax.Array:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -81,8 +80,8 @@ def directional_ratios(
             raise ValueError(f"the distorted image of draw {draw} has values that are not finite")
         if not distance:
             continue
-        finite.append(norm(np.asarray(evaluate(f, jnp.asarray(x + delta))) - before) / distance)
-        infinitesimal.append(norm(np.asarray(jvp(f, at, jnp.asarray(delta / distance, at.dtype)))))
+        finite.append(norm(np.asarray(evaluate(f, x + delta)) - before) / distance)
+        infinitesimal.append(norm(np.asarray(jvp(f, at, (delta / distance).astype(at.dtype)))))
         distances.append(distance)
     if not distances:
         raise ValueError(f"none of the {draws} draws of the distortion changed the image: there is no direction")

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -173,7 +172,7 @@ def _gradient_statistics(
     """Statistics of the gradient of `Σ w · p`; `weights` w are those of background and salient probability."""
     f, x = checked(network_map(network, variables, _probabilities), image)
     value = evaluate.eval_shape(f, x)
-    gradient = vjp(f, x, jnp.broadcast_to(jnp.array(weights, value.dtype), value.shape))
+    gradient = vjp(f, x, np.broadcast_to(np.array(weights, value.dtype), value.shape))
     size = np.abs(finite(gradient))
     return GradientStatistics(*(float(of(size)) for of in (np.max, np.min, np.median, np.mean, np.var)))
 

@@ -104,8 +104,8 @@ def sample_counts(
     _check(image, sigma, samples, batch)
     shape = jax.eval_shape(classifier, jax.ShapeDtypeStruct(image.shape, image.dtype)).shape
     never = _Decided(np.zeros(shape, bool), np.array([samples + 1]), np.array([0]))
-    noise = jnp.asarray(sigma, image.dtype)
-    counts, _ = _counts(as_tree(classifier), jnp.asarray(image), noise, samples, key, batch, never)
+    noise = image.dtype.type(sigma)
+    counts, _ = _counts(as_tree(classifier), image, noise, samples, key, batch, never)
     return np.asarray(counts)
 
 
@@ -142,9 +142,9 @@ def curtailed_counts(
     certain = np.array([np.sum(of_hits > risk / pixels) for of_hits in p_values])
     never = samples + 1
     possible = np.array([np.sum(of_hits > risk) if of_hits[-1] <= risk / pixels else never for of_hits in p_values])
-    noise = jnp.asarray(sigma, image.dtype)
+    noise = image.dtype.type(sigma)
     stop = _Decided(salient, certain, possible)
-    counts, drawn = _counts(as_tree(classifier), jnp.asarray(image), noise, samples, key, BATCH, stop)
+    counts, drawn = _counts(as_tree(classifier), image, noise, samples, key, BATCH, stop)
     return np.where(salient, counts, counts + samples - drawn), int(drawn)
 
 

@@ -95,7 +95,7 @@ class Measurement:
 
 def measure(of: MeasuredNetwork, example: Example, settings: SmoothSettings, stage: Stage) -> Measurement:
     """Certify one image by all that the settings ask for."""
-    mask, x = resize_mask(example.mask, (of.size, of.size)), jnp.asarray(of.seen(example.image))
+    mask, x = resize_mask(example.mask, (of.size, of.size)), of.seen(example.image)
     clean = np.asarray(jax.jit(SalientPixels.__call__)(_classifier(of), x))
     found = []
     for sigma in settings.sigmas:
