@@ -67,6 +67,18 @@ def test_derivatives_agree_with_finite_differences_in_float64() -> None:
         check_grads(jax.jit(f), args, order=2, modes=["fwd", "rev"], rtol=1e-4)
 
 
+def test_values_take_two_sums_over_the_pixels_and_gradients_two_more() -> None:
+    """Each reads a map from memory."""
+    x, variables = draw()
+    running = variables["batch_stats"].values()
+
+    def weighted(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+        return jnp.vdot(normalise(x, scale, bias, *running, None)[0], jnp.ones(SHAPE))
+
+    program = jax.jit(jax.value_and_grad(weighted, (0, 1, 2))).lower(x, *variables["params"].values()).as_text()
+    assert program.count("stablehlo.reduce(") == 4
+
+
 def test_four_devices_normalise_by_the_statistics_of_all() -> None:
     x, variables = draw()
     scale, bias = variables["params"]["scale"], variables["params"]["bias"]
