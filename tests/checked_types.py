@@ -10,7 +10,6 @@ from typing import Any, get_args
 from unittest.mock import patch
 
 import jaxtyping
-from beartype import beartype
 
 whole = jaxtyping.jaxtyped
 
@@ -24,7 +23,7 @@ def has_shapes(hint: Any) -> bool:
 def checked(typechecker: Any, function: Any) -> Any:
     """A function, or anything else that jaxtyping decorates, with its arguments and its result checked."""
     if inspect.isfunction(function) and not any(map(has_shapes, function.__annotations__.values())):
-        return beartype(function)
+        return typechecker(function)
     return whole(function, typechecker=typechecker)
 
 

@@ -11,6 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
+from shallow_menet import shallow_menet
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs that LLVM hardly optimises compile in a quarter of the time, and a test runs them but a few times. In one
 # piece each they take less than in many, which only idle cores would compile at once. A process for what takes long to
@@ -35,23 +38,6 @@ os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # nobody reads from which 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # without which commands start anew
 
-# beartype draws which item of a list it checks. It takes a generator of its own here: hypothesis refuses a test while
-# which somebody, be it a thread of an input pipeline, draws from the one that Python's `random` shares.
-with patch("random.getrandbits", random.Random().getrandbits):
-    import_module("beartype")
-
-import jax
-import pytest
-from checked_types import check_types
-from shallow_menet import shallow_menet
-
-# What compiles at once takes longer to write than to compile again. A process that a test starts writes all.
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_numpy_dtype_promotion", "strict")
-
-check_types("menet_jax")
-
 LARGE = (
     "flax.linen",
     "grain",
@@ -66,16 +52,36 @@ LARGE = (
     "tyro",
 )
 
-# What is imported stays, and a trace makes many objects: by default the collector would walk through all of them again
-# and again.
-gc.set_threshold(*import_module("menet_jax.runtime.memory").SELDOM)
+
+def prepare() -> None:
+    """Have JAX and the package be strict in this process."""
+    # beartype draws which item of a list it checks. It takes a generator of its own here: hypothesis refuses a test
+    # while which somebody, be it a thread of an input pipeline, draws from the one that Python's `random` shares.
+    with patch("random.getrandbits", random.Random().getrandbits):
+        import_module("beartype")
+    import jax
+    from checked_types import check_types
+
+    # What compiles at once takes longer to write than to compile again. A process that a test starts writes all.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    check_types("menet_jax")
+    from menet_jax.runtime.memory import SELDOM
+
+    # What is imported stays, and a trace makes many objects: by default the collector would walk through all of them
+    # again and again.
+    gc.set_threshold(*SELDOM)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """While a module is imported whose shapes are checked, Python finds no compiled code of what that module imports
     (jaxtyping 0.3 looks for it under another name), and compiles it again. So what is large comes first.
+
+    A process that only hands out the tests imports nothing.
     """
     if hasattr(config, "workerinput") or not config.option.numprocesses:
+        prepare()
         for name in LARGE:
             import_module(name)
 

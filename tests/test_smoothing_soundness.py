@@ -123,7 +123,8 @@ def test_no_attack_within_the_radius_changes_a_certified_pixel(what: str) -> Non
     programs are optimised.
     """
     enough = "min(found) > 0" if what == "small" else "True"
-    code = f"import conftest, test_smoothing_soundness as here; found = here.broken(here.{what}()); assert {enough}"
+    prepared = "import conftest; conftest.prepare(); import test_smoothing_soundness as here"
+    code = f"{prepared}; found = here.broken(here.{what}()); assert {enough}"
     quick = os.environ["QUICK_FLAGS"].replace("optimization_level=0", "optimization_level=1")
     environment = {**os.environ, "XLA_FLAGS": "", "QUICK_FLAGS": quick}
     subprocess.run([sys.executable, "-u", "-c", code], cwd=Path(__file__).parent, env=environment, check=True)
