@@ -60,6 +60,29 @@ def test_products_are_those_of_the_matrix(f: Any, x: np.ndarray) -> None:
         np.testing.assert_allclose(np.ravel(product), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
+def aligned(array: np.ndarray) -> np.ndarray:
+    """The array where a device of the CPU could take it as it is."""
+    room = np.zeros(array.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    found = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    found[:] = array
+    return found
+
+
+def test_what_the_caller_writes_to_its_arrays_later_changes_nothing() -> None:
+    x = aligned(small_image(0))
+    variables = jax.tree.map(aligned, small_variables(0))
+    f = network_map(SmallNet(), variables)
+    jacobian = linearise(f, x)
+    u = np.ones(jacobian.value.shape, np.float32)
+    before = np.array(f(jnp.asarray(small_image(0)))), np.array(jacobian.vjp(u))
+    for array in (x, *jax.tree.leaves(variables)):
+        array[:] = 7
+    after = f(jnp.asarray(small_image(0))), jacobian.vjp(u)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_exact_jacobian_says_how_much_memory_it_would_take() -> None:
     f = small_map(0)
     with pytest.raises(MemoryError, match=r"64 values by 192 takes 0\.0469 MiB, over the limit of 0\.0381 MiB\. Pool"):

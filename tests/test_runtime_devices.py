@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import jaxlib
+import numpy as np
 import pytest
 
 from menet_jax.runtime import devices
@@ -51,3 +52,12 @@ def test_without_a_home_directory_nothing_is_kept(
     before = getattr(jax.config, CACHE)
     devices.enable_compilation_cache()
     assert getattr(jax.config, CACHE) == before
+
+
+def test_what_is_on_the_device_is_a_copy() -> None:
+    for size in range(16):  # somewhere among them memory is aligned, and could be shared
+        array = np.zeros(64, np.float32)[size:]
+        found = devices.on_device(array)
+        array[:] = 1
+        assert not np.any(found) and found.shape == array.shape
+    assert devices.on_device(found) is found

@@ -107,6 +107,14 @@ def put_everywhere(tree: Any, devices: Sequence[jax.Device]) -> Any:
     return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (DEVICES,)), PartitionSpec()))
 
 
+def on_device(array: jax.Array | np.ndarray) -> jax.Array:
+    """The array on the default device; one of the host as a copy, for its owner may write to it later.
+
+    On a CPU `jax.device_put` alone would share its memory, and `jnp.asarray` compiles a program for each shape.
+    """
+    return array if isinstance(array, jax.Array) else jax.device_put(np.array(array))
+
+
 def _accelerators() -> bool:
     """Whether a JAX plugin for another device than the CPU is installed."""
     modules = any(find_spec(name) is not None for name in ("jax_plugins", "libtpu"))

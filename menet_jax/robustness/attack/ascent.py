@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from menet_jax.robustness.jacobian.image_function import as_tree, check_image, exact
+from menet_jax.runtime.devices import on_device
 
 Objective = Callable[[jax.Array], jax.Array]
 """Image (H, W, 3), float, range 0…255 → a number that the attack raises."""
@@ -128,7 +129,7 @@ def attack(
     """
     _check(image, starts, radius, steps)
     radius_, starts_ = image.dtype.type(radius), starts.astype(image.dtype)
-    return _attack(as_tree(objective), image, radius_, starts_, ball, steps)
+    return _attack(as_tree(objective), on_device(image), radius_, starts_, ball, steps)
 
 
 def attack_each(
@@ -161,7 +162,7 @@ def attack_each(
     for image, several in zip(images, starts, strict=True):
         _check(image, several, radius, steps)
     radius_, starts_ = images.dtype.type(radius), starts.astype(images.dtype)
-    return _attack_each(as_tree(objective_of), targets, images, radius_, starts_, ball, steps)
+    return _attack_each(as_tree(objective_of), targets, on_device(images), radius_, starts_, ball, steps)
 
 
 def _check(

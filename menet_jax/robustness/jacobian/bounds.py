@@ -235,7 +235,7 @@ def absolute(variables: Mapping[str, Any]) -> dict[str, Any]:
             case "bias" | "mean":
                 return np.zeros_like(leaf)
             case "var":
-                return leaf
+                return np.array(leaf)
         raise ValueError(f"do not know how to bound the variable {'/'.join(path)}")
 
     # On the host, where nothing is compiled for each shape.

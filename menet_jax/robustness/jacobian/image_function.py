@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from menet_jax.model import saliency
 from menet_jax.model.outputs import Outputs
+from menet_jax.runtime.devices import on_device
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -141,7 +142,7 @@ def network_map(network: nn.Module, variables: Mapping[str, Any], output: Output
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise ValueError(f"the network has values that are not finite, in {', '.join(bad[:3])}{more}")
-    return NetworkMap(jax.device_put(variables), network, output)
+    return NetworkMap(jax.tree.map(on_device, variables), network, output)
 
 
 def pooled(f: ImageMap, cells: int) -> Pooled:
@@ -177,7 +178,7 @@ def checked(f: ImageMap, image: jax.Array | np.ndarray) -> tuple[ImageMap, Float
         ValueError: the image is not (H, W, 3) or has values that are not finite, or `f`'s map is empty.
     """
     check_image(image)
-    f, x = as_tree(f), jax.device_put(image)  # `jnp.asarray` would compile a copy for each shape
+    f, x = as_tree(f), on_device(image)
     output = evaluate.eval_shape(f, x)
     if not isinstance(output, jax.ShapeDtypeStruct):
         raise TypeError(f"want a function that returns one array, this one returns {output!r}")

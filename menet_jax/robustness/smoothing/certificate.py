@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float, Float64, Int
 from scipy.special import bdtrc, ndtri
 
 from menet_jax.robustness.jacobian.image_function import as_tree, check_image, exact
+from menet_jax.runtime.devices import on_device
 
 Classifier = Callable[[jax.Array], jax.Array]
 """Image (H, W, 3), float → which pixels are salient, bool of any shape; or several such maps as a pytree."""
@@ -105,7 +106,7 @@ def sample_counts(
     shape = jax.eval_shape(classifier, jax.ShapeDtypeStruct(image.shape, image.dtype)).shape
     never = _Decided(np.zeros(shape, bool), np.array([samples + 1]), np.array([0]))
     noise = image.dtype.type(sigma)
-    counts, _ = _counts(as_tree(classifier), image, noise, samples, key, batch, never)
+    counts, _ = _counts(as_tree(classifier), on_device(image), noise, samples, key, batch, never)
     return np.asarray(counts)
 
 
@@ -144,7 +145,7 @@ def curtailed_counts(
     possible = np.array([np.sum(of_hits > risk) if of_hits[-1] <= risk / pixels else never for of_hits in p_values])
     noise = image.dtype.type(sigma)
     stop = _Decided(salient, certain, possible)
-    counts, drawn = _counts(as_tree(classifier), image, noise, samples, key, BATCH, stop)
+    counts, drawn = _counts(as_tree(classifier), on_device(image), noise, samples, key, BATCH, stop)
     return np.where(salient, counts, counts + samples - drawn), int(drawn)
 
 
