@@ -13,6 +13,7 @@ from jax import lax
 
 from menet_jax.model import convolution_cpu, convolution_xla
 from menet_jax.model.convolution import convolve, convolve_transposed
+from menet_jax.runtime.devices import on_device
 
 Function = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -58,16 +59,11 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
         jax.clear_caches()
 
 
-def on_device(drawn: np.ndarray, dtype: type = np.float32) -> jax.Array:
-    """What `jnp.asarray` would compile a program for."""
-    return jax.device_put(drawn.astype(dtype))
-
-
 def operands(case: Case, dtype: type = np.float32) -> tuple[jax.Array, jax.Array]:
     size, _, _, side, i, o = case
     generator = np.random.default_rng(sum(case))
     x, k = generator.standard_normal((2, side, side, i)), generator.standard_normal((size, size, i, o)) / size
-    return on_device(x, dtype), on_device(k, dtype)
+    return on_device(x.astype(dtype)), on_device(k.astype(dtype))
 
 
 def scalar(convolution: Function) -> Function:
@@ -218,7 +214,7 @@ def test_gradients_agree_with_finite_differences_in_float64(case: Case) -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 def test_kernels_may_be_oblong(stride: int, sides: tuple[int, int]) -> None:
     generator = np.random.default_rng(stride)
-    x, k = (on_device(generator.standard_normal(shape)) for shape in ((2, 5, 7, 3), (*sides, 3, 4)))
+    x, k = (on_device(generator.standard_normal(shape).astype(np.float32)) for shape in ((2, 5, 7, 3), (*sides, 3, 4)))
     functions = [scalar(partial(each, stride=stride, padding=1)) for each in (convolve, plain)]
     for our, its in zip(*(jax.jit(jax.grad(f, (0, 1)))(x, k) for f in functions), strict=True):
         np.testing.assert_allclose(our, its, rtol=1e-4, atol=1e-4)
@@ -282,7 +278,7 @@ def assert_sums_of(dtype: type, found: jax.Array, expected: jax.Array) -> None:
 def test_kernel_gradients_of_oblong_maps(height: int, width: int, dtype: type, sizes: None) -> None:
     """By columns, in blocks or by XLA, as the width divides."""
     generator = np.random.default_rng(height)
-    x, y = (on_device(generator.standard_normal((2, height, width, channels)), dtype) for channels in (5, 4))
+    x, y = (on_device(generator.standard_normal((2, height, width, channels)).astype(dtype)) for channels in (5, 4))
 
     by_kernel = partial(plain, x.astype(jnp.float32), padding=1, precision="highest")
     [expected] = jax.jit(lambda y: jax.vjp(by_kernel, jnp.zeros((3, 3, 5, 4)))[1](y))(y.astype(jnp.float32))
@@ -301,8 +297,8 @@ def test_kernel_gradients_of_few_pixels_take_no_loop(
     monkeypatch.setattr(convolution_cpu, "FEW_PIXELS", 3 * 8 * 8)
     generator = np.random.default_rng(size)
     side = 8 // stride
-    x = on_device(generator.standard_normal((3, 8, 8, 17)), dtype)
-    y = on_device(generator.standard_normal((3, side, side, 18)), dtype)
+    x = on_device(generator.standard_normal((3, 8, 8, 17)).astype(dtype))
+    y = on_device(generator.standard_normal((3, side, side, 18)).astype(dtype))
     of_cpu, of_xla = (
         jax.jit(partial(each.kernel_gradient, stride=stride, padding=1, flipped=False, sides=(size, size)))
         for each in (convolution_cpu, convolution_xla)
