@@ -62,9 +62,8 @@ def measured_network(run: TrainedRun, name: MapName) -> MeasuredNetwork:
     model = run.config.model
     if name == "metric":
         run.check_map(name)
-    variables = jax.device_put(run.variables)
     full = network(run.config).clone(dtype=jnp.float32)  # a Jacobian in bfloat16 would be mostly rounding
-    f = network_map(full, variables, _output(name, run.config.loss))
+    f = network_map(full, run.variables, _output(name, run.config.loss))
     hashed = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(run.variables):
         array = np.ascontiguousarray(leaf)
