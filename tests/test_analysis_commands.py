@@ -195,7 +195,7 @@ def test_numbers_are_those_of_the_library(study: Study, run: Path, dataset: Path
 
     large = resize_image(image, (2 * SIDE, 2 * SIDE)).astype(np.float32)
     for kind, statistics in (("constant", constant_gradient_statistics), ("salient", salient_gradient_statistics)):
-        expected = statistics(of.f.network, of.f.variables, large)._asdict()
+        expected = statistics(of.f, large)._asdict()
         found = {name: float(row[f"{kind}_gradient_{name}"]) for name in expected}
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-12)
 

@@ -62,9 +62,9 @@ def test_menet_is_below_its_bound(menet: Pooled, menet_jacobian: np.ndarray) -> 
 
 def test_table_iii_is_rounding_and_the_salient_channel_is_not() -> None:
     """On the authors' network: the gradient of the two channels' sum, a constant, and that of one of them."""
-    net, variables = MENet(width=1), authors_variables()
-    constant = constant_gradient_statistics(net, variables, waves())
-    salient = salient_gradient_statistics(net, variables, waves())
+    f = network_map(MENet(width=1), authors_variables())
+    constant = constant_gradient_statistics(f, waves())
+    salient = salient_gradient_statistics(f, waves())
     assert constant.max < 1e-6
     assert salient.max > 1e-4
     assert salient.mean > 1e4 * constant.mean

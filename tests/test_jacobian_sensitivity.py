@@ -102,16 +102,15 @@ def test_jpeg_of_a_flat_image_has_no_direction() -> None:
 
 def test_statistics_of_the_gradient() -> None:
     """Against the gradient of the subsampled softmax, taken through the whole Jacobian of the logit margin."""
-    net, variables, x = SmallNet(), small_variables(4), small_image(4)
-    f = network_map(net, variables, logit_margin)
+    f, x = network_map(SmallNet(), small_variables(4), logit_margin), small_image(4)
     salient = 1 / (1 + np.exp(-np.asarray(f(jnp.asarray(x)), np.float64)))
     weight = np.zeros((8, 8))
     weight[::2, ::2] = (salient * (1 - salient))[::2, ::2]
     gradient = np.abs(np.tensordot(weight, np.asarray(exact_jacobian(f, x), np.float64), 2))
-    found = salient_gradient_statistics(net, variables, x)
+    found = salient_gradient_statistics(f, x)
     expected = (gradient.max(), gradient.min(), np.median(gradient), gradient.mean(), gradient.var())
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-9)
-    assert constant_gradient_statistics(net, variables, x).max < 1e-5 * found.max
+    assert constant_gradient_statistics(f, x).max < 1e-5 * found.max
 
 
 def test_statistics_are_averaged_one_by_one() -> None:

@@ -107,8 +107,8 @@ def measure(of: MeasuredNetwork, example: Example, settings: Settings, stage: St
     frobenius = frobenius_norm(of.f, x, random, relative_error=error, max_samples=most)
     stage("Table III")
     large = resize_image(example.image, (TABLE_III_SIDE, TABLE_III_SIDE)).astype(np.float32)
-    constant = constant_gradient_statistics(of.f.network, of.f.variables, large)
-    salient = salient_gradient_statistics(of.f.network, of.f.variables, large)
+    constant = constant_gradient_statistics(of.f, large)
+    salient = salient_gradient_statistics(of.f, large)
     clean = score_map(of.saliency(x), example.mask).adaptive_f
     reactions = {}
     for name, (distortion, draws) in settings.distortions.items():

@@ -1,9 +1,8 @@
 """Sensitivity maps, and the gradient statistics of Table III."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import Array, Float
@@ -11,13 +10,13 @@ from jaxtyping import Array, Float
 from menet_jax.model.outputs import Outputs
 from menet_jax.robustness.jacobian.image_function import (
     ImageMap,
+    NetworkMap,
     Report,
     checked,
     evaluate,
     exact,
     finite,
     linearise,
-    network_map,
 )
 from menet_jax.robustness.jacobian.norms import random_signs
 
@@ -115,9 +114,7 @@ class GradientStatistics(NamedTuple):
     variance: float
 
 
-def constant_gradient_statistics(
-    network: nn.Module, variables: Mapping[str, Any], image: jax.Array | np.ndarray
-) -> GradientStatistics:
+def constant_gradient_statistics(f: NetworkMap, image: jax.Array | np.ndarray) -> GradientStatistics:
     """Table III as the authors' script computes it: rounding noise.
 
         g = ∂/∂x Σ_pixels (p_background + p_salient),   p = softmax of the logits, at every second row and column
@@ -127,25 +124,22 @@ def constant_gradient_statistics(
     robustness; `salient_gradient_statistics` does.
 
     Args:
-        network: MENet, or another module that returns `Outputs`.
-        variables: its `params` and `batch_stats`.
+        f: any map of a network, of `network_map`; only its network counts, whichever its output.
         image: (H, W, 3) float, range 0…255; the script's are 352×352, `TABLE_III_SIDE`, and its maps 176×176, by
             nearest neighbour.
 
     Raises:
-        TypeError, ValueError: as `network_map` and `linearise`.
+        TypeError, ValueError: as `linearise`.
     """
-    return _gradient_statistics(network, variables, image, (1, 1))
+    return _gradient_statistics(f, image, (1, 1))
 
 
-def salient_gradient_statistics(
-    network: nn.Module, variables: Mapping[str, Any], image: jax.Array | np.ndarray
-) -> GradientStatistics:
+def salient_gradient_statistics(f: NetworkMap, image: jax.Array | np.ndarray) -> GradientStatistics:
     """Table III as it was meant: statistics of the salient channel's gradient, `g = ∂/∂x Σ_pixels p_salient`.
 
     Args, Raises: as `constant_gradient_statistics`.
     """
-    return _gradient_statistics(network, variables, image, (0, 1))
+    return _gradient_statistics(f, image, (0, 1))
 
 
 def mean_statistics(images: Sequence[GradientStatistics]) -> GradientStatistics:
@@ -166,13 +160,11 @@ def vjp(f: ImageMap, image: Float[Array, "h w 3"], cotangent: jax.Array) -> Floa
     return jax.vjp(f, image)[1](cotangent)[0]
 
 
-def _gradient_statistics(
-    network: nn.Module, variables: Mapping[str, Any], image: jax.Array | np.ndarray, weights: tuple[int, int]
-) -> GradientStatistics:
+def _gradient_statistics(f: NetworkMap, image: jax.Array | np.ndarray, weights: tuple[int, int]) -> GradientStatistics:
     """Statistics of the gradient of `Σ w · p`; `weights` w are those of background and salient probability."""
-    f, x = checked(network_map(network, variables, _probabilities), image)
-    value = evaluate.eval_shape(f, x)
-    gradient = vjp(f, x, np.broadcast_to(np.array(weights, value.dtype), value.shape))
+    probabilities, x = checked(f.replace(output=_probabilities), image)
+    value = evaluate.eval_shape(probabilities, x)
+    gradient = vjp(probabilities, x, np.broadcast_to(np.array(weights, value.dtype), value.shape))
     size = np.abs(finite(gradient))
     return GradientStatistics(*(float(of(size)) for of in (np.max, np.min, np.median, np.mean, np.var)))
 
