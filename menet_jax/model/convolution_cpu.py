@@ -112,7 +112,15 @@ def kernel_gradient(
         pair = (at_taps, _pixels(x)[::-1]) if flipped else (_pixels(x), at_taps)
         k = jnp.einsum("tbi,tbo->tio", *pair)
         return k.reshape(*sides, *k.shape[1:])
+    if sides == (1, 1) and padding == 0:  # the other pixels meet nothing
+        x, stride = x[:, ::stride, ::stride], 1
     products = y.size * x.shape[3] * sides[0] * sides[1]
+    if sides == (stride, stride) and padding == 0 and x.shape[1:3] == (stride * y.shape[1], stride * y.shape[2]):
+        product = partial(_by_patches, side=stride)
+        by_blocks = products > WORTH_BLOCKS
+        sums = _over_blocks(product, x, y, stride=stride, x_more=stride - 1) if by_blocks else product(x, y)
+        k = sums.reshape(*sides, *sums.shape[1:]).astype(x.dtype)
+        return flip(k) if flipped else k
     plain = stride == 1 and padding < min(sides)
     if plain and y.shape[3] <= FEW and sides[0] == sides[1]:
         k = _by_planes(x, y, padding, sides)
@@ -152,13 +160,14 @@ def _over_blocks(
 
     def add_block(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         block, total = state
-        image, row = block // (height // rows), block % (height // rows) * rows
-        xs = lax.dynamic_slice(x, (image, stride * row, 0, 0), x_block)
-        ys = lax.dynamic_slice(y, (image, row, 0, 0), y_block)
+        image, row = lax.div(block, of_image), lax.rem(block, of_image) * rows
+        xs = lax.dynamic_slice(x, (image, stride * row, 0, 0), x_block, allow_negative_indices=False)
+        ys = lax.dynamic_slice(y, (image, row, 0, 0), y_block, allow_negative_indices=False)
         return block + 1, total + products(xs, ys)
 
     of_one = jax.eval_shape(products, *(jax.ShapeDtypeStruct(each, x.dtype) for each in (x_block, y_block)))
     blocks, nothing = jnp.asarray(batch * height // rows), jnp.zeros(of_one.shape, of_one.dtype)
+    of_image = jnp.asarray(height // rows)
     # Not `lax.scan`, which has more to compile: what counts the blocks, and what takes from that.
     return lax.while_loop(lambda state: state[0] < blocks, add_block, (jnp.zeros_like(blocks), nothing))[1]
 
@@ -186,18 +195,29 @@ def _at_taps(x: jax.Array, out_sides: tuple[int, ...], stride: int, sides: tuple
     return [x[:, a : a + below : stride, c : c + right : stride] for a, c in np.ndindex(*sides)]
 
 
+def _by_patches(x: jax.Array, y: jax.Array, side: int) -> jax.Array:
+    """The gradient by a kernel that meets every pixel once: one matrix product, of patches as long as a pixel's row of
+    the kernel.
+    """
+    b, h, w, o = y.shape
+    patches = x.reshape(b, h, side, w, side * x.shape[3])
+    return _sum_of_products("bhawn,bhwo->ano", patches, y).reshape(side * side, x.shape[3], o)
+
+
 def _by_planes(x: jax.Array, y: jax.Array, padding: int, sides: tuple[int, int]) -> jax.Array:
     """The flipped gradient by a square kernel, one product for every block: of y's few channels, as each tap meets
     them, with x as it is.
     """
 
     def product(ys: jax.Array, xs: jax.Array) -> jax.Array:
-        planes = jnp.stack(_at_taps(ys, xs.shape[1:3], 1, sides))
-        return _sum_of_products("tbhwo,bhwi->toi", planes, xs)
+        (height, width), (h, w) = sides, xs.shape[1:3]
+        # In two steps, for XLA puts only few parts together without writing each of them first.
+        rows = jnp.stack([ys[:, a : a + h] for a in range(height)])
+        planes = jnp.stack([rows[:, :, :, c : c + w] for c in range(width)], 1)
+        return _sum_of_products("acbhwo,bhwi->acoi", planes, xs)
 
     more = sides[0] - 1
-    sums = _over_blocks(product, _padded(y, more - padding), x, x_more=more)
-    return sums.reshape(*sides, *sums.shape[1:]).astype(x.dtype)
+    return _over_blocks(product, _padded(y, more - padding), x, x_more=more).astype(x.dtype)
 
 
 def _by_shifts(x: jax.Array, y: jax.Array, padding: int, sides: tuple[int, int]) -> jax.Array:
@@ -327,7 +347,13 @@ def _columns(width: int, channels: int) -> int:
 
 
 def _banded(k: jax.Array, stride: int, columns: int) -> jax.Array:
-    """The kernel of `columns` neighbouring output pixels, side by side as channels, each `stride` further right."""
-    last = stride * (columns - 1)
-    shifted = [_pad(k, {1: (at, last - at)}) for at in range(0, last + 1, stride)]
-    return jnp.concatenate(shifted, axis=-1)
+    """The kernel of `columns` neighbouring output pixels, side by side as channels, each `stride` further right.
+
+    In steps, for XLA writes more than eight parts one by one before it puts them together.
+    """
+    while columns > 1:
+        parts = max((n for n in range(2, 9) if columns % n == 0), default=columns)
+        last = stride * (parts - 1)
+        k = jnp.concatenate([_pad(k, {1: (at, last - at)}) for at in range(0, last + 1, stride)], axis=-1)
+        stride, columns = stride * parts, columns // parts
+    return k

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax.traverse_util import path_aware_map
 
@@ -14,11 +15,13 @@ from menet_jax.training.config import OptimizerConfig
 
 def learning_rate(config: OptimizerConfig) -> optax.Schedule:
     """Step (from 0) → learning rate: a linear warm-up, and a tenth from every drop on (Section IV-B)."""
-    drops = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(config.drops, 0.1))
+    drops = np.array(config.drops, np.float32)
 
     def rate(step: jax.typing.ArrayLike) -> jax.Array:
         now = jnp.asarray(step, jnp.float32)
-        return jnp.asarray(drops(now)) * jnp.minimum((now + 1.0) / max(config.warmup, 1), 1.0)
+        # XLA computes a product over an array once, and one of scalars anew in every tensor's update.
+        dropped = jnp.prod(jnp.where(now < drops, 1.0, 0.1))
+        return config.learning_rate * dropped * jnp.minimum((now + 1.0) / max(config.warmup, 1), 1.0)
 
     return rate
 
