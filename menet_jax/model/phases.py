@@ -38,8 +38,9 @@ def conv_transpose_4x4(x: Float[Array, "b h w i"], kernel: Float[Array, "4 4 i o
     o = kernel.shape[-1]
     taps = kernel.reshape(2, 2, 2, 2, i, o).transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, i, 4 * o)
     windows = lax.conv_general_dilated(x, taps, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
-    phases = windows.reshape(b, h + 1, w + 1, 2, 2, o).transpose(0, 3, 1, 4, 2, 5)
-    # Read as rows that are one longer, the starts of the second phase come out one further on.
-    longer = jnp.pad(phases.reshape(b, 2 * (h + 1), 2 * (w + 1), o), ((0, 0), (0, 2), (0, 2), (0, 0)))
-    phases = longer.reshape(b, 2, h + 2, 2, w + 2, o)[:, :, :h, :, :w]
-    return phases.transpose(0, 2, 1, 4, 3, 5).reshape(b, 2 * h, 2 * w, o)
+    windows = windows.reshape(b, h + 1, w + 1, 2, 2, o)
+    rows = [
+        jnp.stack([windows[:, a : a + h, c : c + w, a, c] for c in (0, 1)], axis=3)  # (b, h, w, column parity, o)
+        for a in (0, 1)
+    ]
+    return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, o)
