@@ -106,7 +106,7 @@ def sample_counts(
     shape = jax.eval_shape(classifier, jax.ShapeDtypeStruct(image.shape, image.dtype)).shape
     never = _Decided(np.zeros(shape, bool), np.array([samples + 1]), np.array([0]))
     noise = image.dtype.type(sigma)
-    counts, _ = _counts(as_tree(classifier), on_device(image), noise, samples, key, batch, never)
+    counts, _ = _counts(as_tree(classifier), on_device(image), noise, np.int32(samples), key, batch, never)
     return np.asarray(counts)
 
 
@@ -145,7 +145,7 @@ def curtailed_counts(
     possible = np.array([np.sum(of_hits > risk) if of_hits[-1] <= risk / pixels else never for of_hits in p_values])
     noise = image.dtype.type(sigma)
     stop = _Decided(salient, certain, possible)
-    counts, drawn = _counts(as_tree(classifier), on_device(image), noise, samples, key, BATCH, stop)
+    counts, drawn = _counts(as_tree(classifier), on_device(image), noise, np.int32(samples), key, BATCH, stop)
     return np.where(salient, counts, counts + samples - drawn), int(drawn)
 
 
@@ -221,7 +221,7 @@ class _Decided(struct.PyTreeNode):
     certain: Int[Array | np.ndarray, " thresholds"]
     possible: Int[Array | np.ndarray, " thresholds"]
 
-    def __call__(self, counts: jax.Array, drawn: jax.Array, samples: int) -> jax.Array:
+    def __call__(self, counts: jax.Array, drawn: jax.Array, samples: jax.Array) -> jax.Array:
         hits = jnp.where(self.salient, counts, drawn - counts)
 
         def at(certain: jax.Array, possible: jax.Array) -> jax.Array:
@@ -230,13 +230,13 @@ class _Decided(struct.PyTreeNode):
         return jnp.all(jax.vmap(at)(jnp.asarray(self.certain), jnp.asarray(self.possible)))
 
 
-@partial(jax.jit, static_argnames=("samples", "batch"))
+@partial(jax.jit, static_argnames="batch")
 @exact
 def _counts(
     classifier: Classifier,
     image: jax.Array,
     sigma: jax.Array,
-    samples: int,
+    samples: jax.Array,
     key: jax.Array,
     batch: int,
     decided: _Decided,
