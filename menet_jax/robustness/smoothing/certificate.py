@@ -22,7 +22,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Float64, Int
 from scipy.special import bdtrc, ndtri
 
-from menet_jax.robustness.jacobian.image_function import as_tree, check_image, exact
+from menet_jax.robustness.jacobian.image_function import as_tree, check_image, evaluate, exact
 from menet_jax.runtime.devices import on_device
 
 Classifier = Callable[[jax.Array], jax.Array]
@@ -103,10 +103,10 @@ def sample_counts(
         TypeError, ValueError: the image is not (H, W, 3), float and finite, or a setting is not positive.
     """
     _check(image, sigma, samples, batch)
-    shape = jax.eval_shape(classifier, jax.ShapeDtypeStruct(image.shape, image.dtype)).shape
+    f, x, noise = as_tree(classifier), on_device(image), image.dtype.type(sigma)
+    shape = evaluate.eval_shape(f, x).shape
     never = _Decided(np.zeros(shape, bool), np.array([samples + 1]), np.array([0]))
-    noise = image.dtype.type(sigma)
-    counts, _ = _counts(as_tree(classifier), on_device(image), noise, np.int32(samples), key, batch, never)
+    counts, _ = _counts(f, x, noise, np.int32(samples), key, batch, never)
     return np.asarray(counts)
 
 
