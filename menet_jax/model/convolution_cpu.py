@@ -104,8 +104,9 @@ def kernel_gradient(
 ) -> jax.Array:
     """The transpose in k: `k[a, c] = Σ x[stride·p + a − padding, stride·q + c − padding]ᵀ · y[p, q]`.
 
-    XLA's own way is fast with stride 1 and many channels. Else it is summed over blocks of rows, which stay in the
-    cache while their shifted copies meet in matrix products, where that is worth a longer compilation.
+    XLA's own way is fast with stride 1 and many channels. Of kernels that meet every pixel once it is a matrix product
+    of patches. Else it is summed over blocks of rows, which stay in the cache while their shifted copies meet in matrix
+    products, where that is worth a longer compilation.
     """
     if y.shape[1:3] == (1, 1) and x.shape[1:3] == sides and padding == 0:
         at_taps = _at_every_tap(y, sides[0] * sides[1])
@@ -116,7 +117,7 @@ def kernel_gradient(
         x, stride = x[:, ::stride, ::stride], 1
     products = y.size * x.shape[3] * sides[0] * sides[1]
     if sides == (stride, stride) and padding == 0 and x.shape[1:3] == (stride * y.shape[1], stride * y.shape[2]):
-        product = partial(_by_patches, side=stride)
+        product = partial(_products_of_patches, side=stride)
         by_blocks = products > WORTH_BLOCKS
         sums = _over_blocks(product, x, y, stride=stride, x_more=stride - 1) if by_blocks else product(x, y)
         k = sums.reshape(*sides, *sums.shape[1:]).astype(x.dtype)
@@ -189,19 +190,17 @@ def _products_of_taps(xs: jax.Array, ys: jax.Array, *, stride: int, sides: tuple
     return jnp.stack([_sum_of_products("bhwi,bhwo->io", *pair) for pair in pairs])
 
 
+def _products_of_patches(xs: jax.Array, ys: jax.Array, *, side: int) -> jax.Array:
+    """The same for a kernel as large as its stride, which meets every pixel once, in one product: (kh·kw, i, o)."""
+    b, h, w, o = ys.shape
+    patches = xs.reshape(b, h, side, w, side * xs.shape[3])
+    return _sum_of_products("bhawn,bhwo->ano", patches, ys).reshape(side * side, xs.shape[3], o)
+
+
 def _at_taps(x: jax.Array, out_sides: tuple[int, ...], stride: int, sides: tuple[int, ...]) -> list[jax.Array]:
     """The pixels of the padded x that each tap of a kernel meets, in the order of the taps."""
     below, right = (stride * (n - 1) + 1 for n in out_sides)
     return [x[:, a : a + below : stride, c : c + right : stride] for a, c in np.ndindex(*sides)]
-
-
-def _by_patches(x: jax.Array, y: jax.Array, side: int) -> jax.Array:
-    """The gradient by a kernel that meets every pixel once: one matrix product, of patches as long as a pixel's row of
-    the kernel.
-    """
-    b, h, w, o = y.shape
-    patches = x.reshape(b, h, side, w, side * x.shape[3])
-    return _sum_of_products("bhawn,bhwo->ano", patches, y).reshape(side * side, x.shape[3], o)
 
 
 def _by_planes(x: jax.Array, y: jax.Array, padding: int, sides: tuple[int, int]) -> jax.Array:
