@@ -253,11 +253,16 @@ def _to_few(x: jax.Array, k: jax.Array, padding: int) -> jax.Array:
     """
     kh, kw, i, o = k.shape
     products = _sum_of_products("ti,pi->tp", k.swapaxes(2, 3).reshape(-1, i), x.reshape(-1, i))
-    planes = products.reshape(kh * kw, o, *x.shape[:3])
-    planes = _pad(planes, {3: (padding, padding), 4: (padding, padding)})
+    planes = products.reshape(kh, kw, o, *x.shape[:3])
+    planes = _pad(planes, {4: (padding, padding), 5: (padding, padding)})
     h, w = out_sides(x, k, 1, padding)
-    terms = [planes[t, :, :, a : a + h, c : c + w] for t, (a, c) in enumerate(np.ndindex(kh, kw))]
-    return jnp.moveaxis(sum(terms[1:], start=terms[0]), 0, 3).astype(x.dtype)
+    rows = []
+    for a in range(kh):
+        terms = [planes[a, c, :, :, a : a + h, c : c + w] for c in range(kw)]
+        rows.append(sum(terms[1:], start=terms[0]))
+    # A sum would be computed anew for every pixel that what reads it enlarges it to; a product is not.
+    total = jnp.einsum("a,aobhw->bhwo", jnp.ones(kh, products.dtype), jnp.stack(rows))
+    return total.astype(x.dtype)
 
 
 def _by_taps(x: jax.Array, k: jax.Array, stride: int, padding: int) -> jax.Array:
