@@ -117,9 +117,9 @@ def kernel_gradient(
         x, stride = x[:, ::stride, ::stride], 1
     products = y.size * x.shape[3] * sides[0] * sides[1]
     if sides == (stride, stride) and padding == 0 and x.shape[1:3] == (stride * y.shape[1], stride * y.shape[2]):
-        product = partial(_products_of_patches, side=stride)
+        of_patches = partial(_products_of_patches, side=stride)
         by_blocks = products > WORTH_BLOCKS
-        sums = _over_blocks(product, x, y, stride=stride, x_more=stride - 1) if by_blocks else product(x, y)
+        sums = _over_blocks(of_patches, x, y, stride=stride, x_more=stride - 1) if by_blocks else of_patches(x, y)
         k = sums.reshape(*sides, *sums.shape[1:]).astype(x.dtype)
         return flip(k) if flipped else k
     plain = stride == 1 and padding < min(sides)
@@ -161,14 +161,15 @@ def _over_blocks(
 
     def add_block(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         block, total = state
+        # Not `//` and `%`, which every slice would have with their corrections for negative numbers.
         image, row = lax.div(block, of_image), lax.rem(block, of_image) * rows
         xs = lax.dynamic_slice(x, (image, stride * row, 0, 0), x_block, allow_negative_indices=False)
         ys = lax.dynamic_slice(y, (image, row, 0, 0), y_block, allow_negative_indices=False)
         return block + 1, total + products(xs, ys)
 
     of_one = jax.eval_shape(products, *(jax.ShapeDtypeStruct(each, x.dtype) for each in (x_block, y_block)))
-    blocks, nothing = jnp.asarray(batch * height // rows), jnp.zeros(of_one.shape, of_one.dtype)
-    of_image = jnp.asarray(height // rows)
+    of_image, nothing = jnp.asarray(height // rows), jnp.zeros(of_one.shape, of_one.dtype)
+    blocks = batch * of_image
     # Not `lax.scan`, which has more to compile: what counts the blocks, and what takes from that.
     return lax.while_loop(lambda state: state[0] < blocks, add_block, (jnp.zeros_like(blocks), nothing))[1]
 
@@ -256,13 +257,11 @@ def _to_few(x: jax.Array, k: jax.Array, padding: int) -> jax.Array:
     planes = products.reshape(kh, kw, o, *x.shape[:3])
     planes = _pad(planes, {4: (padding, padding), 5: (padding, padding)})
     h, w = out_sides(x, k, 1, padding)
-    rows = []
-    for a in range(kh):
-        terms = [planes[a, c, :, :, a : a + h, c : c + w] for c in range(kw)]
-        rows.append(sum(terms[1:], start=terms[0]))
-    # A sum would be computed anew for every pixel that what reads it enlarges it to; a product is not.
-    total = jnp.einsum("a,aobhw->bhwo", jnp.ones(kh, products.dtype), jnp.stack(rows))
-    return total.astype(x.dtype)
+    terms = [planes[:, c, ..., c : c + w] for c in range(kw)]
+    columns = sum(terms[1:], start=terms[0])
+    rows = jnp.stack([columns[a, :, :, a : a + h] for a in range(kh)])
+    # What reads a sum would compute it anew for every pixel that it enlarges one to; a product is written out.
+    return jnp.einsum("a,aobhw->bhwo", jnp.ones(kh, rows.dtype), rows).astype(x.dtype)
 
 
 def _by_taps(x: jax.Array, k: jax.Array, stride: int, padding: int) -> jax.Array:
